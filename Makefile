@@ -1,0 +1,44 @@
+# `make repro` and `make test` need git, make and Python 3.11 or newer; the rest is installed into .venv.
+PYTHON ?= python3
+VENV := .venv
+STAMP := $(VENV)/.installed
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+.PHONY: repro test lint types fresh table lock clean
+
+repro: $(STAMP)  ## run the pipeline on params.yaml
+	dvc repro
+
+test: $(STAMP)  ## the whole suite
+	python -m pytest
+
+lint: $(STAMP)
+	ruff check .
+	ruff format --check .
+
+types: $(STAMP)
+	mypy
+
+fresh: $(STAMP)  ## dvc.lock agrees with the code and params.yaml
+	@out=$$(dvc repro --dry --allow-missing 2>&1) || { echo "$$out"; exit 1; }; \
+	if echo "$$out" | grep -q 'Running stage'; then \
+	  echo "$$out"; echo 'dvc.lock is stale: run `make repro` and commit dvc.lock, metrics and plots'; exit 1; \
+	else echo 'dvc.lock is fresh'; fi
+
+table: $(STAMP)  ## write the committed metrics into README.md
+	PYTHONPATH=src python -m nextreel.reporting.readme
+
+lock: $(STAMP)  ## pin what is installed; a local label such as +cpu is not on the public index
+	pip freeze | sed 's/+cpu$$//' > requirements.lock
+
+$(STAMP): requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo 'Python 3.11 or newer is needed: make repro PYTHON=python3.12'; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+	  || { echo 'Python lacks the venv module: install it (Debian: apt-get install python3-venv)'; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --disable-pip-version-check -q -r requirements.lock
+	@touch $@
+
+clean:
+	rm -rf $(VENV) data dvc_plots logs .work

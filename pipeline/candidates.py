@@ -1,0 +1,25 @@
+"""Fuse the lists of the channels into one pool a case; the recall of each is the ceiling of ranking."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+from nextreel import stage
+from nextreel.params import Params
+
+
+def main(params: Params) -> None:
+    from nextreel import answers, files, fusion
+    from nextreel.evaluation import recall
+
+    settings = params.section("candidates", fusion.Params)
+    exam = answers.Exam.load(Path("data"), params.seed)
+    lists = {name: Path("data/lists") / f"{name}.parquet" for name in settings.channels}
+    path = Path("data/candidates.parquet")
+    ranks = fusion.write(lists, exam.cases.case_id, exam.target, settings, params.seed, path)
+    table = recall.table(exam, ranks)
+    files.write_csv(Path("plots/recall.csv"), table)
+    files.write_json(Path("metrics/recall.json"), recall.summary(table))
+
+
+stage.run(main)

@@ -1,0 +1,19 @@
+"""The default data: a made-up app's logs in KuaiRand's layout, with the truth beside them."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+from nextreel import stage
+from nextreel.params import Params
+
+
+def main(params: Params) -> None:
+    from nextreel import files
+    from nextreel.datasets import simulated
+
+    with files.replacing(Path("data/raw/simulated")) as folder:
+        simulated.write(folder, params.section("simulate", simulated.Params))
+
+
+stage.run(main)

@@ -1,0 +1,25 @@
+"""Give every row its part: train, valid, test or random."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+from nextreel import stage
+from nextreel.params import Params
+
+
+def main(params: Params) -> None:
+    from nextreel import engine, files, splits
+
+    con = engine.connect(params.section("engine", engine.Params), params.threads)
+    interactions = engine.read(con, Path("data/tables/interactions.parquet"))
+    random = engine.read(con, Path("data/tables/random.parquet"))
+    bounds = splits.bounds(interactions, params.section("split", splits.Params))
+    parts = splits.parts(interactions, random, bounds)
+    summary = splits.summary(parts, bounds)
+    engine.write(con, parts.filter(parts.part.notnull()), Path("data/parts.parquet"), ["user_idx", "time_ms", "row"])
+    files.write_json(Path("data/bounds.json"), bounds.model_dump())
+    files.write_json(Path("metrics/split.json"), summary)
+
+
+stage.run(main)

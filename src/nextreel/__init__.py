@@ -1,0 +1,1 @@
+"""nextreel: a two-stage sequential recommender for short-video streams."""

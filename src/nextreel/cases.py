@@ -1,0 +1,175 @@
+"""The questions put to a recommender, apart from their answers.
+
+A case is a user at a moment; its history is every event of the user strictly before it. Protocols:
+
+- `first`: one case per user and part (valid, test), at the first positive of the part, whose video is the target; and
+  one per user, without a target, after the whole log (part `next`). A case whose target the user has seen before,
+  liked or not, is dropped and counted.
+- `impressions`: one case per user and part, at the user's first row of the part, for scoring the videos really shown.
+- `random`: the same for the rows exposed at random; the history holds standard rows only.
+
+The catalogue of a part is the videos with an event before the part begins; a target outside it is a miss.
+"""
+
+from dataclasses import dataclass, fields
+from typing import NamedTuple
+
+import numpy as np
+
+from nextreel.sequences import Events, Histories
+
+PARTS = ("train", "valid", "test")
+QUESTIONS = ("valid", "test", "next")
+NO_TAB = -1
+
+
+@dataclass(frozen=True)
+class Cases:
+    """n cases [n] with what a model may know of each."""
+
+    case_id: np.ndarray  # int64
+    part: np.ndarray  # str: valid, test or next
+    user_idx: np.ndarray  # int32
+    time_ms: np.ndarray  # int64
+    tab: np.ndarray  # int16, NO_TAB where unknown
+    history_end: np.ndarray  # int64: how many of the user's events lie strictly before
+
+    def __len__(self) -> int:
+        return len(self.case_id)
+
+    def columns(self) -> dict[str, np.ndarray]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def where(self, keep: np.ndarray | slice) -> "Cases":
+        """Some of the cases, by mask, positions or slice."""
+        return Cases(**{name: column[keep] for name, column in self.columns().items()})
+
+    def histories(self, events: Events) -> Histories:
+        return events.until(self.user_idx, self.history_end)
+
+
+@dataclass(frozen=True)
+class Log:
+    """The labelled standard rows as arrays [E], in order of (user, time, file order)."""
+
+    user_idx: np.ndarray
+    video_idx: np.ndarray
+    time_ms: np.ndarray
+    tab: np.ndarray
+    positive: np.ndarray
+    part: np.ndarray  # int8, a position in PARTS
+
+    def events(self, n_users: int) -> Events:
+        counts = np.bincount(self.user_idx, minlength=n_users + 1)
+        offsets = np.concatenate([[0], counts.cumsum()])
+        in_train = np.bincount(self.user_idx[self.part == 0], minlength=n_users + 1)
+        return Events(offsets, offsets[:-1] + in_train, self.video_idx, self.time_ms, self.positive)
+
+    def history_start(self) -> np.ndarray:
+        """For each row the first position of its (user, time): rows that share it do not see each other."""
+        new = np.ones(len(self.user_idx), bool)
+        new[1:] = (np.diff(self.user_idx) != 0) | (np.diff(self.time_ms) != 0)
+        return np.maximum.accumulate(np.where(new, np.arange(len(new)), 0))
+
+    def catalogue(self) -> tuple[np.ndarray, np.ndarray]:
+        """Videos with an event, in order, and the earliest part that has one (a position in PARTS)."""
+        first_part = np.full(int(self.video_idx.max(initial=0)) + 1, len(PARTS), np.int8)
+        np.minimum.at(first_part, self.video_idx, self.part)
+        video_idx = np.flatnonzero(first_part < len(PARTS)).astype(np.int32)
+        return video_idx, first_part[video_idx]
+
+
+def first_positives(log: Log, part: int, visible: np.ndarray) -> tuple[np.ndarray, int]:
+    """Positions of each user's first positive in a part, and how many were dropped because the video was seen.
+
+    `visible` is `log.history_start()`.
+    """
+    candidates = np.flatnonzero(log.positive & (log.part == part))
+    _users, first = np.unique(log.user_idx[candidates], return_index=True)
+    position = candidates[first]
+    if not len(position):
+        return position, 0
+    # A pair's first position, among the rows of these users alone.
+    rows = np.flatnonzero(np.isin(log.user_idx, log.user_idx[position]))
+    pair = log.user_idx[rows].astype(np.int64) << 32 | log.video_idx[rows]
+    pairs, earliest = np.unique(pair, return_index=True)
+    wanted = log.user_idx[position].astype(np.int64) << 32 | log.video_idx[position]
+    seen = rows[earliest[np.searchsorted(pairs, wanted)]] < visible[position]
+    return position[~seen], int(seen.sum())
+
+
+def first_rows(user_idx: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Positions of each user's first chosen row."""
+    rows = np.flatnonzero(chosen)
+    return rows[np.unique(user_idx[rows], return_index=True)[1]]
+
+
+class Questions(NamedTuple):
+    """All cases with their protocol, and the targets of those that have one."""
+
+    cases: Cases
+    protocol: np.ndarray  # [n] str
+    target_case_id: np.ndarray  # [m]
+    target_video_idx: np.ndarray  # [m]
+    dropped_seen: dict[str, int]  # by part
+
+
+def build(log: Log, random: Log, n_users: int) -> Questions:
+    """The cases of every protocol. `random` holds the rows of the part `random`; its other columns are not read."""
+    offsets = log.events(n_users).offsets
+    visible = log.history_start()
+    groups: list[tuple[str, Cases]] = []
+    targets: list[np.ndarray] = []
+    dropped: dict[str, int] = {}
+
+    def ask(protocol: str, part: str, position: np.ndarray) -> None:
+        user = log.user_idx[position]
+        history_end = visible[position] - offsets[user]
+        groups.append((protocol, _cases(part, user, log.time_ms[position], log.tab[position], history_end)))
+
+    for part in ("valid", "test"):
+        position, dropped[part] = first_positives(log, PARTS.index(part), visible)
+        ask("first", part, position)
+        targets.append(log.video_idx[position])
+    everyone = np.arange(1, n_users + 1, dtype=np.int32)
+    after = np.full(n_users, log.time_ms.max(initial=0) + 1)
+    no_tab = np.full(n_users, NO_TAB, np.int16)
+    groups.append(("first", _cases("next", everyone, after, no_tab, np.diff(offsets)[1:])))
+    for part in ("valid", "test"):
+        ask("impressions", part, first_rows(log.user_idx, log.part == PARTS.index(part)))
+
+    shown = first_rows(random.user_idx, np.ones(len(random.user_idx), bool))
+    user, time_ms = random.user_idx[shown], random.time_ms[shown]
+    groups.append(("random", _cases("test", user, time_ms, random.tab[shown], _before(log, offsets, user, time_ms))))
+
+    columns = {
+        name: np.concatenate([getattr(cases, name) for _, cases in groups]) for name in Cases.__dataclass_fields__
+    }
+    cases = Cases(**columns | {"case_id": np.arange(len(columns["part"]), dtype=np.int64)})
+    protocol = np.repeat([name for name, _ in groups], [len(cases) for _, cases in groups])
+    video_idx = np.concatenate(targets)
+    return Questions(cases, protocol, cases.case_id[: len(video_idx)], video_idx, dropped)
+
+
+def _cases(part: str, user_idx: np.ndarray, time_ms: np.ndarray, tab: np.ndarray, history_end: np.ndarray) -> Cases:
+    n = len(user_idx)
+    return Cases(np.arange(n, dtype=np.int64), np.full(n, part), user_idx, time_ms, tab, history_end.astype(np.int64))
+
+
+def _before(log: Log, offsets: np.ndarray, user_idx: np.ndarray, time_ms: np.ndarray) -> np.ndarray:
+    """How many of each user's [n] standard events lie strictly before each time [n]."""
+    # One sorted order for (user, time): both packed into a single rank by sorting them together.
+    user = np.concatenate([log.user_idx, user_idx])
+    time = np.concatenate([log.time_ms, time_ms])
+    is_event = np.concatenate([np.ones(len(log.user_idx), np.int8), np.zeros(len(user_idx), np.int8)])
+    order = np.lexsort((is_event, time, user))  # at equal times the question comes first
+    events_so_far = is_event[order].cumsum(dtype=np.int64)
+    asked = order >= len(log.user_idx)
+    before = np.empty(len(user_idx), np.int64)
+    before[order[asked] - len(log.user_idx)] = events_so_far[asked]
+    return before - offsets[user_idx]
+
+
+def catalogue_of(video_idx: np.ndarray, first_part: np.ndarray, part: str) -> np.ndarray:
+    """The catalogue [N] of a part, in order of video_idx."""
+    return video_idx[first_part <= QUESTIONS.index(part)]

@@ -1,0 +1,462 @@
+"""A made-up short-video app with a known truth, written in KuaiRand's layout and read by the same reader.
+
+It checks the machinery; its numbers are no evidence about users. The world:
+
+- A user has a taste (a unit vector) and prefers the topics whose centroid lies near it. A session walks over topics:
+  with probability `sequence_strength` the next topic follows from the last one (a directed, user-independent chain),
+  else it is drawn from the user's preferences. At strength 0 order carries nothing.
+- The policy exposes a video of that topic in proportion to its Zipf weight to the power `exposure_bias`, times its
+  freshness. New videos appear every day. Most videos that a user has seen are not shown again.
+- Interest = taste . vector + quality + mood (a video that continues the session's chain is liked better). The higher
+  it is, the rarer a skip and the larger the share watched; `duration_bias` lowers that share for long videos.
+- From the second half on, a log of videos exposed uniformly at random, between sessions.
+
+The functions at the top define topic, exposure, interest and watch time once, for the generator and for the oracle.
+"""
+
+from datetime import date, timedelta
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+from scipy.special import expit, log_ndtr
+
+from nextreel.params import NonNegativeFloat, NonNegativeInt, PositiveInt, Section, Share
+from nextreel.schema import DAY_MS, UTC8_MS
+
+FIRST_DAY = date(2022, 4, 8)
+FIRST_MS = (FIRST_DAY - date(1970, 1, 1)).days * DAY_MS - UTC8_MS
+
+# The frozen constants of the world; EXPERIMENTS.md has the date. Strengths that a study varies are parameters.
+N_TOPICS = 32
+WIDTH = 8
+TOPIC_FOCUS = 6.0  # how much a user's topics differ
+TASTE = 2.0
+QUALITY = 0.5
+MOOD = 1.0
+FRESH_FLOOR, FRESH_DAYS = 0.5, 7.0
+OLDEST_DAY = -60
+SKIP_AT_ZERO = 1.2  # logit of a skip at interest 0
+SKIP_ZERO_SHARE, SKIP_MEAN_MS = 0.2, 1_500.0
+LOG_WTR_AT_ZERO, LOG_WTR_SLOPE, LOG_WTR_NOISE = -1.0, 0.6, 0.7
+DURATION_MEDIAN_MS, DURATION_SPREAD = 20_000.0, 0.8
+DURATION_BIAS_SLOPE = 0.35
+MISSING_DURATION_SHARE = 0.015
+REPEATED_ROW_SHARE = 0.01
+REDRAWS_OF_SEEN = 4
+
+
+class Params(Section):
+    n_users: PositiveInt
+    n_videos: PositiveInt
+    n_rows: PositiveInt  # of the standard log, before repeats
+    n_days: PositiveInt
+    sequence_strength: Share
+    duration_bias: NonNegativeFloat
+    exposure_bias: NonNegativeFloat
+    random_share: Share  # rows of the random log per standard row
+    seed: NonNegativeInt
+
+
+def topic_probability(
+    topic_before: np.ndarray, preferences: np.ndarray, next_probability: np.ndarray, strength: float
+) -> np.ndarray:
+    """P(topic of the next exposure). topic_before [B], -1 = session start; preferences [B, K] -> [B, K]."""
+    follows = np.where(topic_before >= 0, strength, 0.0)[:, None]
+    return (1 - follows) * preferences + follows * next_probability[topic_before]
+
+
+def exposure_weight(weight: np.ndarray, upload_day: np.ndarray, day: int) -> np.ndarray:
+    """The policy's weight of each video [N] within its topic on a day; 0 before its upload."""
+    age = day - upload_day
+    return np.where(age >= 0, weight * (FRESH_FLOOR + np.exp(-np.maximum(age, 0) / FRESH_DAYS)), 0.0)
+
+
+def interest(fit: np.ndarray, quality: np.ndarray, mood: np.ndarray) -> np.ndarray:
+    """Interest from fit = taste . vector, quality and mood = strength * P(topic | topic before); any shape."""
+    return TASTE * fit + quality + MOOD * mood
+
+
+def log_wtr_offset(duration_ms: np.ndarray, duration_bias: float) -> np.ndarray:
+    """Median log(play / duration) of a video that is not skipped, at interest 0."""
+    return LOG_WTR_AT_ZERO - duration_bias * DURATION_BIAS_SLOPE * np.log(duration_ms / DURATION_MEDIAN_MS)
+
+
+def watch_beyond(
+    interest: np.ndarray, threshold_ms: np.ndarray, duration_ms: np.ndarray, offset: np.ndarray
+) -> np.ndarray:
+    """P(play time > threshold | exposed), in closed form; all shapes broadcast. Infinite thresholds give 0."""
+    skip = expit(SKIP_AT_ZERO - interest)
+    with np.errstate(divide="ignore"):
+        z = (np.log(np.maximum(threshold_ms, 0) / duration_ms) - offset - LOG_WTR_SLOPE * interest) / LOG_WTR_NOISE
+    brief = (1 - SKIP_ZERO_SHARE) * np.exp(-np.maximum(threshold_ms, 0) / SKIP_MEAN_MS)
+    return np.where(threshold_ms < 0, 1.0, skip * brief + (1 - skip) * np.exp(log_ndtr(-z)))
+
+
+def write(folder: Path, params: Params) -> None:
+    """Write the logs, the features and, beside them, the truth. The same params give the same bytes."""
+    rng = np.random.default_rng(params.seed)
+    topics = _topics(rng)
+    users = _users(rng, params, topics)
+    videos = _videos(rng, params, topics)
+    sessions = _sessions(rng, params, users)
+    events = _events(rng, params, sessions, users, videos, topics)
+    random = _random_events(rng, params, users, videos)
+    for rows in (events, random):
+        _watch(rng, params, rows, users, videos, topics)
+    _clock(rng, events)
+    folder.mkdir(parents=True)
+    _write_logs(rng, folder, params, events, random, videos)
+    _write_features(rng, folder, users, videos)
+    _write_truth(folder, params, events, random, users, videos, topics)
+
+
+Columns = dict[str, np.ndarray]
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def _draw(rng: np.random.Generator, cumulative: np.ndarray) -> np.ndarray:
+    """One draw from each row of cumulative probabilities [B, K] -> [B]."""
+    u = rng.random(len(cumulative))[:, None]
+    return np.minimum((cumulative <= u).sum(1), cumulative.shape[1] - 1)
+
+
+def _topics(rng: np.random.Generator) -> Columns:
+    """Centroids [K, D] and the chain [K, K]: a topic stays, or goes to one of two successors."""
+    follow = np.zeros((N_TOPICS, N_TOPICS))
+    for topic in range(N_TOPICS):
+        first, second = rng.choice(np.delete(np.arange(N_TOPICS), topic), 2, replace=False)
+        follow[topic, [topic, first, second]] = 0.25, 0.5, 0.25
+    return {"centroid": _unit(rng.standard_normal((N_TOPICS, WIDTH))), "next": follow}
+
+
+def _users(rng: np.random.Generator, params: Params, topics: Columns) -> Columns:
+    n = params.n_users
+    taste = _unit(rng.standard_normal((n, WIDTH)))
+    logits = TOPIC_FOCUS * taste @ topics["centroid"].T
+    preferences = np.exp(logits - logits.max(1, keepdims=True))
+    activity = rng.lognormal(0, 0.7, n)
+    return {
+        "taste": taste,
+        "preferences": preferences / preferences.sum(1, keepdims=True),
+        "activity": activity / activity.sum(),
+        "fans": np.floor(rng.lognormal(3.5, 2.6, n)).astype(np.int64),
+    }
+
+
+def _videos(rng: np.random.Generator, params: Params, topics: Columns) -> Columns:
+    n = params.n_videos
+    topic = rng.choice(N_TOPICS, n, p=rng.dirichlet(np.full(N_TOPICS, 5.0)))
+    upload_day = rng.integers(OLDEST_DAY, params.n_days, n)
+    stock = np.arange(min(n, N_TOPICS))  # every topic has a video from the start
+    topic[stock], upload_day[stock] = stock, OLDEST_DAY
+    quality = QUALITY * rng.standard_normal(n)
+    popularity_rank = 1 + np.argsort(np.argsort(-(quality + rng.standard_normal(n)), kind="stable"), kind="stable")
+    duration_ms = rng.lognormal(np.log(DURATION_MEDIAN_MS), DURATION_SPREAD, n).clip(3_000, 300_000).astype(np.int64)
+    return {
+        "topic": topic,
+        "vector": _unit(topics["centroid"][topic] + 0.25 * rng.standard_normal((n, WIDTH))),
+        "quality": quality,
+        "weight": (1.0 / popularity_rank) ** params.exposure_bias,
+        "upload_day": upload_day,
+        "duration_ms": duration_ms,
+        "logged_duration_ms": np.where(rng.random(n) < MISSING_DURATION_SHARE, 0, duration_ms),
+        "offset": log_wtr_offset(duration_ms, params.duration_bias),
+    }
+
+
+def _sessions(rng: np.random.Generator, params: Params, users: Columns) -> Columns:
+    """Sessions in order of (user, start), their lengths adding up to n_rows."""
+    per_user_day = params.n_rows / params.n_users / params.n_days
+    mean = max(10.0, per_user_day / 4)
+    lengths = rng.geometric(1 / mean, int(params.n_rows / mean * 1.5) + 20)
+    while lengths.sum() < params.n_rows:
+        lengths = np.concatenate([lengths, rng.geometric(1 / mean, len(lengths))])
+    last = int(np.searchsorted(lengths.cumsum(), params.n_rows))
+    lengths = lengths[: last + 1]
+    lengths[last] -= lengths.sum() - params.n_rows
+    n = len(lengths)
+    by_hour = np.array([2, 1, 1, 1, 1, 1, 2, 3, 4, 4, 4, 5, 7, 6, 4, 4, 4, 5, 7, 8, 9, 9, 7, 4], dtype=float)
+    by_day = np.where(np.arange(params.n_days) % 7 < 2, 1.2, 1.0)  # 8 April 2022 is a Friday
+    user = rng.choice(params.n_users, n, p=users["activity"])
+    day = rng.choice(params.n_days, n, p=by_day / by_day.sum())
+    hour = rng.choice(24, n, p=by_hour / by_hour.sum())
+    start_ms = FIRST_MS + day * DAY_MS + hour * 3_600_000 + rng.integers(0, 3_600_000, n)
+    order = np.lexsort((start_ms, user))
+    return {"user": user[order], "day": day[order], "start_ms": start_ms[order], "length": lengths[order]}
+
+
+def _events(
+    rng: np.random.Generator,
+    params: Params,
+    sessions: Columns,
+    users: Columns,
+    videos: Columns,
+    topics: Columns,
+) -> Columns:
+    """The exposures of the standard policy, in order of (user, time)."""
+    session = np.repeat(np.arange(len(sessions["length"])), sessions["length"])
+    first = sessions["length"].cumsum() - sessions["length"]
+    topic = np.full(len(session), -1)
+    before = np.full(len(session), -1)
+    cumulative_own = users["preferences"].cumsum(1)
+    cumulative_next = topics["next"].cumsum(1)
+    longest_first = np.argsort(-sessions["length"], kind="stable")
+    sorted_lengths = -sessions["length"][longest_first]
+    for step in range(int(sessions["length"].max())):
+        running = longest_first[: np.searchsorted(sorted_lengths, -step, side="left")]
+        row = first[running] + step
+        own = _draw(rng, cumulative_own[sessions["user"][running]])
+        if step:
+            before[row] = topic[row - 1]
+            follows = rng.random(len(row)) < params.sequence_strength
+            own = np.where(follows, _draw(rng, cumulative_next[before[row]]), own)
+        topic[row] = own
+    user, day = sessions["user"][session], sessions["day"][session]
+    video = _expose(rng, day, topic, videos)
+    for _ in range(REDRAWS_OF_SEEN):
+        pair = user * np.int64(params.n_videos) + video
+        order = np.argsort(pair, kind="stable")
+        again = order[1:][pair[order][1:] == pair[order][:-1]]
+        again.sort()
+        video[again] = _expose(rng, day[again], topic[again], videos)
+    start_ms = sessions["start_ms"][session]
+    return {
+        "user": user,
+        "video": video,
+        "day": day,
+        "before": before,
+        "session": session,
+        "start_ms": start_ms,
+    }
+
+
+def _expose(rng: np.random.Generator, day: np.ndarray, topic: np.ndarray, videos: Columns) -> np.ndarray:
+    """A video for each (day, topic), in proportion to the policy's weights."""
+    by_topic = np.argsort(videos["topic"], kind="stable")
+    end = np.searchsorted(videos["topic"][by_topic], np.arange(N_TOPICS), side="right")
+    chosen = np.empty(len(day), dtype=np.int64)
+    for today in np.unique(day):
+        weight = exposure_weight(videos["weight"], videos["upload_day"], int(today))[by_topic]
+        edge = np.concatenate([[0.0], weight.cumsum()])
+        rows = np.flatnonzero(day == today)
+        low = edge[np.concatenate([[0], end[:-1]])][topic[rows]]
+        high = edge[end][topic[rows]]
+        point = low + rng.random(len(rows)) * (high - low)
+        position = np.searchsorted(edge, point, side="right") - 1
+        chosen[rows] = by_topic[np.minimum(position, end[topic[rows]] - 1)]
+    return chosen
+
+
+def _random_events(rng: np.random.Generator, params: Params, users: Columns, videos: Columns) -> Columns:
+    """Uniformly random exposures, outside sessions, from the second half on."""
+    n = int(params.n_rows * params.random_share)
+    user = rng.choice(params.n_users, n, p=users["activity"])
+    day = rng.integers(params.n_days // 2, params.n_days, n)
+    by_upload = np.argsort(videos["upload_day"], kind="stable")
+    n_uploaded = np.searchsorted(videos["upload_day"][by_upload], day, side="right")
+    video = by_upload[(rng.random(n) * n_uploaded).astype(np.int64)]
+    time_ms = FIRST_MS + day * DAY_MS + rng.integers(0, DAY_MS, n)
+    return {"user": user, "video": video, "day": day, "before": np.full(n, -1), "time_ms": time_ms}
+
+
+def _watch(
+    rng: np.random.Generator, params: Params, rows: Columns, users: Columns, videos: Columns, topics: Columns
+) -> None:
+    """Add play time and interest to the rows, by the law that `watch_beyond` states."""
+    video, before = rows["video"], rows["before"]
+    fit = np.einsum("nd,nd->n", users["taste"][rows["user"]], videos["vector"][video])
+    mood = params.sequence_strength * np.where(before >= 0, topics["next"][before, videos["topic"][video]], 0.0)
+    rows["interest"] = interest(fit, videos["quality"][video], mood)
+    n = len(video)
+    brief_ms = np.where(rng.random(n) < SKIP_ZERO_SHARE, 0.0, rng.exponential(SKIP_MEAN_MS, n))
+    log_wtr = videos["offset"][video] + LOG_WTR_SLOPE * rows["interest"] + LOG_WTR_NOISE * rng.standard_normal(n)
+    watched_ms = videos["duration_ms"][video] * np.exp(log_wtr)
+    skipped = rng.random(n) < expit(SKIP_AT_ZERO - rows["interest"])
+    rows["play_ms"] = np.minimum(np.where(skipped, brief_ms, watched_ms), 20 * 60_000).astype(np.int64)
+
+
+def _clock(rng: np.random.Generator, events: Columns) -> None:
+    """Add time_ms: a video starts when the last one ends; a user's sessions do not overlap.
+
+    Session s starts at max(planned start, end of the one before): with T the time used so far by the user's
+    earlier sessions, start = T + max over sessions up to s of (planned - T), a running maximum.
+    """
+    used = events["play_ms"] + rng.integers(300, 2_500, len(events["play_ms"]))
+    new_session = np.diff(events["session"], prepend=-1) != 0
+    used[new_session] += 60_000  # at least a minute between sessions
+    elapsed = used.cumsum() - used  # over all rows, so far
+    head = np.flatnonzero(new_session)
+    slack = events["start_ms"][head] - elapsed[head]
+    step = int(slack.max() - slack.min()) + 1  # lifts each user above the last, so that the maximum starts anew
+    lift = events["user"][head].astype(np.int64) * step
+    start = np.maximum.accumulate(slack + lift) - lift
+    events["time_ms"] = start[np.cumsum(new_session) - 1] + elapsed
+
+
+def _write_logs(
+    rng: np.random.Generator, folder: Path, params: Params, events: Columns, random: Columns, videos: Columns
+) -> None:
+    half, end = params.n_days // 2, params.n_days
+    for name, rows, days in (
+        ("standard", events, (0, half)),
+        ("standard", events, (half, end)),
+        ("random", random, (half, end)),
+    ):
+        low, high = (FIRST_MS + day * DAY_MS for day in days)
+        inside = np.flatnonzero((rows["time_ms"] >= low) & (rows["time_ms"] < high))
+        inside = inside[np.lexsort((rows["user"][inside], rows["time_ms"][inside]))]
+        again = inside[rng.random(len(inside)) < REPEATED_ROW_SHARE] if name == "standard" else inside[:0]
+        picked = np.concatenate([inside, again])
+        is_repeat = np.concatenate([np.zeros(len(inside), bool), np.ones(len(again), bool)])
+        order = np.lexsort((is_repeat, rows["user"][picked], rows["time_ms"][picked]))
+        log = _log(rng, rows, picked[order], videos, int(name == "random"))
+        first, last = (FIRST_DAY + timedelta(days=day) for day in (days[0], days[1] - 1))
+        dates = f"{first.month}_{first.day:02}_to_{last.month}_{last.day:02}"
+        _csv(log, folder / f"log_{name}_{dates}_simulated.csv")
+
+
+def _log(rng: np.random.Generator, rows: Columns, picked: np.ndarray, videos: Columns, is_rand: int) -> Columns:
+    """KuaiRand's 19 columns, all integers."""
+    n = len(picked)
+    video, time_ms = rows["video"][picked], rows["time_ms"][picked]
+    play, duration, true_ms = (
+        rows["play_ms"][picked],
+        videos["logged_duration_ms"][video],
+        videos["duration_ms"][video],
+    )
+    seconds = np.floor_divide(time_ms + UTC8_MS, 1000).astype("datetime64[s]")
+    dates = np.char.replace(np.datetime_as_string(seconds, "D"), "-", "").astype(np.int64)
+    engaged = np.where(play > 3_000, expit(rows["interest"][picked] - 4.0), 0.0)
+
+    def reacts(share: float) -> np.ndarray:
+        return (rng.random(n) < share * engaged).astype(np.int8)
+
+    profile = reacts(0.6)
+    comment = reacts(0.2)
+    return {
+        "user_id": rows["user"][picked],
+        "video_id": video,
+        "date": dates,
+        "hourmin": (time_ms + UTC8_MS) % DAY_MS // 3_600_000 * 100,
+        "time_ms": time_ms,
+        "is_click": np.where(true_ms <= 7_000, play >= true_ms, play > 7_000).astype(np.int8),
+        "is_like": reacts(1.0),
+        "is_follow": reacts(0.1),
+        "is_comment": comment,
+        "is_forward": reacts(0.1),
+        "is_hate": (rng.random(n) < 0.0005).astype(np.int8),
+        "long_view": np.where(true_ms <= 18_000, play >= true_ms, play >= 18_000).astype(np.int8),
+        "play_time_ms": play,
+        "duration_ms": duration,
+        "profile_stay_time": profile * rng.integers(500, 20_000, n),
+        "comment_stay_time": comment * rng.integers(500, 30_000, n),
+        "is_profile_enter": profile,
+        "is_rand": np.full(n, is_rand, np.int8),
+        "tab": rng.choice([0, 1, 2, 4], n, p=[0.15, 0.7, 0.05, 0.1]),
+    }
+
+
+_RANGES = [0, 1, 10, 50, 100, 500, 1_000, 5_000, 10_000, 100_000]
+
+
+def _range(numbers: np.ndarray) -> np.ndarray:
+    names = [f"[{low},{high})" for low, high in zip(_RANGES, [*_RANGES[1:], "inf"], strict=True)]
+    return np.array(names)[np.searchsorted(_RANGES, numbers, side="right") - 1]
+
+
+def _write_features(rng: np.random.Generator, folder: Path, users: Columns, videos: Columns) -> None:
+    n = len(users["fans"])
+    active = np.array(["low_active", "middle_active", "high_active", "full_active"])
+    quartile = np.searchsorted(np.quantile(users["activity"], [0.25, 0.5, 0.75]), users["activity"])
+    numbers = {
+        "follow_user_num": np.floor(rng.lognormal(4, 1.2, n)).astype(np.int64),
+        "fans_user_num": users["fans"],
+        "friend_user_num": np.floor(rng.lognormal(2, 1.2, n)).astype(np.int64),
+        "register_days": rng.integers(1, 3_000, n),
+    }
+    table: Columns = {
+        "user_id": np.arange(n),
+        "user_active_degree": active[quartile],
+        "is_lowactive_period": (rng.random(n) < 0.05).astype(np.int8),
+        "is_live_streamer": np.where(rng.random(n) < 0.1, 1, -124),
+        "is_video_author": (rng.random(n) < 0.7).astype(np.int8),
+    }
+    for name, values in numbers.items():
+        table |= {name: values, f"{name}_range": _range(values)}
+    sizes = [2, 7, 50, 1471, 15, 34, 3, 118, 454, 7, 5, 5, 2, 2, 2, 2, 2, 2]  # KuaiRand's cardinalities
+    table |= {f"onehot_feat{i}": rng.integers(0, size, n) for i, size in enumerate(sizes)}
+    _csv(table, folder / "user_features_simulated.csv")
+
+    n = len(videos["topic"])
+    second = rng.integers(0, N_TOPICS, n).astype(str)
+    tag = videos["topic"].astype(str).astype(object)
+    tag = np.where(rng.random(n) < 0.2, tag + "," + second, tag).astype(str)
+    day = np.datetime64(FIRST_DAY) + videos["upload_day"]
+    table = {
+        "video_id": np.arange(n),
+        # Authors keep to a topic: about one for every five videos.
+        "author_id": 1_000_000 + videos["topic"] + N_TOPICS * rng.integers(0, max(1, n // (5 * N_TOPICS)), n),
+        "video_type": np.where(rng.random(n) < 0.02, "AD", "NORMAL"),
+        "upload_dt": np.datetime_as_string(day, "D"),
+        "upload_type": rng.choice(["ShortImport", "LongImport", "Kmovie", "Web"], n),
+        "visible_status": np.zeros(n, np.int8),
+        "video_duration": videos["logged_duration_ms"],
+        "server_width": np.full(n, 720),
+        "server_height": np.full(n, 1280),
+        "music_id": rng.integers(10**6, 10**10, n),
+        "music_type": rng.integers(0, 10, n),
+        "tag": tag,
+    }
+    _csv(table, folder / "video_features_basic_simulated.csv")
+
+
+def _write_truth(
+    folder: Path,
+    params: Params,
+    events: Columns,
+    random: Columns,
+    users: Columns,
+    videos: Columns,
+    topics: Columns,
+) -> None:
+    joined = {key: np.concatenate([events[key], random[key]]) for key in ("user", "time_ms", "day", "before")}
+    tables: dict[str, dict[str, object]] = {
+        "events": {
+            "user_id": joined["user"],
+            "time_ms": joined["time_ms"],
+            "day": joined["day"].astype(np.int32),
+            "topic_before": joined["before"].astype(np.int16),
+        },
+        "users": {
+            "user_id": np.arange(params.n_users),
+            "taste": list(users["taste"]),
+            "topic_probability": list(users["preferences"]),
+        },
+        "videos": {
+            "video_id": np.arange(params.n_videos),
+            "topic": videos["topic"].astype(np.int16),
+            "vector": list(videos["vector"]),
+            "quality": videos["quality"],
+            "exposure_weight": videos["weight"],
+            "upload_day": videos["upload_day"].astype(np.int32),
+            "true_duration_ms": videos["duration_ms"],
+            "log_wtr_offset": videos["offset"],
+        },
+        "topics": {
+            "topic": np.arange(N_TOPICS, dtype=np.int16),
+            "next_probability": list(topics["next"]),
+            "sequence_strength": np.full(N_TOPICS, params.sequence_strength),
+        },
+    }
+    for name, columns in tables.items():
+        pq.write_table(pa.table(columns), folder / f"truth_{name}.parquet", compression="zstd")
+
+
+def _csv(columns: Columns, path: Path) -> None:
+    pacsv.write_csv(pa.table(columns), path, pacsv.WriteOptions(quoting_style="needed", quoting_header="none"))

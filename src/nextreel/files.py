@@ -1,0 +1,56 @@
+"""Files that are whole or absent: written under a temporary name, then renamed."""
+
+import csv
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+METRIC_DIGITS = 5
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it to `path` if the block ends well, remove it if not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        remove(path)
+        temporary.replace(path)
+    finally:
+        remove(temporary)
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a folder; nothing happens where there is none."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_json(path: Path, values: Mapping[str, object]) -> None:
+    """Write a flat JSON object, floats rounded to `METRIC_DIGITS` digits so that diffs stay readable."""
+    rounded = {k: round(v, METRIC_DIGITS) if isinstance(v, float) else v for k, v in values.items()}
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(rounded, indent=2) + "\n", encoding="utf-8")
+
+
+def write_csv(path: Path, columns: Mapping[str, np.ndarray]) -> None:
+    """Write equally long columns, floats with `METRIC_DIGITS` digits."""
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        for row in zip(*(column.tolist() for column in columns.values()), strict=True):
+            writer.writerow([f"{x:.{METRIC_DIGITS}f}" if isinstance(x, float) else x for x in row])
+
+
+def read_json(path: Path) -> dict[str, float]:
+    """Read a flat JSON object written by `write_json`."""
+    values: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
+    return values

@@ -1,0 +1,77 @@
+"""Lists of several models -> one candidate pool, by reciprocal-rank fusion (Cormack et al., SIGIR 2009):
+
+score = sum over the channels that list the video of 1 / (60 + rank)
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from pydantic import Field
+
+from nextreel import engine
+from nextreel.params import PositiveInt, Section
+from nextreel.progress import track
+from nextreel.ranking import MISS, order
+
+DAMPING = 60.0
+FUSED = "fused"
+_CASES_AT_A_TIME = 1_000
+
+
+class Params(Section):
+    """The section `candidates`."""
+
+    channels: list[str] = Field(alias="from", min_length=1)  # models whose lists are fused
+    pool_size: PositiveInt  # candidates a case
+
+
+def fuse(lists: Mapping[str, dict[str, np.ndarray]], pool_size: int, seed: int) -> dict[str, np.ndarray]:
+    """The pool of some cases from each channel's list (case_id, video_idx, score, rank).
+
+    Returns case_id, video_idx, score, rank, and rank_<channel> (MISS where it does not list the video) and
+    score_<channel> (NaN there), in order of (case_id, rank).
+    """
+    pairs = [entries["case_id"].astype(np.int64) << 32 | entries["video_idx"] for entries in lists.values()]
+    pair, which = np.unique(np.concatenate(pairs), return_inverse=True)
+    case_id, video_idx = pair >> 32, (pair & (2**32 - 1)).astype(np.int32)
+    columns: dict[str, np.ndarray] = {}
+    score = np.zeros(len(pair))
+    places = np.split(which, np.cumsum([len(entries) for entries in pairs])[:-1])
+    for (channel, entries), place in zip(lists.items(), places, strict=True):
+        rank = np.full(len(pair), MISS, np.int32)
+        rank[place] = entries["rank"]
+        channel_score = np.full(len(pair), np.nan, np.float32)
+        channel_score[place] = entries["score"]
+        columns |= {f"rank_{channel}": rank, f"score_{channel}": channel_score}
+        score += np.where(rank == MISS, 0.0, 1 / (DAMPING + rank))
+    _case, kept, rank = order(case_id, np.arange(len(pair)), score, case_id, video_idx, pool_size, seed)
+    pooled = {"case_id": case_id, "video_idx": video_idx, "score": score, **columns}
+    return {name: column[kept] for name, column in pooled.items()} | {"rank": rank}
+
+
+def write(
+    lists: Mapping[str, Path], case_id: np.ndarray, target: np.ndarray, params: Params, seed: int, path: Path
+) -> dict[str, np.ndarray]:
+    """Write the pools of all cases [n], in order of case_id, and return each target's rank [n] in every channel's list
+    and in the pool (`fused`), MISS where it is not there."""
+    found: dict[str, list[np.ndarray]] = {name: [] for name in (*lists, FUSED)}
+    with engine.Writer(path) as writer:
+        for start in track(range(0, len(case_id), _CASES_AT_A_TIME), "fusing lists"):
+            rows = slice(start, start + _CASES_AT_A_TIME)
+            ids, wanted = case_id[rows], target[rows]
+            within: list[tuple[str, str, object]] = [("case_id", ">=", ids[0]), ("case_id", "<=", ids[-1])]
+            channels = {name: engine.load(file, within) for name, file in lists.items()}
+            pool = fuse(channels, params.pool_size, seed)
+            writer.add(pool)
+            for name, entries in {**channels, FUSED: pool}.items():
+                found[name].append(_target_rank(entries, ids, wanted))
+    return {name: np.concatenate(blocks) for name, blocks in found.items()}
+
+
+def _target_rank(entries: dict[str, np.ndarray], case_id: np.ndarray, target: np.ndarray) -> np.ndarray:
+    row = np.searchsorted(case_id, entries["case_id"])
+    is_target = entries["video_idx"] == target[row]
+    rank = np.full(len(case_id), MISS, np.int32)
+    rank[row[is_target]] = entries["rank"][is_target]
+    return rank

@@ -1,0 +1,111 @@
+"""What the label stage writes: sequences, cases, targets, catalogue and impressions."""
+
+from pathlib import Path
+
+import ibis
+import ibis.expr.types as ir
+import numpy as np
+from ibis import _
+from ibis.backends.duckdb import Backend
+
+from nextreel import cases, engine
+from nextreel.cases import Log, Questions
+from nextreel.errors import UserError
+
+_COLUMNS = ["user_idx", "video_idx", "time_ms", "tab", "positive"]
+_TRACKS = {"impressions": "standard", "random": "random"}
+
+
+def write(con: Backend, labelled: ir.Table, n_users: int, data: Path) -> Questions:
+    """Write into the folder `data`:
+
+    sequences/             every user's standard events, see `sequences.Events`
+    cases.parquet          protocol and the columns of `cases.Cases`
+    targets.parquet        case_id, video_idx
+    catalogue.parquet      video_idx, first_part: the earliest part that shows the video (0 train, 1 valid, 2 test)
+    impressions.parquet    case_id, video_idx, track (standard, random), label, wtr, wtg: what was really shown
+
+    Raises UserError where train, valid or test has no positive to learn from or to ask for.
+    """
+    log, random = (_log(labelled.filter(kind)) for kind in (_.part != "random", _.part == "random"))
+    questions = cases.build(log, random, n_users)
+    first = questions.protocol == "first"
+    counts = {"train": int(log.positive[log.part == 0].sum())}
+    counts |= {part: int((first & (questions.cases.part == part)).sum()) for part in ("valid", "test")}
+    without = [part for part, count in counts.items() if not count]
+    if without:
+        raise UserError(
+            f"no usable positive in {', '.join(without)}: choose another `label.positive` or a lower threshold,"
+            " or move the split; `label.positive: all` makes every event a positive"
+        )
+    log.events(n_users).save(data / "sequences")
+    engine.write_arrays({"protocol": questions.protocol, **questions.cases.columns()}, data / "cases.parquet")
+    targets = {"case_id": questions.target_case_id, "video_idx": questions.target_video_idx}
+    engine.write_arrays(targets, data / "targets.parquet")
+    video_idx, first_part = log.catalogue()
+    engine.write_arrays({"video_idx": video_idx, "first_part": first_part}, data / "catalogue.parquet")
+    order = ["case_id", "time_ms", "row"]
+    with_times = _impressions(labelled, questions)
+    engine.write(con, with_times, data / "impressions.parquet", order)
+    return questions
+
+
+def _log(rows: ir.Table) -> Log:
+    codes = ibis.cases(*((_.part == part, code) for code, part in enumerate(cases.PARTS)), else_=-1).cast("int8")
+    tab = _.tab.fill_null(cases.NO_TAB)
+    table = rows.order_by("user_idx", "time_ms", "row").mutate(tab=tab).select(*_COLUMNS, part=codes).to_pyarrow()
+    return Log(**{name: table[name].to_numpy() for name in (*_COLUMNS, "part")})
+
+
+def _impressions(labelled: ir.Table, questions: Questions) -> ir.Table:
+    asked = np.isin(questions.protocol, list(_TRACKS))
+    some = questions.cases.where(asked)
+    protocol = questions.protocol[asked]
+    part = np.where(protocol == "random", "random", some.part)
+    track = np.array([_TRACKS[name] for name in _TRACKS])[np.searchsorted(list(_TRACKS), protocol)]
+    keys = {
+        "user_idx": some.user_idx,
+        "part": part.tolist(),
+        "case_id": some.case_id,
+        "track": track.tolist(),
+    }
+    rows = labelled.join(ibis.memtable(keys), ["user_idx", "part"])
+    return rows.select("case_id", "video_idx", "track", "time_ms", "row", label=_.positive, wtr=_.wtr, wtg=_.wtg)
+
+
+def chart(by_duration: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Deciles of duration with their positive share, named so that a chart sorts them."""
+    seconds = zip(by_duration["decile"], by_duration["from_ms"] / 1000, by_duration["to_ms"] / 1000, strict=True)
+    names = [f"{decile:02}: {low:.1f}-{high:.1f} s" for decile, low, high in seconds]
+    return {
+        "duration": np.array(names),
+        "rows": by_duration["rows"],
+        "positive_share": by_duration["positive_share"],
+    }
+
+
+def summary(labelled: ir.Table, questions: Questions, by_duration: dict[str, np.ndarray]) -> dict[str, object]:
+    """Positive shares by part, their evenness over duration, and the cases asked and dropped."""
+    shares = (
+        labelled.group_by("part")
+        .aggregate(share=_.positive.mean(), n=_.count(), positives=_.positive.sum())
+        .to_pyarrow()
+    )
+    by_part = dict(
+        zip(
+            shares["part"].to_pylist(),
+            zip(shares["positives"].to_pylist(), shares["n"].to_pylist(), strict=True),
+            strict=True,
+        )
+    )
+    out: dict[str, object] = {f"positive_share_{part}": by_part[part][0] / by_part[part][1] for part in sorted(by_part)}
+    share = by_duration["positive_share"]
+    if len(share):
+        lowest, highest = float(share.min()), float(share.max())
+        out |= {"positive_share_lowest_decile": lowest, "positive_share_highest_decile": highest}
+        if lowest > 0:
+            out["positive_share_max_to_min"] = highest / lowest
+    first = questions.protocol == "first"
+    out |= {f"cases_{part}": int((first & (questions.cases.part == part)).sum()) for part in cases.QUESTIONS}
+    out |= {f"cases_dropped_seen_{part}": count for part, count in questions.dropped_seen.items()}
+    return out

@@ -1,0 +1,227 @@
+"""Watch time -> fair labels. Fitted on train, applied to every row.
+
+- WTR, the watch-time ratio: play_time / duration.
+- WTG, the watch-time gain (DVR; Zheng et al., MM 2022): (w - mean_b) / std_b over the duration bucket b, where w is the
+  play time, truncated at the duration or not. 0 where std is 0.
+- positive: every rule is a bound on play time that depends on the duration alone, except `click` and `long_view`,
+  which keep the logged value.
+
+A row without duration has neither WTR nor WTG and is positive under no rule that needs them.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import ibis
+import ibis.expr.types as ir
+import numpy as np
+from ibis import _
+from pydantic import Field
+
+from nextreel.params import Float, NonNegativeFloat, PositiveFloat, PositiveInt, Section
+
+SMOOTHING = 0.25  # width of the neighbourhood of a bucket, in log duration: buckets within some 25 % of its length
+NEVER = np.inf
+
+
+class Params(Section):
+    positive: Literal["wtg", "wtr", "long_view", "click", "wtg_quantile", "all"]
+    wtg_threshold: Float  # standard deviations
+    wtr_threshold: NonNegativeFloat
+    quantile: Annotated[Float, Field(gt=0, lt=1)]  # the top share of each bucket that `wtg_quantile` takes
+    wtr_cap: PositiveFloat | None  # reported WTR is at most this
+    bucket: Literal["width", "frequency"]
+    bucket_width_s: PositiveInt  # by width
+    n_buckets: PositiveInt  # by equal frequency
+    truncate: bool  # w at the duration
+    shrinkage: NonNegativeFloat  # a bucket is mixed with this many rows like its neighbours'
+
+
+@dataclass(frozen=True)
+class Buckets:
+    """Watch time by duration bucket, [B] each, in order of duration."""
+
+    scheme: Params
+    from_ms: np.ndarray  # the shortest duration seen in train
+    number: np.ndarray  # of the bucket within its scheme
+    n: np.ndarray  # train rows
+    mean_ms: np.ndarray
+    std_ms: np.ndarray
+
+    def of(self, duration_ms: np.ndarray) -> np.ndarray:
+        """The bucket [n] of each duration [n]; where train had none, the nearest."""
+        if self.scheme.bucket == "width":
+            wanted = duration_ms // (1000 * self.scheme.bucket_width_s)
+        else:
+            wanted = np.searchsorted(self.from_ms, duration_ms, side="right") - 1
+        right = np.searchsorted(self.number, wanted).clip(0, len(self.number) - 1)
+        left = (right - 1).clip(0)
+        nearer_left = np.abs(wanted - self.number[left]) <= np.abs(self.number[right] - wanted)
+        return np.where(nearer_left & (self.number[right] != wanted), left, right)
+
+
+def watch_ms(params: Params) -> ir.IntegerValue:
+    """The play time that counts."""
+    return ibis.least(_.play_time_ms, _.duration_ms) if params.truncate else _.play_time_ms
+
+
+def statistics(train: ir.Table, params: Params) -> dict[str, np.ndarray]:
+    """Rows, sum and sum of squares of watch time for each duration: exact integers, so that no engine or number of
+    threads changes a bit. Arrays in order of `duration_ms`; the sums hold Python integers."""
+    by_duration = (
+        train.filter(_.duration_ms.notnull() & _.play_time_ms.notnull())
+        .mutate(w=watch_ms(params))
+        .group_by("duration_ms")
+        .aggregate(
+            n=_.count(),
+            sum=_.w.sum().cast("string"),
+            sum_of_squares=(_.w.cast("decimal(38, 0)") * _.w).sum().cast("string"),
+        )
+        .order_by("duration_ms")
+        .to_pyarrow()
+    )
+    exact = {key: np.array([int(x) for x in by_duration[key].to_pylist()], object) for key in ("sum", "sum_of_squares")}
+    return {"duration_ms": by_duration["duration_ms"].to_numpy(), "n": by_duration["n"].to_numpy(), **exact}
+
+
+def fit(stats: dict[str, np.ndarray], params: Params) -> Buckets:
+    """Mean and standard deviation (ddof 1) of watch time for each bucket.
+
+    A bucket of n rows is mixed with `shrinkage` rows whose moments are those of the buckets around it, weighted by
+    their rows and by a Gaussian of width SMOOTHING in log duration. With shrinkage 0 this is DVR's own definition.
+    """
+    duration_ms, n = stats["duration_ms"], stats["n"]
+    if params.bucket == "width":
+        number = duration_ms // (1000 * params.bucket_width_s)
+    else:
+        number = (n.cumsum() - n) * params.n_buckets // max(n.sum(), 1)
+    first = np.flatnonzero(np.diff(number, prepend=-1))
+    if not len(first):
+        none = np.array([])
+        return Buckets(params, none, none, none, none, none)
+    n, total, squares = (np.add.reduceat(stats[key], first) for key in ("n", "sum", "sum_of_squares"))
+    moments = np.stack([total.astype(float), squares.astype(float)])  # [2, B], sums
+    moments, weight = _shrink(moments, n.astype(float), np.log(np.maximum(duration_ms[first], 1)), params.shrinkage)
+    mean, square = moments / weight
+    variance = np.maximum(square - mean**2, 0) * weight / np.maximum(weight - 1, 1)
+    from_ms, number = duration_ms[first], number[first]
+    if params.bucket == "frequency":
+        number = np.arange(len(first))
+    return Buckets(params, from_ms, number, n, mean, np.sqrt(variance))
+
+
+def _shrink(moments: np.ndarray, n: np.ndarray, place: np.ndarray, pseudo_rows: float) -> tuple[np.ndarray, np.ndarray]:
+    if pseudo_rows == 0:
+        return moments, n
+    near = np.empty_like(moments)
+    for block in np.array_split(np.arange(len(n)), len(n) // 1000 + 1):  # a block at a time: [1000, B], not [B, B]
+        kernel = np.exp(-0.5 * ((place[block, None] - place[None, :]) / SMOOTHING) ** 2)
+        near[:, block] = (moments @ kernel.T) / (n @ kernel.T)
+    return moments + pseudo_rows * near, n + pseudo_rows
+
+
+def quantile_groups(stats: dict[str, np.ndarray], buckets: Buckets) -> np.ndarray:
+    """A group [n] for each duration [n]: its bucket, joined with the next ones until `shrinkage` rows are together."""
+    bucket = buckets.of(stats["duration_ms"])
+    enough = max(buckets.scheme.shrinkage, 1)
+    return ((buckets.n.cumsum() - buckets.n) // enough).astype(np.int64)[bucket]
+
+
+def logged_bounds_ms(duration_ms: np.ndarray, positive: str) -> np.ndarray:
+    """KuaiRand's definitions of `click` and `long_view` as bounds on play time; `all` is above any."""
+    if positive == "all":
+        return np.full(len(duration_ms), -1.0)
+    short_ms, least_ms = (7_000, 7_001) if positive == "click" else (18_000, 18_000)
+    return np.where(duration_ms <= short_ms, duration_ms, least_ms) - 1.0
+
+
+def bounds_ms(
+    duration_ms: np.ndarray, params: Params, buckets: Buckets, quantile_bound: np.ndarray | None = None
+) -> np.ndarray:
+    """A row is positive if its play time is above this bound [n] for its duration [n]; NEVER if none suffices."""
+    if params.positive in ("all", "click", "long_view"):
+        return logged_bounds_ms(duration_ms, params.positive)
+    if params.positive == "wtr":
+        return params.wtr_threshold * duration_ms
+    if params.positive == "wtg_quantile":
+        assert quantile_bound is not None
+        return quantile_bound
+    bucket = buckets.of(duration_ms)
+    mean, std = buckets.mean_ms[bucket], buckets.std_ms[bucket]
+    flat = NEVER if params.wtg_threshold >= 0 else -1.0  # WTG is 0 there
+    bound = np.where(std > 0, mean + params.wtg_threshold * std, flat)
+    return np.where(bound >= duration_ms, NEVER, bound) if params.truncate else bound
+
+
+def by_duration(parts: ir.Table, params: Params) -> tuple[Buckets, dict[str, np.ndarray]]:
+    """Buckets fitted on the part `train`, and for each duration of the log its mean, deviation and positive bound."""
+    train = parts.filter(_.part == "train")
+    stats = statistics(train, params)
+    buckets = fit(stats, params)
+    known = parts.filter(_.duration_ms.notnull()).select("duration_ms").distinct().order_by("duration_ms")
+    duration_ms = known.to_pyarrow()["duration_ms"].to_numpy()
+    if not len(buckets.n):
+        duration_ms = duration_ms[:0]  # no watch time in train: no row has a WTG
+    bucket = buckets.of(duration_ms)
+    quantile_bound = None
+    if params.positive == "wtg_quantile":
+        quantile_bound = _quantile_bounds(train, stats, buckets, duration_ms)
+    return buckets, {
+        "duration_ms": duration_ms,
+        "mean_ms": buckets.mean_ms[bucket],
+        "std_ms": buckets.std_ms[bucket],
+        "positive_above_ms": bounds_ms(duration_ms, params, buckets, quantile_bound),
+    }
+
+
+def _quantile_bounds(
+    train: ir.Table, stats: dict[str, np.ndarray], buckets: Buckets, duration_ms: np.ndarray
+) -> np.ndarray:
+    """The top share's bound within each group, on untruncated play time: a video watched to its end is no tie."""
+    group = quantile_groups(stats, buckets)
+    mapping = ibis.memtable({"duration_ms": stats["duration_ms"], "group": group})
+    bound = (
+        train.join(mapping, "duration_ms")
+        .group_by("group")
+        .aggregate(bound=_.play_time_ms.quantile(1 - buckets.scheme.quantile))
+        .order_by("group")
+        .to_pyarrow()
+    )
+    present, above = bound["group"].to_numpy(), bound["bound"].to_numpy()
+    first_of_bucket = np.searchsorted(buckets.of(stats["duration_ms"]), buckets.of(duration_ms))
+    return above[np.searchsorted(present, group[first_of_bucket])]
+
+
+def label(parts: ir.Table, durations: dict[str, np.ndarray], params: Params) -> ir.Table:
+    """The rows with `wtr`, `wtg` (null without duration) and `positive`."""
+    rows = parts.left_join(ibis.memtable(durations), "duration_ms").drop("duration_ms_right")
+    wtr = _.play_time_ms / _.duration_ms.cast("float64")
+    wtg = ibis.ifelse(_.std_ms > 0, (watch_ms(params) - _.mean_ms) / _.std_ms, 0.0)
+    known = _.play_time_ms.notnull() & _.mean_ms.notnull()
+    positive = {
+        "all": ibis.literal(True),
+        "click": _.click,
+        "long_view": _.long_view,
+    }.get(params.positive, _.play_time_ms > _.positive_above_ms)
+    return rows.mutate(
+        wtr=wtr if params.wtr_cap is None else ibis.least(wtr, params.wtr_cap),
+        wtg=ibis.ifelse(known, wtg, None),
+        positive=ibis.coalesce(positive, False),
+    )
+
+
+def share_by_duration(labelled: ir.Table, n_groups: int = 10) -> dict[str, np.ndarray]:
+    """The positive share by decile of duration, over rows with a duration: a fair label is about even."""
+    known = labelled.filter(_.duration_ms.notnull())
+    edges = known.aggregate(**{f"q{i}": _.duration_ms.quantile(i / n_groups) for i in range(1, n_groups)}).to_pyarrow()
+    cuts = [edges[name][0].as_py() for name in edges.column_names]
+    decile = sum(((known.duration_ms > cut).cast("int32") for cut in cuts if cut is not None), ibis.literal(1))
+    table = (
+        known.mutate(decile=decile)
+        .group_by("decile")
+        .aggregate(from_ms=_.duration_ms.min(), to_ms=_.duration_ms.max(), rows=_.count(), positives=_.positive.sum())
+        .order_by("decile")
+        .to_pyarrow()
+    )
+    columns = {name: table[name].to_numpy() for name in table.column_names}
+    return {**columns, "positive_share": columns["positives"] / np.maximum(columns["rows"], 1)}

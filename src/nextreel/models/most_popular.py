@@ -1,0 +1,38 @@
+"""The most popular videos of train for everybody: the floor that every other model must clear."""
+
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from nextreel.cases import Cases
+from nextreel.params import Section
+from nextreel.sequences import Histories
+
+
+class Params(Section):
+    pass
+
+
+class Model:
+    """Score = how often the video was a positive in train."""
+
+    def __init__(self, count: np.ndarray) -> None:
+        self.count = count  # [n_videos + 1] float32
+
+    @classmethod
+    def fit(cls, histories: Histories, n_videos: int, params: Params) -> Self:
+        position, _owner = histories.positives()
+        video_idx = histories.events.video_idx[position]
+        return cls(np.bincount(video_idx, minlength=n_videos + 1).astype(np.float32))
+
+    def score(self, cases: Cases, histories: Histories, video_idx: np.ndarray) -> np.ndarray:
+        return np.broadcast_to(self.count[video_idx], (len(cases), video_idx.shape[-1])).copy()
+
+    def save(self, folder: Path) -> None:
+        folder.mkdir()
+        np.save(folder / "count.npy", self.count)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        return cls(np.load(folder / "count.npy", allow_pickle=False))

@@ -1,0 +1,79 @@
+"""SASRec: self-attentive sequential recommendation (Kang & McAuley, ICDM 2018).
+
+Causal self-attention over a user's last events; pre-norm blocks; learned positions; tied item embeddings.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nextreel.nn import recommender
+from nextreel.nn.sequences import N_REACTIONS, UNKNOWN, Batch
+from nextreel.params import PositiveInt
+
+
+class Params(recommender.NeuralParams):
+    blocks: PositiveInt
+    heads: PositiveInt
+
+
+class Attention(nn.Module):
+    """Causal multi-head self-attention."""
+
+    def __init__(self, params: Params) -> None:
+        super().__init__()
+        self.heads = params.heads
+        self.project = nn.Linear(params.width, 3 * params.width)
+        self.out = nn.Linear(params.width, params.width)
+
+    def forward(self, x: Tensor) -> Tensor:  # [B, L, D]
+        q, k, v = self.project(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # [B, H, L, D/H] each
+        # No dropout on the attention weights: on a processor it forfeits the fused kernel, a third of the step's time.
+        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        return self.out(mixed.transpose(1, 2).flatten(2))  # [B, L, D]
+
+
+class Block(nn.Module):
+    """Attention, then a position-wise layer, each behind a norm and beside a residual path."""
+
+    def __init__(self, params: Params) -> None:
+        super().__init__()
+        D = params.width
+        self.norm_attention, self.attention = nn.LayerNorm(D), Attention(params)
+        self.norm_feed, self.feed = (
+            nn.LayerNorm(D),
+            nn.Sequential(nn.Linear(D, D), nn.ReLU(), nn.Linear(D, D)),
+        )
+        self.dropout = nn.Dropout(params.dropout)
+
+    def forward(self, x: Tensor) -> Tensor:  # [B, L, D]
+        x = x + self.dropout(self.attention(self.norm_attention(x)))
+        return x + self.dropout(self.feed(self.norm_feed(x)))
+
+
+class Network(nn.Module):
+    """Tokens -> states."""
+
+    def __init__(self, n_rows: int, params: Params) -> None:
+        super().__init__()
+        D = params.width
+        self.items = nn.Embedding(n_rows, D, padding_idx=UNKNOWN)
+        self.reactions = nn.Embedding(N_REACTIONS, D)
+        self.positions = nn.Embedding(params.length, D)
+        for table in (self.items, self.reactions, self.positions):
+            nn.init.normal_(table.weight, std=0.02)
+        with torch.no_grad():
+            self.items.weight[UNKNOWN].zero_()
+        self.dropout = nn.Dropout(params.dropout)
+        self.blocks = nn.Sequential(*(Block(params) for _ in range(params.blocks)))
+        self.norm = nn.LayerNorm(D)
+
+    def forward(self, batch: Batch) -> Tensor:
+        x = self.items(batch.video) + self.reactions(batch.reaction)  # [B, L, D]
+        x = self.dropout(x + self.positions.weight[: x.shape[1]])
+        return self.norm(self.blocks(x))  # [B, L, D]
+
+
+class Model(recommender.Recommender):
+    Network = Network
+    Params = Params

@@ -1,0 +1,128 @@
+"""The recommender around a network: its vocabulary, its training on histories, its scores, its files."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import ClassVar, Literal, Self
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from nextreel.cases import Cases
+from nextreel.nn import trainer
+from nextreel.nn.losses import LOSSES
+from nextreel.nn.sequences import FIRST, UNKNOWN, Batch, Tokens
+from nextreel.params import PositiveInt, Share
+from nextreel.sequences import Histories
+
+
+class NeuralParams(trainer.Params):
+    """What all neural models share; the section `model`."""
+
+    width: PositiveInt  # D, of embeddings and states
+    length: PositiveInt  # L, tokens that a model looks back on
+    dropout: Share
+    history: Literal["all", "positives"]  # which events are tokens; targets are positives in either case
+    loss: Literal["bce", "bpr", "sampled_softmax", "softmax"]
+    negatives: PositiveInt  # uniform ones, shared by a batch; `softmax` takes every video
+
+
+class Recommender:
+    """A `Model` whose network turns tokens into states: score = state at the last token . embedding of the video.
+
+    A subclass names its `Network(n_rows, params)`: a torch Module with `items`, an Embedding of token rows
+    [n_rows, D], and `forward(batch) -> states [B, L, D]`. Videos without a positive in train have no embedding and
+    get no opinion.
+    """
+
+    Network: ClassVar[type[torch.nn.Module]]
+    Params: ClassVar[type[NeuralParams]]
+
+    def __init__(self, params: NeuralParams, known: np.ndarray, n_videos: int) -> None:
+        self.params = params
+        self.known = known  # [V] video_idx with a row, in order; row FIRST + i is known[i]
+        self.row_of = np.full(n_videos + 1, UNKNOWN, np.int32)  # video_idx -> token row
+        self.row_of[known] = np.arange(FIRST, FIRST + len(known), dtype=np.int32)
+        self.network = self.Network(FIRST + len(known), params)
+        assert isinstance(self.network.items, torch.nn.Embedding)
+        self.items = self.network.items
+
+    @classmethod
+    def fit(
+        cls,
+        histories: Histories,
+        n_videos: int,
+        params: NeuralParams,
+        rng: np.random.Generator,
+        validate: Callable[["Recommender"], dict[str, float]],
+        curve: Path,
+        name: str,
+    ) -> Self:
+        """Train on histories; `validate(model)` returns valid metrics, among them `trainer.SELECT_BY`."""
+        torch.manual_seed(int(rng.integers(2**31)))
+        position, _owner = histories.positives() if params.history == "positives" else histories.flat()
+        model = cls(params, np.unique(histories.events.video_idx[position]), n_videos)
+        tokens = Tokens.of(histories, model.row_of, params.history == "positives")
+
+        trainer.train(
+            model.network,
+            lambda: tokens.epoch(params.length, params.batch_size, rng),
+            lambda batch: model.loss(batch, rng),
+            lambda: validate(model),
+            params,
+            curve,
+            name,
+        )
+        return model
+
+    def loss(self, batch: Batch, rng: np.random.Generator) -> Tensor:
+        """The loss of a batch's targets against every video, or against a sample shared by the batch."""
+        states = self.network(batch)[batch.target != UNKNOWN]  # [M, D]
+        target = batch.target[batch.target != UNKNOWN]  # [M]
+        items = self.items.weight
+        positive = (states * items[target]).sum(-1)
+        if self.params.loss == "softmax":
+            negatives = torch.arange(FIRST, len(items))
+            own = (torch.arange(len(target)), target - FIRST)
+        else:
+            negatives = torch.from_numpy(rng.integers(FIRST, len(items), self.params.negatives))
+            own = torch.nonzero(negatives == target[:, None], as_tuple=True)
+        negative = states @ items[negatives].T  # [M, n]
+        negative[own] = -torch.inf
+        return LOSSES[self.params.loss](positive, negative)
+
+    @torch.no_grad()
+    def score(self, cases: Cases, histories: Histories, video_idx: np.ndarray) -> np.ndarray:
+        self.network.eval()
+        states = self._states(histories)
+        rows = self.row_of[video_idx]
+        items = self.items(torch.from_numpy(rows.astype(np.int64)))  # [N, D] or [B, C, D]
+        scores = states @ items.T if rows.ndim == 1 else torch.einsum("bd,bcd->bc", states, items)
+        return np.where(rows == UNKNOWN, -np.inf, scores.numpy()).astype(np.float32)
+
+    def _states(self, histories: Histories) -> Tensor:
+        """The state [B, D] at each history's last token. Only the last events are looked at, where all are tokens."""
+        only_positives = self.params.history == "positives"
+        if not only_positives:
+            start = np.maximum(histories.start, histories.stop - self.params.length)
+            histories = Histories(histories.events, start, histories.stop)
+        batch, last = Tokens.of(histories, self.row_of, only_positives).last(self.params.length)
+        states: Tensor = self.network(batch)
+        return states[torch.arange(len(last)), last]
+
+    def save(self, folder: Path) -> None:
+        folder.mkdir()
+        save_file(self.network.state_dict(), folder / "weights.safetensors")
+        np.save(folder / "known.npy", self.known)
+        about = {"params": self.params.model_dump(), "n_videos": len(self.row_of) - 1}
+        (folder / "model.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        about = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+        known = np.load(folder / "known.npy", allow_pickle=False)
+        model = cls(cls.Params.model_validate(about["params"]), known, about["n_videos"])
+        model.network.load_state_dict(load_file(folder / "weights.safetensors"))
+        return model

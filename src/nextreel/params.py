@@ -1,0 +1,140 @@
+"""params.yaml as typed, frozen sections. Each section's owner declares its own model; none lives here.
+
+`dvc exp run -S model.lr=1e-5` leaves `1e-05` in the file, which YAML reads as text, and `no` and `on` become
+booleans. Numeric text therefore becomes a number here, a boolean never does, and `none` means None.
+"""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+
+from nextreel.errors import UserError
+
+
+def _reject_bool(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("a boolean is no number")
+    return value
+
+
+def _none_text(value: object) -> object:
+    return None if isinstance(value, str) and value.lower() in {"none", "null"} else value
+
+
+Int = Annotated[int, BeforeValidator(_reject_bool)]
+Float = Annotated[float, BeforeValidator(_reject_bool), Field(allow_inf_nan=False)]
+Share = Annotated[Float, Field(ge=0, le=1)]
+PositiveInt = Annotated[Int, Field(ge=1)]
+NonNegativeInt = Annotated[Int, Field(ge=0)]
+PositiveFloat = Annotated[Float, Field(gt=0)]
+NonNegativeFloat = Annotated[Float, Field(ge=0)]
+
+
+class Section(BaseModel):
+    """One section of params.yaml: immutable, unknown keys forbidden."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _none(cls, value: object) -> object:
+        return _none_text(value)
+
+
+class Run(Section):
+    """The keys at the top of params.yaml that are no section."""
+
+    seed: NonNegativeInt  # of the one numpy Generator handed down
+    threads: PositiveInt  # of DuckDB and torch; another number gives other bytes
+    cpu_isa: Literal["avx2", "native"]  # avx2: x86 machines agree to the byte; native: may use AVX512 and AMX
+
+
+S = TypeVar("S", bound=Section)
+
+
+class Params:
+    """The parsed params.yaml. Sections are validated when asked for.
+
+    Stages ask only for the sections they list in dvc.yaml, so a change elsewhere leaves them alone.
+    """
+
+    def __init__(self, raw: Mapping[str, Any]) -> None:
+        self.raw = raw
+
+    @classmethod
+    def load(cls, path: Path) -> "Params":
+        """Raises UserError where the file is missing, is no YAML or holds no mapping."""
+        try:
+            raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise UserError(f"{path} is missing; run from the project's root") from None
+        except yaml.YAMLError as error:
+            raise UserError(f"{path} is not valid YAML: {error}") from None
+        if not isinstance(raw, dict):
+            raise UserError(f"{path} must hold sections such as `model:`; it holds {type(raw).__name__}")
+        return cls(raw)
+
+    @property
+    def seed(self) -> int:
+        return int(self.raw["seed"])
+
+    @property
+    def threads(self) -> int:
+        return int(self.raw["threads"])
+
+    @property
+    def cpu_isa(self) -> str:
+        return str(self.raw["cpu_isa"])
+
+    def get(self, key: str) -> Any:
+        """The raw value at a dotted key, such as `recall.itemcf`. Raises UserError where there is none."""
+        value: Any = self.raw
+        for part in key.split("."):
+            if not isinstance(value, Mapping) or part not in value:
+                raise UserError(f"params.yaml: `{key}` is missing")
+            value = value[part]
+        return {} if value is None else value
+
+    def section(self, key: str, owner: type[S], defaults: str | None = None) -> S:
+        """The section at `key` as `owner`'s model; keys it lacks come from the section `defaults`.
+
+        Raises UserError that lists every wrong key with its value and what is allowed.
+        """
+        values = {**(self.get(defaults) if defaults else {}), **self.get(key)}
+        section, problems = parse(key, values, owner)
+        if section is None:
+            raise UserError("params.yaml:\n  " + "\n  ".join(problems))
+        return section
+
+
+def parse(key: str, values: object, owner: type[S]) -> tuple[S | None, list[str]]:
+    """Validate `values` against `owner`; on failure None and one line per problem, each naming its key."""
+    if not isinstance(values, Mapping):
+        return None, [f"`{key}` is {values!r}; it must be a section with the keys {', '.join(owner.model_fields)}"]
+    try:
+        return owner.model_validate(dict(values)), []
+    except ValidationError as error:
+        return None, [_sentence(key, dict(problem), owner) for problem in error.errors()]
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str:
+    """`, did you mean ...?` where a name is close to an allowed one, else an empty string."""
+    close = difflib.get_close_matches(name, list(allowed), n=1)
+    return f"; did you mean `{close[0]}`?" if close else ""
+
+
+def _sentence(key: str, problem: dict[str, Any], owner: type[Section]) -> str:
+    path = ".".join(str(part) for part in (key, *problem["loc"]) if part != "")
+    if problem["type"] == "extra_forbidden":
+        hint = nearest(str(problem["loc"][-1]), owner.model_fields)
+        return f"`{path}` is unknown{hint or '; allowed: ' + ', '.join(owner.model_fields)}"
+    if problem["type"] == "missing":
+        return f"`{path}` is missing"
+    message = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    if not problem["loc"]:  # a rule over several keys says all of it
+        return f"`{path}`: {message}"
+    return f"`{path}` is {problem['input']!r}; allowed: {message}"

@@ -1,0 +1,76 @@
+"""Order by score, ties broken by a seeded hash of (case, video): never by id, popularity or file order, so that a
+constant scorer gets what chance gives."""
+
+import numpy as np
+
+MISS = 0  # the rank of a target that was never ranked: outside the catalogue or the pool
+
+
+def tie_hash(case_id: np.ndarray, video_idx: np.ndarray, seed: int) -> np.ndarray:
+    """A pseudo-random uint64 for each (case, video); shapes broadcast. The smaller one goes first.
+
+    Two rounds of splitmix64's finaliser (Steele et al., OOPSLA 2014).
+    """
+    with np.errstate(over="ignore"):
+        x = _mix(case_id.astype(np.uint64) + np.uint64(seed) * np.uint64(0x9E3779B97F4A7C15))
+        return _mix(x + video_idx.astype(np.uint64) * np.uint64(0xD1B54A32D192ED03))
+
+
+def _mix(x: np.ndarray) -> np.ndarray:
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(x ^ (x >> np.uint64(31)))
+
+
+def top_k(
+    scores: np.ndarray, case_id: np.ndarray, video_idx: np.ndarray, k: int, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The k best columns of each row of scores [B, N]; -inf means not to be listed, NaN is not allowed.
+
+    case_id [B], video_idx [N]. Returns row, column and rank (from 1) of each entry [M], in order of (row, rank).
+    """
+    n = scores.shape[1]
+    k = min(k, n)
+    bound = np.partition(scores, n - k, axis=1)[:, n - k, None] if k else np.full((len(scores), 1), np.inf)
+    row, column = np.nonzero((scores >= bound) & (scores > -np.inf))
+    return order(row, column, scores[row, column], case_id[row], video_idx[column], k, seed)
+
+
+def order(
+    row: np.ndarray,
+    column: np.ndarray,
+    score: np.ndarray,
+    case_id: np.ndarray,
+    video_idx: np.ndarray,
+    k: int,
+    seed: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Entries [M] in order of (row, score down, hash), the first k of each row: row, column and rank of those kept."""
+    by = np.lexsort((tie_hash(case_id, video_idx, seed), -score, row))
+    row, column = row[by], column[by]
+    new = np.diff(row, prepend=-1) != 0
+    at = np.arange(len(row))
+    rank = at - np.maximum.accumulate(np.where(new, at, 0)) + 1
+    keep = rank <= k
+    return row[keep], column[keep], rank[keep].astype(np.int32)
+
+
+def target_ranks(
+    scores: np.ndarray,
+    case_id: np.ndarray,
+    video_idx: np.ndarray,
+    row: np.ndarray,
+    column: np.ndarray,
+    seed: int,
+) -> np.ndarray:
+    """The rank [m], from 1, of the entries (row, column) [m] among all of their row's scores [B, N].
+
+    NaN scores (videos already seen) are no rivals.
+    """
+    score = scores[row, column][:, None]
+    rivals = scores[row]
+    better = (rivals > score).sum(1)
+    tied_row, tied_column = np.nonzero(rivals == score)
+    mine = tie_hash(case_id[row], video_idx[column], seed)[tied_row]
+    ahead = tie_hash(case_id[row[tied_row]], video_idx[tied_column], seed) < mine
+    return np.asarray(1 + better + np.bincount(tied_row[ahead], minlength=len(row))).astype(np.int32)

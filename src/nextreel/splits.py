@@ -1,0 +1,159 @@
+"""Which rows train, which select, which test: a cut in time, the same for every user.
+
+`x` = a row, `|` = a bound; `train_from` and `test_until` are optional and only cut by date.
+
+              train_from        valid_from     test_from     test_until
+    user 1  x     |   x  x   x x    |   x   x      |    x  x      |
+    user 2        | x   x    x      |              | x      x     |  x
+    user 3        |                 |  x  x        |   x          |
+
+    train         |   x  x   x x    |              |              |
+    valid         |                 |   x   x      |              |
+    test          |                 |              |    x  x      |
+    left out  x   |                 |              |              |  x
+
+User 3 is new in valid and has no history in train: a model must answer all the same. Rows exposed at random stand
+apart as the part `random`, those at or after `test_from`; earlier ones are left out, since nothing may learn from them.
+"""
+
+from datetime import date
+from itertools import pairwise
+from pathlib import Path
+from typing import Literal, Self
+
+import ibis
+import ibis.expr.types as ir
+from ibis import _
+from pydantic import model_validator
+
+from nextreel.errors import UserError
+from nextreel.params import Float, Section
+from nextreel.schema import DAY_MS, UTC8_MS
+
+_BEGINNING, _END = -(2**62), 2**62
+
+
+class Params(Section):
+    strategy: Literal["temporal"]
+    by: Literal["fraction", "date"]
+    valid_from_fraction: Float  # by fraction: of the standard rows by time
+    test_from_fraction: Float
+    train_from: date | None  # by date: days in UTC+8, the first of each part
+    valid_from: date
+    test_from: date
+    test_until: date | None  # the last day of test
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not 0 < self.valid_from_fraction < self.test_from_fraction < 1:
+            raise ValueError("0 < valid_from_fraction < test_from_fraction < 1 must hold")
+        named = {name: getattr(self, name) for name in ("train_from", "valid_from", "test_from")}
+        days = [(name, day) for name, day in named.items() if day is not None]
+        for (earlier, first), (later, second) in pairwise(days):
+            if first >= second:
+                raise ValueError(f"`{earlier}` ({first}) must be before `{later}` ({second})")
+        if self.test_until is not None and self.test_until < self.test_from:
+            raise ValueError(f"`test_until` ({self.test_until}) must not be before `test_from` ({self.test_from})")
+        return self
+
+
+class Bounds(Section):
+    """The parts in unix milliseconds: train is [train_from, valid_from), valid [valid_from, test_from),
+    test [test_from, end)."""
+
+    train_from_ms: int
+    valid_from_ms: int
+    test_from_ms: int
+    end_ms: int
+
+    @classmethod
+    def load(cls, path: Path) -> "Bounds":
+        return cls.model_validate_json(path.read_text(encoding="utf-8"))
+
+
+def start_of_day_ms(day: date) -> int:
+    """Midnight in UTC+8 as unix milliseconds."""
+    return (day - date(1970, 1, 1)).days * DAY_MS - UTC8_MS
+
+
+def day_of(time_ms: int) -> date:
+    """The day in UTC+8."""
+    return date.fromordinal(date(1970, 1, 1).toordinal() + (time_ms + UTC8_MS) // DAY_MS)
+
+
+def bounds(interactions: ir.Table, params: Params) -> Bounds:
+    """The bounds of the parts. Raises UserError where there is no standard row to cut."""
+    time_ms = interactions.time_ms
+    row = interactions.aggregate(
+        n=_.count(),
+        valid=time_ms.quantile(params.valid_from_fraction).ceil(),
+        test=time_ms.quantile(params.test_from_fraction).ceil(),
+    ).to_pyarrow()
+    n, valid_from_ms, test_from_ms = (row[name][0].as_py() for name in ("n", "valid", "test"))
+    if not n:
+        raise UserError(
+            "there is no row of a standard log (log_standard_*.csv) to split: the random log alone can judge a model"
+            " but not train one; add a standard log to `ingest.path`"
+        )
+    if params.by == "fraction":
+        return Bounds(
+            train_from_ms=_BEGINNING,
+            valid_from_ms=int(valid_from_ms),
+            test_from_ms=int(test_from_ms),
+            end_ms=_END,
+        )
+    return Bounds(
+        train_from_ms=_BEGINNING if params.train_from is None else start_of_day_ms(params.train_from),
+        valid_from_ms=start_of_day_ms(params.valid_from),
+        test_from_ms=start_of_day_ms(params.test_from),
+        end_ms=_END if params.test_until is None else start_of_day_ms(params.test_until) + DAY_MS,
+    )
+
+
+def check_dates(params: Params, first_ms: int, last_ms: int) -> None:
+    """Raise UserError, with the log's days, where a date of the split lies outside them."""
+    if params.by != "date":
+        return
+    first, last = day_of(first_ms), day_of(last_ms)
+    outside = [
+        f"`split.{name}` is '{day}'"
+        for name in ("train_from", "valid_from", "test_from")
+        if (day := getattr(params, name)) is not None and not first <= day <= last
+    ]
+    if outside:
+        raise UserError(f"{'; '.join(outside)}: allowed are the days of the log, {first} to {last}")
+
+
+def parts(interactions: ir.Table, random: ir.Table, bounds: Bounds) -> ir.Table:
+    """Every row of both tables with its `part`: train, valid, test, random, or null where it is left out."""
+    b, time_ms = bounds, _.time_ms
+    standard = interactions.mutate(
+        part=ibis.cases(
+            (time_ms < b.train_from_ms, None),
+            (time_ms < b.valid_from_ms, "train"),
+            (time_ms < b.test_from_ms, "valid"),
+            (time_ms < b.end_ms, "test"),
+        ).cast("string")
+    )
+    exposed = random.mutate(part=ibis.ifelse(time_ms.between(b.test_from_ms, b.end_ms - 1), "random", None))
+    return standard.union(exposed)
+
+
+def summary(parts: ir.Table, bounds: Bounds) -> dict[str, object]:
+    """Rows by part, and the days that the parts begin. Raises UserError where train, valid or test is empty."""
+    table = parts.aggregate(
+        **{f"rows_{name}": (_.part == name).sum().fill_null(0) for name in ("train", "valid", "test", "random")},
+        rows_left_out=_.part.isnull().sum().fill_null(0),
+        first_ms=_.time_ms.min(),
+        last_ms=_.time_ms.max(),
+    ).to_pyarrow()
+    row = {name: int(table[name][0].as_py()) for name in table.column_names}
+    first, last = day_of(row.pop("first_ms")), day_of(row.pop("last_ms"))
+    starts = {f"{part}_from": day_of(getattr(bounds, f"{part}_from_ms")).isoformat() for part in ("valid", "test")}
+    empty = [part for part in ("train", "valid", "test") if not row[f"rows_{part}"]]
+    if empty:
+        cut = ", ".join(f"{name} {day}" for name, day in starts.items())
+        raise UserError(
+            f"no row falls into {' or '.join(empty)} ({cut}); the log holds {first} to {last}: move the split"
+        )
+    return {**row, **starts}
