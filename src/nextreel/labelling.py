@@ -13,7 +13,6 @@ from nextreel.cases import Log, Questions
 from nextreel.errors import UserError
 
 _COLUMNS = ["user_idx", "video_idx", "time_ms", "tab", "positive"]
-_TRACKS = {"impressions": "standard", "random": "random"}
 
 
 def write(con: Backend, labelled: ir.Table, n_users: int, data: Path) -> Questions:
@@ -23,7 +22,7 @@ def write(con: Backend, labelled: ir.Table, n_users: int, data: Path) -> Questio
     cases.parquet          protocol and the columns of `cases.Cases`
     targets.parquet        case_id, video_idx
     catalogue.parquet      video_idx, first_part: the earliest part that shows the video (0 train, 1 valid, 2 test)
-    impressions.parquet    case_id, video_idx, track (standard, random), label, wtr, wtg: what was really shown
+    impressions.parquet    case_id, video_idx, track (standard, random), time_ms, row, label, wtr, wtg: what was shown
 
     Raises UserError where train, valid or test has no positive to learn from or to ask for.
     """
@@ -44,9 +43,8 @@ def write(con: Backend, labelled: ir.Table, n_users: int, data: Path) -> Questio
     engine.write_arrays(targets, data / "targets.parquet")
     video_idx, first_part = log.catalogue()
     engine.write_arrays({"video_idx": video_idx, "first_part": first_part}, data / "catalogue.parquet")
-    order = ["case_id", "time_ms", "row"]
-    with_times = _impressions(labelled, questions)
-    engine.write(con, with_times, data / "impressions.parquet", order)
+    impressions = _impressions(labelled, questions)
+    engine.write(con, impressions, data / "impressions.parquet", ["case_id", "time_ms", "row"])
     return questions
 
 
@@ -58,11 +56,11 @@ def _log(rows: ir.Table) -> Log:
 
 
 def _impressions(labelled: ir.Table, questions: Questions) -> ir.Table:
-    asked = np.isin(questions.protocol, list(_TRACKS))
+    asked = questions.protocol != "first"
     some = questions.cases.where(asked)
     protocol = questions.protocol[asked]
     part = np.where(protocol == "random", "random", some.part)
-    track = np.array([_TRACKS[name] for name in _TRACKS])[np.searchsorted(list(_TRACKS), protocol)]
+    track = np.where(protocol == "random", "random", "standard")
     keys = {
         "user_idx": some.user_idx,
         "part": part.tolist(),
@@ -86,19 +84,10 @@ def chart(by_duration: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def summary(labelled: ir.Table, questions: Questions, by_duration: dict[str, np.ndarray]) -> dict[str, object]:
     """Positive shares by part, their evenness over duration, and the cases asked and dropped."""
-    shares = (
-        labelled.group_by("part")
-        .aggregate(share=_.positive.mean(), n=_.count(), positives=_.positive.sum())
-        .to_pyarrow()
-    )
-    by_part = dict(
-        zip(
-            shares["part"].to_pylist(),
-            zip(shares["positives"].to_pylist(), shares["n"].to_pylist(), strict=True),
-            strict=True,
-        )
-    )
-    out: dict[str, object] = {f"positive_share_{part}": by_part[part][0] / by_part[part][1] for part in sorted(by_part)}
+    counts = labelled.group_by("part").aggregate(rows=_.count(), positives=_.positive.sum()).order_by("part")
+    out: dict[str, object] = {
+        f"positive_share_{row['part']}": row["positives"] / row["rows"] for row in counts.to_pyarrow().to_pylist()
+    }
     share = by_duration["positive_share"]
     if len(share):
         lowest, highest = float(share.min()), float(share.max())

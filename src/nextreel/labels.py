@@ -196,16 +196,16 @@ def label(parts: ir.Table, durations: dict[str, np.ndarray], params: Params) -> 
     """The rows with `wtr`, `wtg` (null without duration) and `positive`."""
     rows = parts.left_join(ibis.memtable(durations), "duration_ms").drop("duration_ms_right")
     wtr = _.play_time_ms / _.duration_ms.cast("float64")
+    capped = wtr if params.wtr_cap is None else ibis.least(wtr, params.wtr_cap)
     wtg = ibis.ifelse(_.std_ms > 0, (watch_ms(params) - _.mean_ms) / _.std_ms, 0.0)
-    known = _.play_time_ms.notnull() & _.mean_ms.notnull()
     positive = {
         "all": ibis.literal(True),
         "click": _.click,
         "long_view": _.long_view,
     }.get(params.positive, _.play_time_ms > _.positive_above_ms)
-    return rows.mutate(
-        wtr=wtr if params.wtr_cap is None else ibis.least(wtr, params.wtr_cap),
-        wtg=ibis.ifelse(known, wtg, None),
+    return rows.mutate(  # SQL's LEAST passes over nulls, so they are kept by hand
+        wtr=ibis.ifelse(wtr.notnull(), capped, None),
+        wtg=ibis.ifelse(_.play_time_ms.notnull() & _.mean_ms.notnull(), wtg, None),
         positive=ibis.coalesce(positive, False),
     )
 

@@ -61,7 +61,7 @@ class Network(nn.Module):
         self.reactions = nn.Embedding(N_REACTIONS, D)
         self.positions = nn.Embedding(params.length, D)
         for table in (self.items, self.reactions, self.positions):
-            nn.init.normal_(table.weight, std=0.02)
+            nn.init.normal_(table.weight, std=D**-0.5)  # 0.02, as is common, takes twice the epochs to leave popularity
         with torch.no_grad():
             self.items.weight[UNKNOWN].zero_()
         self.dropout = nn.Dropout(params.dropout)

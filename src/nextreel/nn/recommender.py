@@ -7,6 +7,7 @@ from typing import ClassVar, Literal, Self
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -82,14 +83,14 @@ class Recommender:
         states = self.network(batch)[batch.target != UNKNOWN]  # [M, D]
         target = batch.target[batch.target != UNKNOWN]  # [M]
         items = self.items.weight
-        positive = (states * items[target]).sum(-1)
+        positive = (states * F.embedding(target, items)).sum(-1)
         if self.params.loss == "softmax":
-            negatives = torch.arange(FIRST, len(items))
-            own = (torch.arange(len(target)), target - FIRST)
+            rivals, own = items[FIRST:], (torch.arange(len(target)), target - FIRST)  # a view: no gradient by index
         else:
-            negatives = torch.from_numpy(rng.integers(FIRST, len(items), self.params.negatives))
-            own = torch.nonzero(negatives == target[:, None], as_tuple=True)
-        negative = states @ items[negatives].T  # [M, n]
+            drawn = torch.from_numpy(rng.integers(FIRST, len(items), self.params.negatives))
+            row, column = torch.nonzero(drawn == target[:, None]).T
+            rivals, own = F.embedding(drawn, items), (row, column)
+        negative = states @ rivals.T  # [M, n]
         negative[own] = -torch.inf
         return LOSSES[self.params.loss](positive, negative)
 

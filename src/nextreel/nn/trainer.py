@@ -39,7 +39,7 @@ def train(
 
     Each epoch adds a line to the CSV `curve` (epoch, loss, valid metrics), flushed at once, so that it can be watched.
     """
-    optimizer = torch.optim.Adam(network.parameters(), lr=params.lr, weight_decay=params.weight_decay)
+    optimizer = torch.optim.Adam(network.parameters(), lr=params.lr, weight_decay=params.weight_decay, fused=True)
     best, best_weights, waited = -1.0, copy.deepcopy(network.state_dict()), 0
     curve.parent.mkdir(parents=True, exist_ok=True)
     with curve.open("w", newline="", encoding="utf-8") as file:

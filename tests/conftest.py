@@ -1,0 +1,121 @@
+"""Data for the tests: the real slices where they are at hand, a tiny simulated world, folders written by hand."""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import ibis.expr.types as ir
+import pandas as pd
+import pytest
+import yaml
+from ibis.backends.duckdb import Backend
+
+from nextreel import engine, schema
+from nextreel.datasets import Source, kuairand, simulated
+
+ROOT = Path(__file__).resolve().parents[1]
+FIRST_MS = 1_650_812_741_436  # of the rows written by hand: 2022-04-24 in UTC+8
+FLAGS = ["is_click", "is_like", "is_follow", "is_comment", "is_forward", "is_hate", "long_view", "is_profile_enter"]
+LOG = [
+    *("user_id", "video_id", "date", "hourmin", "time_ms", *FLAGS, "play_time_ms", "duration_ms"),
+    *("profile_stay_time", "comment_stay_time", "is_rand", "tab"),
+]
+LOG_ROW = dict.fromkeys(LOG, 0) | {"user_id": 1, "video_id": 2, "play_time_ms": 10, "duration_ms": 20, "tab": 1}
+RANGES = ["follow_user_num_range", "fans_user_num_range", "friend_user_num_range", "register_days_range"]
+USER_ROW = {
+    **{"user_id": 1, "user_active_degree": "full_active"},
+    **dict.fromkeys(["is_lowactive_period", "is_live_streamer", "is_video_author"], 0),
+    **dict.fromkeys([name.removesuffix("_range") for name in RANGES], 7),
+    **dict.fromkeys(RANGES, '"[1,10)"'),
+    **{f"onehot_feat{i}": i for i in range(18)},
+}
+VIDEO_ROW = {
+    **{"video_id": 2, "author_id": 5, "video_type": "NORMAL", "upload_dt": "2022-04-10", "upload_type": "Web"},
+    **{"visible_status": "0.0", "video_duration": "87433.0", "server_width": "720.0", "server_height": "1280.0"},
+    **{"music_id": 9_155_697_141, "music_type": "9.0", "tag": '"12,65"'},
+}
+Row = Mapping[str, object] | str
+
+
+class RawFolder:
+    """A folder in KuaiRand's layout. A row is what differs from a good one, or a whole line as it stands."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def log(self, *rows: Row, name: str = "log_standard_a.csv", columns: list[str] = LOG) -> Path:
+        """Write a log; row i is i ms after the first unless it says otherwise."""
+        timed = [row if isinstance(row, str) else {"time_ms": FIRST_MS + i, **row} for i, row in enumerate(rows)]
+        return self._write(name, timed, LOG_ROW, columns)
+
+    def users(self, *rows: Row) -> Path:
+        return self._write("user_features_hand.csv", rows, USER_ROW, list(USER_ROW))
+
+    def videos(self, *rows: Row) -> Path:
+        return self._write("video_features_basic_hand.csv", rows, VIDEO_ROW, list(VIDEO_ROW))
+
+    def read(self) -> Source:
+        return kuairand.read(engine.connect(engine.Params(memory_limit="1GB"), 2), self.path)
+
+    def _write(self, name: str, rows: Any, good: Mapping[str, object], columns: list[str]) -> Path:
+        lines = [row if isinstance(row, str) else ",".join(str({**good, **row}[c]) for c in columns) for row in rows]
+        path = self.path / name
+        path.write_text("".join(f"{line}\n" for line in [",".join(columns), *lines]), encoding="utf-8")
+        return path
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def new_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], RawFolder]:
+    return lambda: RawFolder(tmp_path_factory.mktemp("raw"))
+
+
+@pytest.fixture
+def folder(new_folder: Callable[[], RawFolder]) -> RawFolder:
+    return new_folder()
+
+
+@pytest.fixture(scope="session")
+def frame() -> Callable[[ir.Table, str], pd.DataFrame]:
+    """The rows of a table in the order that `ingest` writes them in."""
+    return lambda table, name: table.order_by(*schema.ORDER[name]).to_pandas()
+
+
+@pytest.fixture
+def con() -> Backend:
+    return engine.connect(engine.Params(memory_limit="1GB"), 2)
+
+
+@pytest.fixture(scope="session")
+def committed(root: Path) -> dict[str, Any]:
+    """params.yaml as it stands; copy before a change."""
+    return dict(yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8")))
+
+
+@pytest.fixture(scope="session")
+def tiny_world(committed: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A simulated folder of a few thousand rows."""
+    size = {"n_users": 60, "n_videos": 150, "n_rows": 3_000, "n_days": 10}
+    path = tmp_path_factory.mktemp("world") / "tiny"
+    simulated.write(path, simulated.Params(**committed["simulate"] | size))
+    return path
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Slices of KuaiRand; NEXTREEL_REAL_DATA names another place for them."""
+    path = Path(os.environ.get("NEXTREEL_REAL_DATA", ROOT / "../shared/data"))
+    if not path.is_dir():
+        pytest.skip(f"real data: there is no {path}; set NEXTREEL_REAL_DATA")
+    return path
+
+
+@pytest.fixture(scope="session")
+def slice_source(real_data: Path) -> Source:
+    """The large slice, read once for all tests."""
+    return RawFolder(real_data / "kuairand-pure-slice" / "data").read()

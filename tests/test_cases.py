@@ -1,0 +1,104 @@
+import numpy as np
+import pytest
+
+from nextreel import cases
+from nextreel.cases import Log
+
+#       user video time  positive part (0 train, 1 valid, 2 test)
+ROWS = [
+    (1, 1, 10, True, 0),
+    (1, 2, 20, False, 0),
+    (1, 3, 30, False, 1),
+    (1, 4, 40, True, 1),  # valid target: history 1, 2, 3
+    (1, 2, 50, True, 2),  # seen in train: dropped
+    (1, 5, 60, True, 2),
+    (2, 1, 15, True, 0),
+    (2, 6, 35, True, 1),  # shares its time with the next: neither sees the other
+    (2, 7, 35, True, 1),
+    (2, 8, 55, True, 2),
+    (3, 9, 70, True, 2),  # no history at all; a video of test only
+]
+
+
+@pytest.fixture
+def log():
+    columns = [np.array(column) for column in zip(*ROWS, strict=True)]
+    user, video, time, positive, part = columns
+    return Log(user, video, time, np.ones(len(ROWS), np.int16), positive, part.astype(np.int8))
+
+
+@pytest.fixture
+def random():
+    shown = [(1, 3, 50), (1, 9, 65), (4, 1, 51)]
+    user, video, time = (np.array(column) for column in zip(*shown, strict=True))
+    return Log(user, video, time, np.zeros(3, np.int16), np.zeros(3, bool), np.full(3, -1, np.int8))
+
+
+@pytest.fixture
+def questions(log, random):
+    return cases.build(log, random, n_users=4)
+
+
+def asked(questions, protocol, part):
+    some = questions.cases.where((questions.protocol == protocol) & (questions.cases.part == part))
+    return list(zip(some.user_idx.tolist(), some.time_ms.tolist(), some.history_end.tolist(), strict=True))
+
+
+def test_first_positive_of_each_part(questions):
+    assert asked(questions, "first", "valid") == [(1, 40, 3), (2, 35, 1)]
+    assert asked(questions, "first", "test") == [(2, 55, 3), (3, 70, 0)]
+    assert dict(zip(questions.target_case_id.tolist(), questions.target_video_idx.tolist(), strict=True)) == {
+        0: 4, 1: 6, 2: 8, 3: 9,
+    }  # fmt: skip
+
+
+def test_a_seen_target_drops_the_case_and_counts_it(questions):
+    assert questions.dropped_seen == {"valid": 0, "test": 1}
+
+
+def test_next_asks_every_user_after_the_whole_log(questions):
+    assert asked(questions, "first", "next") == [(1, 71, 6), (2, 71, 4), (3, 71, 1), (4, 71, 0)]
+
+
+def test_impressions_start_before_the_first_row_of_the_part(questions):
+    assert asked(questions, "impressions", "valid") == [(1, 30, 2), (2, 35, 1)]
+    assert asked(questions, "impressions", "test") == [(1, 50, 4), (2, 55, 3), (3, 70, 0)]
+
+
+def test_random_histories_hold_strictly_earlier_standard_rows(questions):
+    assert asked(questions, "random", "test") == [(1, 50, 4), (4, 51, 0)]
+
+
+def test_case_ids_count_up(questions):
+    assert questions.cases.case_id.tolist() == list(range(len(questions.cases)))
+
+
+def test_catalogue_grows_by_part(log):
+    catalogue = log.catalogue()
+    assert cases.catalogue_of(*catalogue, "valid").tolist() == [1, 2]
+    assert cases.catalogue_of(*catalogue, "test").tolist() == [1, 2, 3, 4, 6, 7]
+    assert cases.catalogue_of(*catalogue, "next").tolist() == list(range(1, 10))
+
+
+def test_events_split_users_and_train(log):
+    events = log.events(n_users=4)
+    assert events.offsets.tolist() == [0, 0, 6, 10, 11, 11]
+    assert events.train_end.tolist() == [0, 2, 7, 10, 11]
+    train = events.train()
+    assert train.length.tolist() == [0, 2, 1, 0, 0]
+
+
+def test_histories_flatten_in_order(log):
+    histories = log.events(4).until(np.array([2, 1, 3]), np.array([2, 3, 0]))
+    position, owner = histories.flat()
+    assert (position.tolist(), owner.tolist()) == ([6, 7, 0, 1, 2], [0, 0, 1, 1, 1])
+    position, owner = histories.positives()
+    assert (position.tolist(), owner.tolist()) == ([6, 7, 0], [0, 0, 1])
+
+
+def test_events_survive_the_disk(log, tmp_path):
+    events = log.events(4)
+    events.save(tmp_path / "sequences")
+    loaded = type(events).load(tmp_path / "sequences")
+    for name in events.__dataclass_fields__:
+        assert (getattr(loaded, name) == getattr(events, name)).all()

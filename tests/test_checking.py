@@ -1,0 +1,259 @@
+import copy
+import gzip
+
+import pytest
+
+from nextreel import checking
+from nextreel.errors import UserError
+from nextreel.params import Params
+
+DELETED = object()
+BY_DATE = {"split.by": "date"}  # the committed dates: valid from 2022-04-22, test from 2022-04-29
+
+
+@pytest.fixture
+def changed(committed):
+    """params.yaml with some dotted keys changed."""
+
+    def build(changes):
+        raw = copy.deepcopy(committed)
+        for key, value in changes.items():
+            *path, last = key.split(".")
+            node = raw
+            for part in path:
+                node = node[part]
+            if value is DELETED:
+                del node[last]
+            else:
+                node[last] = value
+        return Params(raw)
+
+    return build
+
+
+@pytest.fixture
+def problems(changed, tmp_path, monkeypatch):
+    """The message that `check` gives for some changes."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(changes):
+        with pytest.raises(UserError) as caught:
+            checking.check(changed(changes))
+        return str(caught.value)
+
+    return run
+
+
+def test_the_committed_file_passes_without_any_data(root, tmp_path, monkeypatch):
+    params = Params.load(root / "params.yaml")
+    monkeypatch.chdir(tmp_path)
+    checking.check(params)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("seed", "banana", "`seed` is 'banana'; allowed: a valid integer"),
+        ("seed", True, "`seed` is True; allowed: a boolean is no number"),
+        ("threads", 0, "`threads` is 0; allowed: greater than or equal to 1"),
+        ("cpu_isa", "avx", "`cpu_isa` is 'avx'; allowed: 'avx2' or 'native'"),
+        ("model.lr", -1, "`model.lr` is -1; allowed: greater than 0"),
+        ("model.lr", "fast", "`model.lr` is 'fast'"),
+        ("ingest.layout", "kuairnd", "`ingest.layout` is 'kuairnd'; allowed: 'kuairand'"),
+        ("ingest.max_rejected_share", 2, "`ingest.max_rejected_share` is 2"),
+        ("modle", {}, "`modle` is unknown; did you mean `model`?"),
+        ("model.epoch", 3, "`model.epoch` is unknown; did you mean `epochs`?"),
+        ("recall.itemcf.windw", 3, "`recall.itemcf.windw` is unknown; did you mean `window`?"),
+        ("train.sasrec.head", 3, "`train.sasrec.head` is unknown; did you mean `heads`?"),
+        ("train.sasrec.lr", 0, "`train.sasrec.lr` is 0; allowed: greater than 0"),
+        ("recall.itemfc", {}, "`recall.itemfc` is unknown: there is no src/nextreel/models/itemfc.py"),
+        ("rank.model", "sasrek", "`rank.model` is 'sasrek'; allowed: most_popular, itemcf, sasrec; did you mean"),
+        ("candidates.from", ["itemc"], "`candidates.from` is 'itemc'"),
+        ("candidates.from", [], "`candidates.from` is []"),
+        ("train.itemcf", {}, "`train.itemcf` belongs under `recall`"),
+        ("recall.sasrec", {}, "`recall.sasrec` belongs under `train`"),
+        ("recall.itemcf", 3, "`recall.itemcf` is 3; it must be a section"),
+        ("split", DELETED, "`split` is missing"),
+        ("seed", DELETED, "`seed` is missing"),
+        ("train", DELETED, "`train` must be a section whose keys name models"),
+        ("recall", ["itemcf"], "`recall` must be a section whose keys name models"),
+        ("label.quantile", DELETED, "`label.quantile` is missing"),
+        ("evaluate", 3, "`evaluate` is 3; it must be a section with the keys n_resamples, confidence"),
+        ("split.test_from_fraction", 0.5, "0 < valid_from_fraction < test_from_fraction < 1 must hold"),
+        ("split.valid_from", "2022-05-01", "`valid_from` (2022-05-01) must be before `test_from` (2022-04-29)"),
+        ("split.test_until", "2022-04-01", "`test_until` (2022-04-01) must not be before `test_from` (2022-04-29)"),
+        ("split.train_from", "soon", "`split.train_from` is 'soon'"),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_its_key(problems, key, value, message):
+    heading, *lines = problems({key: value}).splitlines()
+    assert heading == "params.yaml:"
+    assert any(message in line for line in lines)
+    assert all(key.split(".")[0] in line for line in lines)  # nothing else is blamed
+
+
+def test_a_ranker_that_was_removed_is_found(problems):
+    assert "`rank.model` is 'sasrec'; allowed: most_popular, itemcf" in problems({"train.sasrec": DELETED})
+
+
+def test_all_problems_come_in_one_message(problems):
+    wrong = {
+        **{"seed": "banana", "modle": {}, "model.lr": -1, "label.positive": "wtq", "split": DELETED},
+        **{"recall.itemcf.decay": 2, "recall.itemfc": {}, "train.itemcf": {}},
+    }
+    message = problems(wrong)
+    for key in wrong:
+        assert f"`{key}`" in message
+    assert len(message.splitlines()) == 1 + len(wrong)
+
+
+@pytest.mark.xfail(strict=True, reason="names are checked only once all sections are right, train only once model is")
+@pytest.mark.parametrize(
+    "wrong", [{"seed": "banana", "rank.model": "sasrek"}, {"model.lr": -1, "train.sasrec.heads": 0}]
+)
+def test_problems_of_all_kinds_come_together(problems, wrong):
+    message = problems(wrong)
+    assert all(f"`{key}`" in message for key in wrong)
+
+
+@pytest.mark.xfail(strict=True, raises=(TypeError, AttributeError), reason="names are taken for text")
+@pytest.mark.parametrize(("section", "key"), [(None, True), (None, 3), ("recall", 3), ("train", False)])
+def test_a_key_that_yaml_reads_as_no_text_is_a_user_error(committed, section, key):
+    raw = copy.deepcopy(committed)
+    (raw[section] if section else raw)[key] = {}
+    with pytest.raises(UserError, match=f"`.*{key}`"):
+        checking.check(Params(raw))
+
+
+@pytest.mark.xfail(strict=True, raises=AttributeError, reason="nextreel/models/__init__.py is taken for a model")
+def test_the_package_itself_is_no_model(problems):
+    assert "`recall.__init__` is unknown" in problems({"recall.__init__": {}})
+
+
+def test_dates_of_the_default_data_follow_from_its_parameters(changed, problems):
+    checking.check(changed(BY_DATE))
+    days = "allowed are the days of the log, 2022-04-08 to 2022-04-28"  # 21 days
+    assert f"`split.test_from` is '2022-04-29': {days}" in problems(BY_DATE | {"simulate.n_days": 21})
+    checking.check(changed(BY_DATE | {"simulate.n_days": 22}))
+    assert "`split.train_from` is '2022-04-07'" in problems(BY_DATE | {"split.train_from": "2022-04-07"})
+
+
+def test_dates_outside_the_log_do_not_matter_to_a_split_by_fraction(changed):
+    checking.check(changed({"split.by": "fraction", "simulate.n_days": 10}))
+
+
+def test_dates_are_held_against_the_days_of_the_log_in_utc8(changed, problems, folder):
+    midnight = 1_650_816_000_000  # 2022-04-25 00:00 in UTC+8
+    day = 86_400_000
+    path = {"ingest.path": str(folder.path)}
+    dates = BY_DATE | {"split.valid_from": "2022-04-25", "split.test_from": "2022-04-26"}
+    folder.log({"time_ms": midnight}, {"time_ms": midnight + day})
+    checking.check(changed(path | dates))
+    folder.log({"time_ms": midnight}, {"time_ms": midnight + day - 1})
+    assert "`split.test_from` is '2022-04-26': allowed are the days of the log, 2022-04-25 to 2022-04-25" in problems(
+        path | dates
+    )
+    checking.check(changed(path))  # by fraction
+
+
+def test_dates_are_held_against_all_logs(changed, folder):
+    folder.log({"time_ms": 1_650_600_000_000})  # 2022-04-22
+    folder.log({"time_ms": 1_651_200_000_000}, name="log_random_b.csv")  # 2022-04-29
+    checking.check(changed(BY_DATE | {"ingest.path": str(folder.path)}))
+
+
+@pytest.mark.xfail(strict=True, raises=(ValueError, OverflowError), reason="time_range takes any number for a time")
+def test_one_row_in_microseconds_does_not_stop_the_check(changed, folder):
+    folder.log({"time_ms": 1_650_600_000_000}, {"time_ms": 1_650_600_000_000_000}, {"time_ms": 1_651_200_000_000})
+    checking.check(changed(BY_DATE | {"ingest.path": str(folder.path)}))
+
+
+@pytest.mark.xfail(strict=True, raises=pytest.fail.Exception, reason="time_range takes any number for a time")
+def test_one_row_in_seconds_does_not_widen_the_log(problems, folder):
+    folder.log({"time_ms": 1_650_600_000}, {"time_ms": 1_651_200_000_000})  # 2022-04-22 in seconds, then 04-29
+    assert "`split.valid_from`" in problems(BY_DATE | {"ingest.path": str(folder.path)})
+
+
+def test_the_real_slice_begins_after_the_committed_valid_from(problems, changed, real_data):
+    path = {"ingest.path": str(real_data / "kuairand-pure-slice" / "data")}
+    assert "allowed are the days of the log, 2022-04-24 to 2022-05-08" in problems(BY_DATE | path)
+    checking.check(changed(BY_DATE | path | {"split.valid_from": "2022-04-24"}))
+
+
+def test_a_missing_folder_is_named(problems):
+    message = problems({"ingest.path": "raw/nowhere"})
+    assert "`ingest.path` is 'raw/nowhere', which is no folder" in message
+
+
+def test_the_folder_above_the_logs_is_told_apart(problems, folder):
+    inner = folder.path / "data"
+    inner.mkdir()
+    folder.log({}).rename(inner / "log_standard_a.csv")
+    assert f"did you mean {inner}?" in problems({"ingest.path": str(folder.path)})
+
+
+def test_a_folder_without_logs_is_named(problems, tmp_path):
+    message = problems({"ingest.path": str(tmp_path)})
+    assert f"{tmp_path}: no log_standard_*.csv or log_random_*.csv" in message
+    assert "did you mean" not in message
+
+
+@pytest.mark.parametrize(("kind", "column"), [("log", "tab"), ("users", "onehot_feat3"), ("videos", "tag")])
+def test_a_missing_column_is_named(problems, folder, kind, column):
+    folder.log({}, name="log_random_good.csv")
+    path = getattr(folder, kind)({})
+    path.write_text(path.read_text().replace(column, "other", 1))
+    assert f"{path}: columns missing: {column}; the header has: " in problems({"ingest.path": str(folder.path)})
+
+
+def test_a_column_that_nothing_reads_may_be_missing(changed, folder):
+    path = folder.log({})
+    path.write_text(path.read_text().replace("hourmin", "other", 1))
+    checking.check(changed({"ingest.path": str(folder.path)}))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (gzip.compress(b"user_id,video_id\n1,2\n"), "is gzip-compressed although its name ends in .csv"),
+        (b"user_id,video_id,user_id\n1,2,3\n", "the header names user_id more than once"),
+    ],
+    ids=["empty", "gzip", "duplicate"],
+)
+@pytest.mark.parametrize("name", ["log_standard_b.csv", "user_features_x.csv", "video_features_basic_x.csv"])
+def test_a_file_that_cannot_be_read_is_named(problems, folder, name, content, message):
+    folder.log({})
+    (folder.path / name).write_bytes(content)
+    assert f"{folder.path / name}" in problems({"ingest.path": str(folder.path)})
+    assert message in problems({"ingest.path": str(folder.path)})
+
+
+def test_two_feature_files_are_one_too_many(problems, folder):
+    folder.log({})
+    other = folder.videos({}).rename(folder.path / "video_features_basic_a.csv")
+    folder.videos({})
+    message = problems({"ingest.path": str(folder.path)})
+    assert f"found {other.name}, video_features_basic_hand.csv" in message
+
+
+def test_stale_outputs_of_models_no_longer_named_are_removed(changed, tmp_path):
+    kept = [
+        "data/lists/itemcf.parquet",
+        "data/models/sasrec/weights",
+        "data/tables/bpr.parquet",
+        "plots/curves/sasrec.csv",
+    ]
+    stale = ["data/lists/bpr.parquet", "data/ranks/bpr.parquet", "data/models/bpr/weights", "plots/curves/sasrec2.csv"]
+    for name in kept + stale:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    checking.remove_stale(tmp_path, changed({}))
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == set(kept)
+    assert not (tmp_path / "data/models/bpr").exists()
+
+
+def test_nothing_stale_is_no_error(changed, tmp_path):
+    checking.remove_stale(tmp_path, changed({}))

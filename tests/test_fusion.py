@@ -1,0 +1,41 @@
+import numpy as np
+import pytest
+
+from nextreel import fusion
+
+
+def entries(rows):
+    case_id, video_idx, score, rank = (np.array(column) for column in zip(*rows, strict=True))
+    return {"case_id": case_id, "video_idx": video_idx, "score": score, "rank": rank}
+
+
+LISTS = {
+    "a": entries([(7, 10, 3.0, 1), (7, 11, 2.0, 2), (8, 12, 1.0, 1)]),
+    "b": entries([(7, 11, 9.0, 1), (7, 13, 8.0, 2)]),
+}
+
+
+def test_reciprocal_ranks_by_hand():
+    pool = fusion.fuse(LISTS, pool_size=10, seed=0)
+    assert pool["case_id"].tolist() == [7, 7, 7, 8]
+    assert pool["video_idx"].tolist() == [11, 10, 13, 12]
+    assert pool["rank"].tolist() == [1, 2, 3, 1]
+    assert pool["score"] == pytest.approx([1 / 62 + 1 / 61, 1 / 61, 1 / 62, 1 / 61])
+    assert pool["rank_a"].tolist() == [2, 1, 0, 1]
+    assert pool["rank_b"].tolist() == [1, 0, 2, 0]
+    assert np.isnan(pool["score_b"]).tolist() == [False, True, False, True]
+
+
+def test_the_pool_is_cut_per_case():
+    pool = fusion.fuse(LISTS, pool_size=1, seed=0)
+    assert pool["video_idx"].tolist() == [11, 12]
+
+
+def test_order_of_channels_does_not_matter():
+    forth, back = (fusion.fuse(dict(items), 10, seed=0) for items in (LISTS.items(), reversed(LISTS.items())))
+    assert forth["video_idx"].tolist() == back["video_idx"].tolist()
+
+
+def test_fusing_one_list_keeps_its_order():
+    pool = fusion.fuse({"a": LISTS["a"]}, 10, seed=0)
+    assert pool["video_idx"].tolist() == [10, 11, 12]

@@ -1,0 +1,164 @@
+import ibis
+import numpy as np
+import pandas as pd
+import pytest
+
+from nextreel import labels
+from nextreel.labels import Params
+
+DEFAULT = {
+    "positive": "wtg",
+    "wtg_threshold": 1.0,
+    "wtr_threshold": 0.5,
+    "quantile": 0.2,
+    "wtr_cap": 1.0,
+    "bucket": "width",
+    "bucket_width_s": 1,
+    "n_buckets": 30,
+    "truncate": True,
+    "shrinkage": 0,
+}
+
+
+def params(**changes):
+    return Params(**DEFAULT | changes)
+
+
+def rows(play, duration, part="train", **columns):
+    n = len(play)
+    base = {"play_time_ms": play, "duration_ms": duration, "part": [part] * n if isinstance(part, str) else part}
+    frame = pd.DataFrame(base | {"click": [False] * n, "long_view": [False] * n} | columns)
+    return ibis.memtable(frame.astype({"play_time_ms": "Int64", "duration_ms": "Int64"}))
+
+
+def label(table, settings):
+    _buckets, durations = labels.by_duration(table, settings)
+    return labels.label(table, durations, settings).order_by("play_time_ms").to_pandas()
+
+
+def random_rows(n=4000, seed=0):
+    rng = np.random.default_rng(seed)
+    duration = rng.integers(3_000, 60_000, n)
+    return (duration * rng.lognormal(-1, 1, n)).astype(int), duration
+
+
+def test_wtg_by_hand():
+    # One bucket of 10 s: truncated watch times 2, 4, 10 s: mean 16/3, std (ddof 1) 4.1633.
+    out = label(rows([2_000, 4_000, 50_000], [10_000, 10_500, 10_000]), params())
+    assert out.wtg.tolist() == pytest.approx([-0.80064, -0.32026, 1.12090], abs=1e-5)
+    assert out.positive.tolist() == [False, False, True]
+    assert out.wtr.tolist() == pytest.approx([0.2, 4 / 10.5, 1.0])  # capped
+
+
+def test_sasrec4sv_bucket_zero():
+    """Its table: mean 8,698 ms and std 14,100 ms give -0.616837, -0.499249 and -0.117833."""
+    buckets = labels.Buckets(params(), *(np.array([x]) for x in (1, 0, 100, 8_698.0, 14_100.0)))
+    z = (np.array([0, 1_658, 7_036]) - buckets.mean_ms) / buckets.std_ms
+    assert z == pytest.approx([-0.616837, -0.499249, -0.117833], abs=1e-4)
+
+
+@pytest.mark.parametrize("truncate", [True, False])
+@pytest.mark.parametrize("width", [1, 60])
+def test_width_buckets_agree_with_pandas(truncate, width):
+    play, duration = random_rows()
+    settings = params(truncate=truncate, bucket_width_s=width, wtr_cap="none")
+    out = label(rows(play, duration), settings)
+    w = out[["play_time_ms", "duration_ms"]].min(axis=1) if truncate else out.play_time_ms
+    grouped = w.astype(float).groupby(out.duration_ms // (1000 * width))
+    theirs = ((w - grouped.transform("mean")) / grouped.transform("std")).fillna(0)
+    assert out.wtg.to_numpy(float) == pytest.approx(theirs.to_numpy(float), abs=1e-8)
+    assert (out.positive == (theirs > 1)).mean() > 0.9995  # a bound met to the last bit may fall either way
+
+
+def test_frequency_buckets_hold_equal_shares():
+    play, duration = random_rows()
+    buckets, _ = labels.by_duration(rows(play, duration), params(bucket="frequency", n_buckets=8))
+    assert len(buckets.n) == 8
+    assert buckets.n.min() > 480
+    assert buckets.n.max() < 520
+    assert (buckets.of(duration) == np.searchsorted(buckets.from_ms, duration, side="right") - 1).all()
+
+
+def test_statistics_come_from_train_alone():
+    play, duration = random_rows(400)
+    part = np.where(np.arange(400) < 200, "train", "test")
+    changed = np.where(part == "test", play * 7 + 1, play)
+    before, after = (labels.by_duration(rows(p, duration, part), params())[0] for p in (play, changed))
+    assert (before.mean_ms == after.mean_ms).all()
+    assert (before.std_ms == after.std_ms).all()
+
+
+def test_an_unseen_bucket_takes_the_nearest():
+    play, duration = [1_000, 2_000, 5_000, 9_000], [10_000, 10_000, 20_000, 20_000]
+    buckets, _ = labels.by_duration(rows(play, duration), params())
+    assert buckets.of(np.array([1, 12_000, 15_000, 16_000, 99_000])).tolist() == [0, 0, 0, 1, 1]
+
+
+def test_shrinkage_pulls_small_buckets_to_their_neighbours():
+    play, duration = random_rows(3000)
+    outlier_play, outlier_duration = np.append(play, 61_000), np.append(duration, 61_500)
+    raw, _ = labels.by_duration(rows(outlier_play, outlier_duration), params())
+    shrunk, _ = labels.by_duration(rows(outlier_play, outlier_duration), params(shrinkage=50))
+    assert raw.std_ms[-1] == 0  # a bucket of one row says nothing
+    assert shrunk.mean_ms[-1] < raw.mean_ms[-1] / 2
+    assert shrunk.std_ms[-1] > 5_000
+    many = raw.n > 40
+    assert np.abs(shrunk.mean_ms[many] / raw.mean_ms[many] - 1).max() < 0.4
+
+
+@pytest.mark.parametrize("positive", ["wtg", "wtr", "wtg_quantile"])
+def test_no_duration_is_never_positive(positive):
+    play, duration = random_rows(500)
+    table = rows([*play, 10**6], [*duration, None])
+    out = label(table, params(positive=positive))
+    last = out[out.duration_ms.isna()].iloc[0]
+    assert pd.isna(last.wtg)
+    assert pd.isna(last.wtr)
+    assert not last.positive
+
+
+@pytest.mark.parametrize("positive", ["click", "long_view"])
+def test_logged_labels_keep_their_value(positive):
+    flags = [True, False, True]
+    out = label(rows([1, 2, 3], [None, 5_000, 5_000], **{positive: flags}), params(positive=positive))
+    assert out.positive.tolist() == flags
+
+
+def test_quantile_label_is_even_over_duration():
+    play, duration = random_rows(20_000)
+    settings = params(positive="wtg_quantile", shrinkage=50)
+    table = rows(play, duration)
+    _buckets, durations = labels.by_duration(table, settings)
+    share = labels.share_by_duration(labels.label(table, durations, settings).mutate(part=ibis.literal("train")))
+    assert share["positive_share"].max() / share["positive_share"].min() < 1.1
+    assert share["positive_share"].mean() == pytest.approx(0.2, abs=0.01)
+
+
+@pytest.mark.parametrize("positive", ["click", "long_view"])
+def test_logged_bounds_restate_kuairand(positive, real_data):
+    """On the real slice, play time above the bound is the logged label, but for a handful of rows."""
+    path = real_data / "kuairand-pure-slice/data/log_standard_4_22_to_5_08_pure.csv"
+    log = pd.read_csv(path, usecols=["is_click", "long_view", "play_time_ms", "duration_ms"])
+    log = log[log.duration_ms > 0]
+    bound = labels.logged_bounds_ms(log.duration_ms.to_numpy(), positive)
+    logged = log["is_click" if positive == "click" else positive].to_numpy(bool)
+    assert ((log.play_time_ms.to_numpy() > bound) == logged).mean() > 0.99
+
+
+@pytest.mark.parametrize(
+    ("settings", "short", "middle"),
+    [
+        ({"bucket_width_s": 60, "truncate": False}, 0.014, 0.27),
+        ({"bucket_width_s": 1, "truncate": True}, 0.05, 0.26),
+    ],
+)
+def test_fairness_of_schemes_on_the_real_slice(settings, short, middle, real_data):
+    """Positive shares of videos under 7 s and of 30 to 60 s, as published with the data."""
+    path = real_data / "kuairand-pure-slice/data/log_standard_4_22_to_5_08_pure.csv"
+    log = pd.read_csv(path, usecols=["user_id", "video_id", "time_ms", "play_time_ms", "duration_ms"])
+    log = log.drop_duplicates(["user_id", "video_id", "time_ms"])
+    log = log[log.duration_ms > 0]
+    out = label(rows(log.play_time_ms.to_numpy(), log.duration_ms.to_numpy()), params(**settings))
+    seconds = out.duration_ms / 1000
+    assert out.positive[seconds < 7].mean() == pytest.approx(short, abs=0.006)
+    assert out.positive[seconds.between(30, 60)].mean() == pytest.approx(middle, abs=0.02)
