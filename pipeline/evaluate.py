@@ -1,6 +1,9 @@
 """Judge every model, the two-stage system and, in a simulated world, the oracle, from their tables alone."""
 
+import atexit
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
@@ -21,7 +24,9 @@ def main(params: Params) -> None:
               for family in ("recall", "train") for name in params.get(family)}  # fmt: skip
     judged["two_stage"] = (data / "two_stage/lists.parquet", data / "two_stage/ranks.parquet")
     if oracle.Oracle.knows(data):
-        judged["oracle"] = (data / "oracle/lists.parquet", data / "oracle/ranks.parquet")
+        scratch = Path(tempfile.mkdtemp())
+        atexit.register(shutil.rmtree, scratch)
+        judged["oracle"] = (scratch / "lists.parquet", scratch / "ranks.parquet")
         best = oracle.Oracle(data, params.section("label", labels.Params))
         answers.write(best, "oracle", exam, *judged["oracle"], parts=("valid", "test"))
     marks = {name: engine.load(ranks) for name, (_lists, ranks) in judged.items()}

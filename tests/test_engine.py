@@ -97,18 +97,27 @@ def test_a_writer_that_fails_leaves_nothing_new(tmp_path, batches_before_the_err
     path = tmp_path / "t.parquet"
     engine.write_arrays({"x": np.arange(3)}, path)
     old = path.read_bytes()
-    with pytest.raises(RuntimeError, match="out of ideas"), engine.Writer(path) as writer:
-        for _ in range(batches_before_the_error):
-            writer.add({"x": np.arange(9)})
-        raise RuntimeError("out of ideas")
+
+    def batches():
+        with engine.Writer(path) as writer:
+            for _ in range(batches_before_the_error):
+                writer.add({"x": np.arange(9)})
+            raise RuntimeError("out of ideas")
+
+    with pytest.raises(RuntimeError, match="out of ideas"):
+        batches()
     assert path.read_bytes() == old
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_batch_of_other_types_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="schema"), engine.Writer(tmp_path / "t.parquet") as writer:
-        writer.add({"x": np.arange(3)})
-        writer.add({"x": np.zeros(3)})
+    def batches():
+        with engine.Writer(tmp_path / "t.parquet") as writer:
+            writer.add({"x": np.arange(3)})
+            writer.add({"x": np.zeros(3)})
+
+    with pytest.raises(ValueError, match="schema"):
+        batches()
     assert list(tmp_path.iterdir()) == []
 
 

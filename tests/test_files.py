@@ -7,9 +7,13 @@ from nextreel import files
 
 
 def interrupted(path, write):
-    with pytest.raises(KeyboardInterrupt), files.replacing(path) as temporary:
-        write(temporary)
-        raise KeyboardInterrupt
+    def block():
+        with files.replacing(path) as temporary:
+            write(temporary)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        block()
 
 
 def test_a_block_that_ends_well_replaces_the_file(tmp_path):

@@ -62,12 +62,12 @@ def test_unknown_key_names_the_nearest():
 
 
 def test_unknown_key_far_from_all_lists_what_is_allowed():
-    with pytest.raises(UserError, match="`model.zzz` is unknown; allowed: lr, epochs, dropout, cap, offset"):
+    with pytest.raises(UserError, match=r"`model\.zzz` is unknown; allowed: lr, epochs, dropout, cap, offset"):
         section(zzz=0.1)
 
 
 def test_missing_key_is_named():
-    with pytest.raises(UserError, match="`model.epochs` is missing"):
+    with pytest.raises(UserError, match=r"`model\.epochs` is missing"):
         Params({"model": {"lr": 1}}).section("model", Model)
 
 
@@ -96,16 +96,16 @@ def test_get_follows_dots_and_names_what_is_missing():
     params = Params({"recall": {"itemcf": {"window": 5}, "most_popular": None}})
     assert params.get("recall.itemcf.window") == 5
     assert params.get("recall.most_popular") == {}
-    with pytest.raises(UserError, match="`recall.bpr` is missing"):
+    with pytest.raises(UserError, match=r"`recall\.bpr` is missing"):
         params.get("recall.bpr")
-    with pytest.raises(UserError, match="`recall.itemcf.window.x` is missing"):
+    with pytest.raises(UserError, match=r"`recall\.itemcf\.window\.x` is missing"):
         params.get("recall.itemcf.window.x")
 
 
 @pytest.mark.xfail(strict=True, raises=TypeError, reason="Params.section spreads a value that is no mapping")
 @pytest.mark.parametrize("value", [3, "text"])
 def test_a_section_that_is_no_mapping_is_a_user_error(value):
-    with pytest.raises(UserError, match="`model` is .* it must be a section"):
+    with pytest.raises(UserError, match=r"`model` is .* it must be a section"):
         Params({"model": value}).section("model", Model)
 
 

@@ -11,21 +11,14 @@ from nextreel.errors import UserError
 
 FIRST_MS = 1_650_812_741_436
 NO_DROPS = {"unreadable": 0, "invalid": 0, "repeated": 0}
-LATE = {"time_ms": FIRST_MS + 99}  # a good row after the bad one: the reader goes on
 
 
-@pytest.fixture
-def events(frame):
-    """The standard rows of a source as (user_id, video_id, time since the first, play time)."""
-
-    def rows(source, name="interactions"):
-        table = frame(source.tables[name], name)
-        users, videos = (frame(source.tables[f"{kind}s"], f"{kind}s") for kind in ("user", "video"))
-        found = table.merge(users[["user_idx", "user_id"]]).merge(videos[["video_idx", "video_id"]])
-        columns = [found.user_id, found.video_id, found.time_ms - FIRST_MS, found.play_time_ms]
-        return sorted(zip(*(column.tolist() for column in columns), strict=True))
-
-    return rows
+def events(source, name="interactions"):
+    """The rows of a source as (user_id, video_id, time since the first, play time)."""
+    tables = source.tables
+    rows = tables[name].join(tables["users"], "user_idx").join(tables["videos"], "video_idx")
+    found = rows.select("user_id", "video_id", "time_ms", "play_time_ms").to_pyarrow().to_pylist()
+    return sorted((row["user_id"], row["video_id"], row["time_ms"] - FIRST_MS, row["play_time_ms"]) for row in found)
 
 
 def conforms(source):
@@ -34,7 +27,7 @@ def conforms(source):
     return source
 
 
-def test_the_first_of_repeated_rows_is_kept_and_other_times_stay(folder, events):
+def test_the_first_of_repeated_rows_is_kept_and_other_times_stay(folder):
     at = {"user_id": 7, "video_id": 9, "time_ms": FIRST_MS}
     folder.log(
         {**at, "play_time_ms": 30},
@@ -50,7 +43,7 @@ def test_the_first_of_repeated_rows_is_kept_and_other_times_stay(folder, events)
     assert source.bad == {}
 
 
-def test_repeats_are_found_across_files_standard_logs_first(folder, events):
+def test_repeats_are_found_across_files_standard_logs_first(folder):
     key = {"time_ms": FIRST_MS}
     folder.log({**key, "play_time_ms": 1, "is_rand": 1}, name="log_random_a.csv")
     folder.log({**key, "play_time_ms": 3}, name="log_standard_b.csv")
@@ -69,84 +62,68 @@ def test_rows_are_numbered_through_all_files(folder, frame):
     assert rows.is_unique
 
 
-@pytest.mark.parametrize(
-    ("column", "value"),
-    [
-        *[(column, "abc") for column in ("user_id", "time_ms", "play_time_ms", "is_click", "tab", "is_rand")],
-        *[("play_time_ms", value) for value in ("NULL", "true", '"5', "--1")],
-    ],
-)
-def test_text_in_a_number_makes_a_row_unreadable(folder, events, column, value):
-    path = folder.log({}, {column: value}, LATE)
-    source = conforms(folder.read())
-    assert source.rows_dropped == NO_DROPS | {"unreadable": 1}
-    assert events(source) == [(1, 2, 0, 10), (1, 2, 99, 10)]
-    n_bad, n_rows, example = source.bad[path]
-    assert (n_bad, n_rows) == (1, 3)
-    assert "line 3" in example
-    assert column in example
-    assert value in example
-
-
-@pytest.mark.parametrize("line", ["1,2,3", ",".join(["1"] * 20)])
-def test_a_wrong_number_of_cells_makes_a_row_unreadable(folder, line):
-    path = folder.log({}, line, LATE)
-    source = folder.read()
-    assert source.rows_dropped == NO_DROPS | {"unreadable": 1}
-    assert "line 3" in source.bad[path][2]
-
-
+NUMBERS = ["user_id", "time_ms", "play_time_ms", "is_click", "tab", "is_rand"]
+UNREADABLE = [
+    *[{column: "abc"} for column in NUMBERS],
+    *[{"play_time_ms": value} for value in ("NULL", "true", '"5', "--1")],
+    *["1,2,3", ",".join(["1"] * 20)],
+]
 INVALID = [
-    *[(column, value) for column in ("user_id", "video_id", "time_ms") for value in ("", "-1", "1.5")],
-    *[("is_rand", value) for value in ("", "2", "-1", "0.5")],
-    *[(column, value) for column in ("is_click", "long_view", "is_profile_enter") for value in ("2", "-1", "0.5")],
-    *[("play_time_ms", value) for value in ("-1", "0.5", str(2**31), "1e300")],
+    *[{column: value} for column in ("user_id", "video_id", "time_ms") for value in ("", "-1", "1.5")],
+    *[{"is_rand": value} for value in ("", "2", "-1", "0.5")],
+    *[{column: value} for column in ("is_click", "long_view", "is_profile_enter") for value in ("2", "-1", "0.5")],
+    *[{"play_time_ms": value} for value in ("-1", "0.5", str(2**31))],
     *[
-        ("duration_ms", "-1"),
-        ("profile_stay_time", "-1"),
-        ("comment_stay_time", "2.5"),
-        ("tab", "-1"),
-        ("tab", "40000"),
+        {"duration_ms": "-1"},
+        {"profile_stay_time": "-1"},
+        {"comment_stay_time": "2.5"},
+        {"tab": "-1"},
+        {"tab": "40000"},
     ],
-    *[("time_ms", str(FIRST_MS // 1000)), ("time_ms", str(FIRST_MS * 1000)), ("user_id", str(2**53 + 2))],
+    *[{"time_ms": str(FIRST_MS // 1000)}, {"time_ms": str(FIRST_MS * 1000)}, {"user_id": str(2**53 + 2)}],
 ]
 
 
-@pytest.mark.parametrize(
-    ("column", "value"),
-    [
-        *INVALID,
-        *[
-            pytest.param(
-                column,
-                value,
-                marks=pytest.mark.xfail(
-                    strict=True, raises=Exception, reason="floor() of a number that is not finite is cast to BIGINT"
-                ),
-            )
-            for column in ("play_time_ms", "user_id")
-            for value in ("nan", "inf", "-inf")
-        ],
-    ],
-)
-def test_an_impossible_value_makes_a_row_invalid(folder, events, column, value):
-    path = folder.log({}, {column: value}, LATE)
-    source = conforms(folder.read())
-    assert source.rows_dropped == NO_DROPS | {"invalid": 1}
-    assert events(source) == [(1, 2, 0, 10), (1, 2, 99, 10)]
-    found = "None" if value == "" else str(float(value))
-    assert source.bad[path] == (1, 3, f"line 3: {column} = {found}")
+def between_good_rows(folder, faults):
+    """The log's path, its source and the good rows expected from it: one before each fault and one at the end."""
+    path = folder.log(*(row for fault in faults for row in ({}, fault)), {})
+    return path, conforms(folder.read()), [(1, 2, 2 * i, 10) for i in range(len(faults) + 1)]
 
 
-@pytest.mark.parametrize("column", ["tab", "play_time_ms", "duration_ms", "is_click", "profile_stay_time"])
-def test_an_empty_cell_is_null_where_the_schema_allows_it(folder, frame, column):
-    folder.log({column: ""})
+def test_text_or_a_wrong_number_of_cells_makes_a_row_unreadable(folder):
+    path, source, good = between_good_rows(folder, UNREADABLE)
+    assert events(source) == good
+    assert source.rows_dropped == NO_DROPS | {"unreadable": len(UNREADABLE)}
+    n_bad, n_rows, example = source.bad[path]
+    assert (n_bad, n_rows) == (len(UNREADABLE), 2 * len(UNREADABLE) + 1)
+    assert all(part in example for part in ("line 3", "user_id", "abc"))
+
+
+def test_an_impossible_value_makes_a_row_invalid(folder):
+    path, source, good = between_good_rows(folder, INVALID)
+    assert events(source) == good
+    assert source.rows_dropped == NO_DROPS | {"invalid": len(INVALID)}
+    assert source.bad[path] == (len(INVALID), 2 * len(INVALID) + 1, "line 3: user_id = None")
+
+
+@pytest.mark.xfail(strict=True, raises=Exception, reason="floor() casts to BIGINT, which neither of these fits")
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_a_number_beyond_any_integer_makes_a_row_invalid(folder, value):
+    faults = [{column: value} for column in ("play_time_ms", "user_id", "is_like", "time_ms")]
+    path, source, good = between_good_rows(folder, faults)
+    assert events(source) == good
+    assert source.bad[path] == (4, 9, f"line 3: play_time_ms = {float(value)}")
+
+
+def test_an_empty_cell_is_null_where_the_schema_allows_it(folder, frame):
+    empty = ["tab", "play_time_ms", "duration_ms", "is_click", "profile_stay_time"]
+    columns = ["tab", "play_time_ms", "duration_ms", "click", "profile_stay_ms"]
+    folder.log(*({column: ""} for column in empty))
     source = conforms(folder.read())
     assert source.rows_dropped == NO_DROPS
-    kept = {"is_click": "click", "profile_stay_time": "profile_stay_ms"}.get(column, column)
-    table = frame(source.tables["interactions"], "interactions")
-    assert table[kept].isna().tolist() == [True]
-    assert table.drop(columns=kept).isna().sum().sum() == 0
+    null = frame(source.tables["interactions"], "interactions").isna()
+    assert null[columns].to_numpy().tolist() == [[i == j for j in range(5)] for i in range(5)]
+    assert null.sum().sum() == 5
 
 
 def test_reasons_add_up(folder):
@@ -167,7 +144,7 @@ def test_reasons_add_up(folder):
     }
 
 
-def test_a_bad_row_does_not_count_as_the_first_of_repeats(folder, events):
+def test_a_bad_row_does_not_count_as_the_first_of_repeats(folder):
     at = {"time_ms": FIRST_MS}
     folder.log({**at, "play_time_ms": -1}, {**at, "play_time_ms": 5}, {**at, "play_time_ms": 7})
     source = folder.read()
@@ -237,25 +214,24 @@ def _quoted_header(text):
     "rewrite",
     [
         _quoted_header,
-        lambda text: "\ufeff" + text,
-        lambda text: text.replace("\n", "\r\n"),
+        lambda text: "\ufeff" + text.replace("\n", "\r\n"),
         lambda text: "\ufeff" + _quoted_header(text).replace("\n", "\r\n"),
         lambda text: text.rstrip("\n"),
     ],
-    ids=["quoted header", "BOM", "CRLF", "all three", "no newline at the end"],
+    ids=["quoted header", "BOM and CRLF", "all three", "no newline at the end"],
 )
-def test_ways_to_write_a_csv_file_do_not_matter(folder, events, rewrite):
-    paths = [folder.log({}, {"user_id": 5}), folder.users({"user_id": 5}), folder.videos({})]
-    plain, users = events(folder.read()), folder.read().tables["users"].to_pandas()
-    for path in paths:
+def test_ways_to_write_a_csv_file_do_not_matter(folder, rewrite):
+    for path in (folder.log({}, {"user_id": 5}), folder.users({"user_id": 5}), folder.videos({})):
         path.write_bytes(rewrite(path.read_text()).encode())
     source = folder.read()
     assert source.rows_dropped == NO_DROPS
-    assert events(source) == plain == [(1, 2, 0, 10), (5, 2, 1, 10)]
-    pd.testing.assert_frame_equal(source.tables["users"].to_pandas(), users)
+    assert events(source) == [(1, 2, 0, 10), (5, 2, 1, 10)]
+    users = source.tables["users"].order_by("user_idx").register_days_range.to_pyarrow().to_pylist()
+    assert users == [None, "[1,10)"]
+    assert source.tables["videos"].tags.to_pyarrow().to_pylist() == [[12, 65]]
 
 
-def test_integers_may_be_written_as_floats(folder, events):
+def test_integers_may_be_written_as_floats(folder):
     folder.log(
         {"user_id": "87433.0", "video_id": "3e0", "time_ms": f"{FIRST_MS}.0", "play_time_ms": "12.0", "tab": "1.0"}
     )
@@ -263,17 +239,16 @@ def test_integers_may_be_written_as_floats(folder, events):
 
 
 @pytest.mark.parametrize(
-    "names",
+    ("names", "features"),
     [
-        ["log_standard_a.csv"],
-        ["log_random_a.csv"],
-        ["log_standard_a.csv", "log_standard_b.csv"],
-        ["log_standard_b.csv", "log_random_a.csv"],
+        (["log_standard_a.csv"], []),
+        (["log_random_a.csv"], []),
+        (["log_random_a.csv"], ["users"]),
+        (["log_standard_a.csv", "log_standard_b.csv"], ["videos"]),
+        (["log_standard_b.csv", "log_random_a.csv"], ["users", "videos"]),
     ],
-    ids="+".join,
 )
-@pytest.mark.parametrize("features", [(), ("users",), ("videos",), ("users", "videos")], ids="+".join)
-def test_any_non_empty_subset_of_files_is_read(folder, events, names, features):
+def test_any_non_empty_subset_of_files_is_read(folder, names, features):
     for i, name in enumerate(names):
         folder.log({"user_id": i, "is_rand": int("random" in name)}, name=name)
     for kind in features:
@@ -286,7 +261,7 @@ def test_any_non_empty_subset_of_files_is_read(folder, events, names, features):
     assert source.tables["videos"].author_id.count().execute() == ("videos" in features)
 
 
-def test_rows_exposed_at_random_stand_apart_wherever_they_are(folder, events):
+def test_rows_exposed_at_random_stand_apart_wherever_they_are(folder):
     folder.log({}, {"is_rand": 1}, {}, name="log_standard_a.csv")
     source = folder.read()
     assert [time for _, _, time, _ in events(source)] == [0, 2]
@@ -379,9 +354,7 @@ def test_users_and_videos_known_only_from_the_log_have_null_features(folder, fra
 
 
 @pytest.mark.xfail(strict=True, reason="feature numbers are checked against 2**53, then cast to int32 without a word")
-@pytest.mark.parametrize(
-    ("kind", "column"), [("users", "onehot_feat17"), ("videos", "server_width"), ("videos", "music_type")]
-)
+@pytest.mark.parametrize(("kind", "column"), [("users", "onehot_feat17"), ("videos", "server_width")])
 def test_a_feature_too_large_for_its_column_is_a_bad_row(folder, kind, column):
     folder.log({})
     path = getattr(folder, kind)({}, {f"{kind[:-1]}_id": 3, column: 3_000_000_000})
@@ -462,36 +435,30 @@ _GOOD = st.fixed_dictionaries(
         "is_rand": st.integers(0, 1),
     }
 )
-_TEXT = ("tab", "x")
-_FAULTS = st.one_of(st.none(), st.none(), st.sampled_from([*INVALID, _TEXT]))
+_FAULTS = st.one_of(st.just({}), st.just({}), st.sampled_from([*INVALID, {"tab": "x"}]))
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
-@given(logs=st.lists(st.lists(st.tuples(_GOOD, _FAULTS), max_size=12), min_size=1, max_size=2))
-def test_rows_read_are_kept_or_counted(new_folder, events, logs):
+@settings(max_examples=8, deadline=None, derandomize=True)
+@given(logs=st.lists(st.lists(st.tuples(_GOOD, _FAULTS), max_size=40), min_size=1, max_size=2))
+def test_rows_read_are_kept_or_counted(new_folder, logs):
     folder = new_folder()
-    expected = {}
+    first = {}
     n_bad = {"unreadable": 0, "invalid": 0}
     for i, rows in enumerate(logs):
-        folder.log(
-            *({**row, **({fault[0]: fault[1]} if fault else {})} for row, fault in rows), name=f"log_standard_{i}.csv"
-        )
+        folder.log(*({**row, **fault} for row, fault in rows), name=f"log_standard_{i}.csv")
         for row, fault in rows:
             if fault:
-                n_bad["unreadable" if fault == _TEXT else "invalid"] += 1
+                n_bad["unreadable" if fault == {"tab": "x"} else "invalid"] += 1
             else:
-                expected.setdefault((row["user_id"], row["video_id"], row["time_ms"]), row)
+                first.setdefault((row["user_id"], row["video_id"], row["time_ms"] - FIRST_MS), row)
     n_rows = sum(len(rows) for rows in logs)
     if not n_rows:
         with pytest.raises(UserError, match="no rows"):
             folder.read()
         return
     source = folder.read()
-    tables = {is_rand: events(source, name) for is_rand, name in enumerate(["interactions", "random"])}
-    for is_rand, found in tables.items():
-        first = [row for row in expected.values() if row["is_rand"] == is_rand]
-        assert found == sorted(
-            (row["user_id"], row["video_id"], row["time_ms"] - FIRST_MS, row["play_time_ms"]) for row in first
-        )
-    assert source.rows_read == n_rows == len(expected) + sum(source.rows_dropped.values())
-    assert {reason: source.rows_dropped[reason] for reason in n_bad} == n_bad
+    for is_rand, name in enumerate(["interactions", "random"]):
+        kept = [(*key, row["play_time_ms"]) for key, row in first.items() if row["is_rand"] == is_rand]
+        assert events(source, name) == sorted(kept)
+    assert source.rows_read == n_rows
+    assert source.rows_dropped == n_bad | {"repeated": n_rows - len(first) - sum(n_bad.values())}

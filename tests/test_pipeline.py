@@ -1,0 +1,270 @@
+"""The pipeline as DVC runs it, on a tiny world: what reruns when, what a mistake or a kill leaves behind."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from nextreel import labels, splits
+from nextreel.models import itemcf, sasrec
+from nextreel.params import Params
+
+ROOT = Path(__file__).resolve().parents[1]
+SMALL = {
+    **{"n_users": 60, "n_videos": 150, "n_rows": 3000, "n_days": 10},
+    **{"epochs": 2, "n_resamples": 50, "pool_size": 50},
+}
+STAGES = ["check", "simulate", "ingest", "split", "label", "candidates", "rank", "evaluate"]
+
+
+class Project:
+    """A copy of the project, a git repository of its own."""
+
+    def __init__(self, root: Path, site: Path) -> None:
+        self.root = root
+        # A git hook that runs the suite sets GIT_DIR; a person's own settings may sign commits or share a cache.
+        self.env = {key: value for key, value in os.environ.items() if not key.startswith(("GIT_", "DVC_"))} | {
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+            "GIT_CONFIG_GLOBAL": os.devnull,
+            "DVC_GLOBAL_CONFIG_DIR": str(site),
+            "DVC_SITE_CACHE_DIR": str(site),
+        }
+
+    def git(self, *arguments: str) -> str:
+        who = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
+        command = ["git", *who, *arguments]
+        return subprocess.run(
+            command, cwd=self.root, env=self.env, check=True, stdout=subprocess.PIPE, text=True
+        ).stdout
+
+    def commit(self) -> None:
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--message", "test")
+
+    def dvc(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "dvc", *arguments],
+            cwd=self.root,
+            env=self.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+
+    def repro(self, *arguments: str) -> list[str]:
+        """Run `dvc repro`, which must succeed; the stages that ran, in order."""
+        done = self.dvc("repro", *arguments)
+        assert done.returncode == 0, done.stdout
+        return ran(done.stdout)
+
+    def edit_params(self, pattern: str, replacement: str) -> None:
+        path = self.root / "params.yaml"
+        text, count = re.subn(pattern, replacement, path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        assert count == 1
+        path.write_text(text, encoding="utf-8")
+
+    def lock(self) -> list[str]:
+        return list(yaml.safe_load((self.root / "dvc.lock").read_text(encoding="utf-8"))["stages"])
+
+    def bytes_in(self, *folders: str) -> dict[str, bytes]:
+        files = (path for folder in folders for path in (self.root / folder).rglob("*") if path.is_file())
+        return {str(path.relative_to(self.root)): path.read_bytes() for path in files}
+
+    def temporary_files(self) -> list[str]:
+        return sorted(path for path in self.bytes_in("data", "metrics", "plots") if path.endswith(".tmp"))
+
+    def traces_of(self, model: str) -> list[str]:
+        folders = (self.root / folder for folder in ("data", "metrics", "plots"))
+        return sorted(str(path) for folder in folders for path in folder.rglob(f"*{model}*"))
+
+
+def ran(output: str) -> list[str]:
+    return re.findall(r"^Running stage '(.+)':$", output, flags=re.MULTILINE)
+
+
+def models() -> list[str]:
+    params = Params.load(ROOT / "params.yaml")
+    return [f"{family}@{name}" for family in ("recall", "train") for name in params.get(family)]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A finished run, committed. Shared, since it takes some 30 s: tests only look at it, or take a `project`."""
+    folder = tmp_path_factory.mktemp("finished")
+    project = Project(folder / "project", folder / "site")
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout
+    for name in listed.split("\0"):
+        # What the run writes must come from the run.
+        if (ROOT / name).is_file() and not name.startswith(("metrics/", "plots/", "dvc.lock")):
+            target = project.root / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, target)
+    for key, value in SMALL.items():
+        project.edit_params(rf"^  {key}: \d+$", f"  {key}: {value}")
+    project.git("init", "--quiet")
+    project.commit()
+    assert sorted(project.repro()) == sorted([*STAGES, *models()])
+    project.commit()
+    return project
+
+
+@pytest.fixture
+def project(finished: Project, tmp_path: Path) -> Project:
+    """The finished run in a folder of its own, to be changed at will."""
+    shutil.copytree(finished.root, tmp_path / "project", symlinks=True)
+    return Project(tmp_path / "project", tmp_path / "site")
+
+
+def test_a_second_run_runs_nothing(finished: Project) -> None:
+    assert finished.repro() == []
+    assert finished.git("status", "--porcelain") == ""
+
+
+def test_the_lock_holds_every_stage_and_every_model(finished: Project) -> None:
+    assert sorted(finished.lock()) == sorted([*STAGES, *models()])
+
+
+def test_metrics_show_is_a_table_of_models(finished: Project) -> None:
+    shown = json.loads(finished.dvc("metrics", "show", "--json").stdout)[""]["data"]
+    names = [*(stage.split("@")[1] for stage in models()), "two_stage", "oracle"]
+    assert set(shown) == {f"metrics/models/{name}.json" for name in names}
+    keys = [list(entry["data"]) for entry in shown.values()]
+    assert {"ndcg@10", "valid_ndcg@10", "n_cases"} <= set(keys[0])
+    assert all(other == keys[0] for other in keys)
+
+
+def test_dvc_lists_each_output_once_and_git_ignores_the_data(finished: Project) -> None:
+    """Nothing that a run leaves is unknown to both DVC and git."""
+    outs = {
+        out["path"]
+        for stage in yaml.safe_load((finished.root / "dvc.lock").read_text(encoding="utf-8"))["stages"].values()
+        for out in stage.get("outs", [])
+    }
+    written = finished.bytes_in("data", "metrics", "plots")
+    strays = [path for path in written if not any(path == out or path.startswith(f"{out}/") for out in outs)]
+    assert [path for path in strays if not path.endswith(".gitignore")] == []
+    assert not any(path.startswith("data/") for path in finished.git("ls-files").splitlines())
+
+
+# Over 20 s: the whole run once more. A kill and the comparison of two runs share it.
+def test_a_killed_run_resumes_and_ends_with_the_same_bytes(finished: Project, tmp_path: Path) -> None:
+    finished.git("clone", "--quiet", str(finished.root), str(tmp_path / "clone"))
+    clone = Project(tmp_path / "clone", tmp_path / "site")
+    before_kill = ran(kill_in_training(clone, tmp_path / "output.txt"))
+    assert before_kill[-1] == "train@sasrec"
+    assert not (clone.root / "data/ranks/sasrec.parquet").exists()
+    resumed = clone.repro()
+    assert resumed[0] == "train@sasrec"
+    assert sorted(before_kill[:-1] + resumed) == sorted([*STAGES, *models()])
+
+    metrics = Path("metrics/models/sasrec.json")
+    assert (clone.root / metrics).read_bytes() == (finished.root / metrics).read_bytes()
+    assert clone.temporary_files() == []
+    assert clone.git("diff", "HEAD") == ""  # dvc.lock holds the hash of every output
+    assert clone.git("status", "--porcelain") == ""
+    assert clone.bytes_in("data", "metrics", "plots") == finished.bytes_in("data", "metrics", "plots")
+
+
+def kill_in_training(project: Project, output: Path) -> str:
+    """Run `dvc repro` and kill it and its stage while sasrec writes its lists; what was printed until then."""
+    lists = project.root / "data/lists"
+    with output.open("w", encoding="utf-8") as file:
+        running = subprocess.Popen(
+            [sys.executable, "-m", "dvc", "repro"],
+            cwd=project.root,
+            env=project.env,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            while running.poll() is None and not list(lists.glob(".sasrec*")):
+                time.sleep(0.002)
+        finally:
+            if running.poll() is None:
+                os.killpg(running.pid, signal.SIGKILL)
+    printed = output.read_text(encoding="utf-8")
+    assert running.wait() == -signal.SIGKILL, printed
+    return printed
+
+
+def test_options_of_the_command_line_keep_their_types(project: Project) -> None:
+    """`-S` writes 1e-05, which YAML reads as text, and `no` for a boolean."""
+    options = {
+        "model.lr": "1e-5",
+        "model.weight_decay": "1e-3",
+        "recall.itemcf.recency": "5e-1",
+        "label.truncate": "no",
+        "label.wtr_cap": "null",
+        "split.train_from": "none",
+    }
+    done = project.dvc("exp", "run", "check", *(f"-S{key}={value}" for key, value in options.items()))
+    assert done.returncode == 0, done.stdout
+    assert ran(done.stdout) == ["check"]
+    assert "\n  lr: 1e-05\n" in (project.root / "params.yaml").read_text(encoding="utf-8")
+    params = Params.load(project.root / "params.yaml")
+    assert isinstance(params.get("model.lr"), str)  # else this test shows nothing
+    neural = params.section("train.sasrec", sasrec.Params, defaults="model")
+    assert (neural.lr, neural.weight_decay) == (1e-5, 1e-3)
+    label = params.section("label", labels.Params)
+    assert (label.truncate, label.wtr_cap) == (False, None)
+    assert params.section("split", splits.Params).train_from is None
+    assert params.section("recall.itemcf", itemcf.Params).recency == 0.5
+
+
+def test_a_mistake_stops_at_check_and_spares_all_outputs(project: Project) -> None:
+    before = project.bytes_in("data", "metrics", "plots")
+    done = project.dvc("exp", "run", "-Sseed=banana", "-Sthreads=on", "-Smodel.lr=null")
+    assert done.returncode != 0
+    assert ran(done.stdout) == ["check"]
+    assert "Traceback" not in done.stdout
+    assert done.stdout.count("error: ") == 1
+    for key, value in (("seed", "'banana'"), ("threads", "True"), ("model.lr", "None")):
+        assert f"`{key}` is {value}" in done.stdout
+    del before["data/check.json"]  # DVC deletes a stage's own outputs before it runs
+    assert project.bytes_in("data", "metrics", "plots") == before
+
+
+def test_an_option_of_one_model_reruns_that_model_only(project: Project) -> None:
+    project.edit_params(r"^    window: \d+$", "    window: 3")
+    assert project.repro("recall@itemcf", "train@sasrec") == ["check", "recall@itemcf"]
+
+
+# Over 20 s: torch is loaded three times over, by check twice and by the ranker.
+def test_a_model_comes_and_goes_with_its_file_and_section(project: Project) -> None:
+    source = project.root / "src/nextreel/models"
+    shutil.copy(source / "most_popular.py", source / "toy.py")
+    project.edit_params(r"^recall:$", "recall:\n  toy: {}")
+    project.edit_params(r"^  from:$", "  from:\n  - toy")
+    assert sorted(project.repro()) == ["candidates", "check", "evaluate", "rank", "recall@toy"]
+    assert {path.removeprefix(f"{project.root}/") for path in project.traces_of("toy")} == {
+        "data/lists/toy.parquet",
+        "data/models/toy",
+        "data/ranks/toy.parquet",
+        "metrics/models/toy.json",
+    }
+    assert "rank_toy" in candidate_columns(project)
+
+    (source / "toy.py").unlink()
+    project.git("checkout", "--quiet", "--", "params.yaml")
+    project.repro()
+    assert project.traces_of("toy") == []
+    assert not any("toy" in column for column in candidate_columns(project))
+    assert "toy" not in (project.root / "metrics/comparison.csv").read_text(encoding="utf-8")
+    assert project.git("diff", "HEAD") == ""
+
+
+def candidate_columns(project: Project) -> list[str]:
+    return list(pq.read_schema(project.root / "data/candidates.parquet").names)
