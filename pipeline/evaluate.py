@@ -1,7 +1,5 @@
 """Judge every model, the two-stage system and, in a simulated world, the oracle, from their tables alone."""
 
-import atexit
-import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -24,9 +22,8 @@ def main(params: Params) -> None:
               for family in ("recall", "train") for name in params.get(family)}  # fmt: skip
     judged["two_stage"] = (data / "two_stage/lists.parquet", data / "two_stage/ranks.parquet")
     if oracle.Oracle.knows(data):
-        scratch = Path(tempfile.mkdtemp())
-        atexit.register(shutil.rmtree, scratch)
-        judged["oracle"] = (scratch / "lists.parquet", scratch / "ranks.parquet")
+        scratch = tempfile.TemporaryDirectory()  # goes when the stage ends: the oracle is judged, never fused
+        judged["oracle"] = (Path(scratch.name) / "lists.parquet", Path(scratch.name) / "ranks.parquet")
         best = oracle.Oracle(data, params.section("label", labels.Params))
         answers.write(best, "oracle", exam, *judged["oracle"], parts=("valid", "test"))
     marks = {name: engine.load(ranks) for name, (_lists, ranks) in judged.items()}

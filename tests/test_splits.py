@@ -1,0 +1,241 @@
+from datetime import date, datetime, timedelta, timezone
+
+import ibis
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from nextreel import splits
+from nextreel.errors import UserError
+from nextreel.schema import DAY_MS
+
+UTC8 = timezone(timedelta(hours=8))
+GOOD = {
+    **{"strategy": "temporal", "by": "fraction", "valid_from_fraction": 0.7, "test_from_fraction": 0.85},
+    **{"train_from": None, "valid_from": "2022-04-22", "test_from": "2022-04-29", "test_until": None},
+}
+TIME_LINE = splits.Bounds(train_from_ms=10, valid_from_ms=20, test_from_ms=30, end_ms=40)
+ORDER = {"train": 0, "valid": 1, "test": 2}
+
+
+def ms(day, hour=0):
+    """An hour of a day of April 2022 in UTC+8; day 31 is 1 May."""
+    return int((datetime(2022, 4, 1, hour, tzinfo=UTC8) + timedelta(days=day - 1)).timestamp() * 1000)
+
+
+def rows(times, user_idx=1):
+    times = np.asarray(times, np.int64)
+    columns = {"user_idx": np.broadcast_to(np.int32(user_idx), len(times)), "time_ms": times}
+    return ibis.memtable(pa.table(columns | {"row": np.arange(len(times))}))
+
+
+def params(**changes):
+    return splits.Params(**GOOD | changes)
+
+
+def parts(standard, random, bounds):
+    """(time, part) of all rows, in order of time; a random row follows a standard one."""
+    found = splits.parts(rows(standard, 1), rows(random, 2), bounds).to_pyarrow().to_pylist()
+    return [(row["time_ms"], row["part"]) for row in sorted(found, key=lambda row: (row["time_ms"], row["user_idx"]))]
+
+
+def test_the_time_line_of_the_docstring():
+    users = {1: [5, 12, 15, 17, 19, 20, 25, 32, 34], 2: [10, 14, 19, 22, 30, 39, 40], 3: [21, 23, 35]}
+    table = ibis.union(*(rows(times, user) for user, times in users.items()))
+    found = splits.parts(table, rows([]), TIME_LINE).to_pyarrow().to_pylist()
+    of_user = {user: {} for user in users}
+    for row in found:
+        of_user[row["user_idx"]].setdefault(row["part"], set()).add(row["time_ms"])
+    assert of_user == {
+        1: {None: {5}, "train": {12, 15, 17, 19}, "valid": {20, 25}, "test": {32, 34}},
+        2: {"train": {10, 14, 19}, "valid": {22}, "test": {30, 39}, None: {40}},
+        3: {"valid": {21, 23}, "test": {35}},
+    }
+    counts = splits.summary(splits.parts(table, rows([]), TIME_LINE), TIME_LINE)
+    assert counts == {
+        **{"rows_train": 7, "rows_valid": 5, "rows_test": 5, "rows_random": 0, "rows_left_out": 2},
+        **{"valid_from": "1970-01-01", "test_from": "1970-01-01"},
+    }
+
+
+def test_random_rows_count_only_from_test_on_and_only_as_random():
+    found = parts([15, 25, 35], [5, 15, 25, 29, 30, 39, 40], TIME_LINE)
+    assert [time for time, part in found if part == "random"] == [30, 39]
+    assert [time for time, part in found if part is None] == [5, 15, 25, 29, 40]
+    assert [row for row in found if row[1] in ORDER] == [(15, "train"), (25, "valid"), (35, "test")]
+
+
+def test_other_columns_are_kept():
+    found = splits.parts(rows([15]), rows([35]), TIME_LINE)
+    assert set(found.columns) == {"user_idx", "time_ms", "row", "part"}
+    assert found.schema()["part"].is_string()
+
+
+@pytest.mark.parametrize("fractions", [(0.7, 0.85), (0.5, 0.9), (0.101, 0.102)])
+def test_a_cut_by_fraction_is_the_quantile_of_the_standard_rows(fractions):
+    times = ms(8) + np.random.default_rng(0).integers(0, 10**9, 1_001)
+    valid, test = fractions
+    bounds = splits.bounds(rows(times), params(valid_from_fraction=valid, test_from_fraction=test))
+    quantiles = np.quantile(times, fractions)
+    assert [bounds.valid_from_ms, bounds.test_from_ms] == np.ceil(quantiles).tolist()
+    part = dict(parts(times, [], bounds))
+    assert all((part[t] == "train") == (t < quantiles[0]) for t in times)
+    assert all((part[t] == "test") == (t >= quantiles[1]) for t in times)
+    assert None not in part.values()
+
+
+def test_a_cut_by_fraction_on_the_real_slice_is_pandas_quantile(slice_source):
+    interactions, random = slice_source.tables["interactions"], slice_source.tables["random"]
+    bounds = splits.bounds(interactions, params())
+    time_ms = interactions.time_ms.to_pandas()
+    counts = splits.summary(splits.parts(interactions, random, bounds), bounds)
+    assert counts["rows_test"] == (time_ms >= time_ms.quantile(0.85)).sum() == 33_367
+    assert counts["rows_train"] == (time_ms < time_ms.quantile(0.7)).sum()
+    assert counts["rows_left_out"] == counts["rows_random"] == 0
+    assert counts["rows_train"] + counts["rows_valid"] + counts["rows_test"] == len(time_ms)
+
+
+def test_a_cut_by_fraction_leaves_the_dates_alone():
+    times = [ms(8, hour) for hour in range(20)]
+    dated = {"train_from": "2022-04-20", "test_until": "2022-04-30"}
+    assert splits.bounds(rows(times), params(**dated)) == splits.bounds(rows(times), params())
+    part = dict(parts(times, [], splits.bounds(rows(times), params(**dated))))
+    assert None not in part.values()
+
+
+def test_a_cut_by_date_falls_on_midnight_in_utc8():
+    by_date = params(by="date", train_from="2022-04-09", test_until="2022-05-01")
+    bounds = splits.bounds(rows([ms(9)]), by_date)
+    midnights = [ms(9), ms(22), ms(29), ms(32)]
+    found = parts([time + step for time in midnights for step in (-1, 0)], [], bounds)
+    assert [part for _, part in found] == [None, "train", "train", "valid", "valid", "test", "test", None]
+
+
+def test_a_cut_by_date_without_ends_takes_all_rows():
+    bounds = splits.bounds(rows([ms(9)]), params(by="date"))
+    found = parts([0, ms(22) - 1, ms(22), ms(29), ms(29) + 10**12], [ms(29) - 1, ms(29) + 10**12], bounds)
+    assert [part for _, part in found] == ["train", "train", "valid", None, "test", "test", "random"]
+
+
+def test_rows_before_train_from_and_after_test_until_are_left_out_and_counted():
+    by_date = params(by="date", train_from="2022-04-10", test_until="2022-04-29")
+    times = [ms(9), ms(9, 23), ms(10), ms(22), ms(29), ms(29, 23), ms(30), ms(31)]
+    bounds = splits.bounds(rows(times), by_date)
+    counts = splits.summary(splits.parts(rows(times), rows([ms(28), ms(29, 1), ms(30)]), bounds), bounds)
+    assert counts == {
+        **{"rows_train": 1, "rows_valid": 1, "rows_test": 2, "rows_random": 1, "rows_left_out": 6},
+        **{"valid_from": "2022-04-22", "test_from": "2022-04-29"},
+    }
+
+
+@pytest.mark.parametrize("by", ["fraction", "date"])
+def test_a_log_without_standard_rows_cannot_be_split(by):
+    with pytest.raises(UserError, match="the random log alone can judge a model but not train one; add a standard log"):
+        splits.bounds(rows([]), params(by=by))
+
+
+@pytest.mark.parametrize(
+    ("days", "empty"),
+    [([23, 30], "train"), ([9, 30], "valid"), ([9, 23], "test"), ([9], "valid or test"), ([30], "train or valid")],
+)
+def test_an_empty_part_is_named_with_the_cut_and_the_log(days, empty):
+    times = [ms(day) for day in days]
+    bounds = splits.bounds(rows(times), params(by="date"))
+    with pytest.raises(UserError) as caught:
+        splits.summary(splits.parts(rows(times), rows([]), bounds), bounds)
+    log = f"{splits.day_of(times[0])} to {splits.day_of(times[-1])}"
+    assert str(caught.value) == (
+        f"no row falls into {empty} (valid_from 2022-04-22, test_from 2022-04-29); the log holds {log}: move the split"
+    )
+
+
+def test_random_rows_do_not_fill_the_test_part():
+    times = [ms(9), ms(23)]
+    bounds = splits.bounds(rows(times), params(by="date"))
+    with pytest.raises(UserError, match="no row falls into test "):
+        splits.summary(splits.parts(rows(times), rows([ms(30)]), bounds), bounds)
+
+
+def test_rows_all_at_one_time_cannot_be_split_by_fraction():
+    bounds = splits.bounds(rows([ms(9)] * 20), params())
+    with pytest.raises(UserError, match="no row falls into train or valid"):
+        splits.summary(splits.parts(rows([ms(9)] * 20), rows([]), bounds), bounds)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *[{"valid_from_fraction": value} for value in (0, 0.85, 0.9, 1, -0.1)],
+        *[{"test_from_fraction": value} for value in (0.7, 0.6, 1)],
+        *[{"valid_from": "2022-04-29"}, {"train_from": "2022-04-22"}, {"test_until": "2022-04-28"}, {"by": "row"}],
+    ],
+    ids=str,
+)
+def test_bounds_out_of_order_are_refused(wrong):
+    with pytest.raises(ValidationError, match=r"must|Input"):
+        params(**wrong)
+
+
+def test_one_day_of_test_is_allowed():
+    assert params(test_until="2022-04-29").test_until == date(2022, 4, 29)
+
+
+@pytest.mark.parametrize(
+    ("changes", "first", "last", "wrong"),
+    [
+        ({}, ms(8), ms(32), ""),
+        ({}, ms(22), ms(29), ""),  # a date may be the first or last day itself
+        ({}, ms(23) - 1, ms(29), ""),
+        ({}, ms(23), ms(29), "`split.valid_from` is '2022-04-22': allowed .* 2022-04-23 to 2022-04-29"),
+        ({}, ms(8), ms(29) - 1, "`split.test_from` is '2022-04-29': allowed .* 2022-04-08 to 2022-04-28"),
+        ({}, ms(40), ms(41), "`split.valid_from` is .*; `split.test_from` is "),
+        ({"train_from": "2022-04-07"}, ms(8), ms(32), "`split.train_from` is '2022-04-07'"),
+        ({"test_until": "2022-06-01"}, ms(8), ms(32), ""),
+        ({"by": "fraction"}, ms(40), ms(41), ""),
+    ],
+)
+def test_dates_outside_the_log_are_named(changes, first, last, wrong):
+    asked = params(**{"by": "date"} | changes)
+    if wrong:
+        with pytest.raises(UserError, match=wrong):
+            splits.check_dates(asked, first, last)
+    else:
+        splits.check_dates(asked, first, last)
+
+
+def test_days_are_those_of_utc8():
+    assert splits.start_of_day_ms(date(2022, 4, 8)) == ms(8) == 1_649_347_200_000
+    for time_ms in (ms(8), ms(8) - 1, ms(8) + DAY_MS - 1, 0, -1):
+        assert splits.day_of(time_ms) == datetime.fromtimestamp(time_ms / 1000, UTC8).date()
+
+
+def test_bounds_are_read_back(tmp_path):
+    path = tmp_path / "bounds.json"
+    path.write_text(TIME_LINE.model_dump_json())
+    assert splits.Bounds.load(path) == TIME_LINE
+
+
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(
+    standard=st.lists(st.integers(0, 60), max_size=30),
+    random=st.lists(st.integers(0, 60), max_size=10),
+    cuts=st.lists(st.integers(0, 60), min_size=4, max_size=4, unique=True).map(sorted),
+)
+def test_each_row_is_in_one_part_or_left_out_and_parts_follow_in_time(standard, random, cuts):
+    names = ("train_from_ms", "valid_from_ms", "test_from_ms", "end_ms")
+    found = splits.parts(rows(standard, 1), rows(random, 2), splits.Bounds(**dict(zip(names, cuts, strict=True))))
+    found = found.to_pyarrow().to_pylist()
+    of_standard = sorted((row["time_ms"], row["part"] or "") for row in found if row["user_idx"] == 1)
+    of_random = [(row["time_ms"], row["part"]) for row in found if row["user_idx"] == 2]
+    assert [time for time, _ in of_standard] == sorted(standard)
+    assert sorted(time for time, _ in of_random) == sorted(random)
+    for time, part in of_standard:
+        assert (part == "") == (not cuts[0] <= time < cuts[3])
+    inside = [ORDER[part] for _, part in of_standard if part]
+    assert inside == sorted(inside)
+    for part, low, high in zip(ORDER, cuts, cuts[1:], strict=False):
+        assert all((time >= low and time < high) == (found == part) for time, found in of_standard)
+    assert all(part == ("random" if cuts[2] <= time < cuts[3] else None) for time, part in of_random)
