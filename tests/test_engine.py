@@ -137,11 +137,12 @@ def test_load_reads_only_the_columns_asked_for(tmp_path):
 
 
 def test_load_stacks_lists_of_one_length(tmp_path):
-    rows = [[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]]
+    rows = [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0], [6.0, 7.0, 8.0]]
     pq.write_table(pa.table({"i": [1, 2, 3], "v": rows}), tmp_path / "t.parquet")
     assert engine.load(tmp_path / "t.parquet")["v"].tolist() == rows
     filtered = engine.load(tmp_path / "t.parquet", where=[("i", ">", 1)])
     assert filtered["v"].tolist() == rows[1:]
+    assert engine.load(tmp_path / "t.parquet", where=[("i", ">", 9)])["v"].shape == (0, 0)
 
 
 def test_csv_columns_are_found_by_name_and_rows_numbered(con, csv):

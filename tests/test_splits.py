@@ -76,10 +76,11 @@ def test_other_columns_are_kept():
 
 @pytest.mark.parametrize("fractions", [(0.7, 0.85), (0.5, 0.9), (0.101, 0.102)])
 def test_a_cut_by_fraction_is_the_quantile_of_the_standard_rows(fractions):
-    times = ms(8) + np.random.default_rng(0).integers(0, 10**9, 1_001)
+    times = ms(8) + np.random.default_rng(0).integers(0, 10**9, 1_002)
     valid, test = fractions
     bounds = splits.bounds(rows(times), params(valid_from_fraction=valid, test_from_fraction=test))
     quantiles = np.quantile(times, fractions)
+    assert (quantiles % 1 > 0).all()  # else rounding would not matter
     assert [bounds.valid_from_ms, bounds.test_from_ms] == np.ceil(quantiles).tolist()
     part = dict(parts(times, [], bounds))
     assert all((part[t] == "train") == (t < quantiles[0]) for t in times)

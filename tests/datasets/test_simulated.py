@@ -172,6 +172,14 @@ def test_a_users_times_strictly_increase(world):
     assert (gap_ms > play_ms).all()  # a video starts when the last one has ended
 
 
+def test_sessions_are_a_minute_apart(world):
+    walks = world.walks()
+    is_first = (walks.topic_before.to_numpy()[1:] == -1) & (np.diff(walks.user_id) == 0)
+    pause_ms = np.diff(walks.time_ms) - walks.play_time_ms.to_numpy()[:-1]
+    assert pause_ms[is_first].min() > 60_000
+    assert pause_ms[~is_first & (np.diff(walks.user_id) == 0)].max() < 2_500
+
+
 def test_most_seen_videos_are_not_shown_again(world):
     assert world.unique().duplicated(["user_id", "video_id"]).mean() < 0.1  # 0.2 if seen videos were not drawn again
 
@@ -266,10 +274,8 @@ def test_topics_are_exposed_by_their_own_weights(build):
 
 
 def test_exposure_weight_is_zero_before_upload_and_fades_after():
-    weight = simulated.exposure_weight(np.full(4, 2.0), np.array([6, 5, 0, -60]), 5)
-    assert weight[0] == 0
-    assert weight[1] == 3.0  # 2 * (floor + 1)
-    assert weight[1] > weight[2] > weight[3] > 1.0
+    weight = simulated.exposure_weight(np.full(4, 2.0), np.array([6, 5, -2, -600]), 5)
+    np.testing.assert_allclose(weight, [0, 2 * (0.5 + 1), 2 * (0.5 + np.exp(-1)), 2 * 0.5])
 
 
 @pytest.mark.parametrize("interest", [-1.0, 0.5, 2.5])
