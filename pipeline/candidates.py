@@ -13,6 +13,7 @@ def main(params: Params) -> None:
     from nextreel.evaluation import recall
 
     settings = params.section("candidates", fusion.Params)
+    answers.forget_others(Path(), {*params.get("recall"), *params.get("train")})
     exam = answers.Exam.load(Path("data"), params.seed)
     lists = {name: Path("data/lists") / f"{name}.parquet" for name in settings.channels}
     path = Path("data/candidates.parquet")

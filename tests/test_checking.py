@@ -54,7 +54,7 @@ def test_the_committed_file_passes_without_any_data(root, tmp_path, monkeypatch)
     ("key", "value", "message"),
     [
         ("seed", "banana", "`seed` is 'banana'; allowed: a valid integer"),
-        ("seed", True, "`seed` is True; allowed: a boolean is no number"),
+        ("seed", True, "`seed` is True; allowed: a number, not a boolean"),
         ("threads", 0, "`threads` is 0; allowed: greater than or equal to 1"),
         ("cpu_isa", "avx", "`cpu_isa` is 'avx'; allowed: 'avx2' or 'native'"),
         ("model.lr", -1, "`model.lr` is -1; allowed: greater than 0"),
@@ -67,8 +67,8 @@ def test_the_committed_file_passes_without_any_data(root, tmp_path, monkeypatch)
         ("train.sasrec.head", 3, "`train.sasrec.head` is unknown; did you mean `heads`?"),
         ("train.sasrec.lr", 0, "`train.sasrec.lr` is 0; allowed: greater than 0"),
         ("recall.itemfc", {}, "`recall.itemfc` is unknown: there is no src/nextreel/models/itemfc.py"),
-        ("rank.model", "sasrek", "`rank.model` is 'sasrek'; allowed: most_popular, itemcf, sasrec; did you mean"),
-        ("candidates.from", ["itemc"], "`candidates.from` is 'itemc'"),
+        ("rank.model", "sasrek", "; did you mean `sasrec`?"),
+        ("candidates.from", ["itemc"], "; did you mean `itemcf`?"),
         ("candidates.from", [], "`candidates.from` is []"),
         ("train.itemcf", {}, "`train.itemcf` belongs under `recall`"),
         ("recall.sasrec", {}, "`recall.sasrec` belongs under `train`"),
@@ -93,7 +93,7 @@ def test_a_mistake_is_one_line_that_names_its_key(problems, key, value, message)
 
 
 def test_a_ranker_that_was_removed_is_found(problems):
-    assert "`rank.model` is 'sasrec'; allowed: most_popular, itemcf" in problems({"train.sasrec": DELETED})
+    assert "`rank.model` is 'sasrec'; allowed: most_popular" in problems({"train.sasrec": DELETED})
 
 
 def test_all_problems_come_in_one_message(problems):
@@ -107,7 +107,6 @@ def test_all_problems_come_in_one_message(problems):
     assert len(message.splitlines()) == 1 + len(wrong)
 
 
-@pytest.mark.xfail(strict=True, reason="names are checked only once all sections are right, train only once model is")
 @pytest.mark.parametrize(
     "wrong", [{"seed": "banana", "rank.model": "sasrek"}, {"model.lr": -1, "train.sasrec.heads": 0}]
 )
@@ -116,7 +115,6 @@ def test_problems_of_all_kinds_come_together(problems, wrong):
     assert all(f"`{key}`" in message for key in wrong)
 
 
-@pytest.mark.xfail(strict=True, raises=(TypeError, AttributeError), reason="names are taken for text")
 @pytest.mark.parametrize(("section", "key"), [(None, True), (None, 3), ("recall", 3), ("train", False)])
 def test_a_key_that_yaml_reads_as_no_text_is_a_user_error(committed, section, key):
     raw = copy.deepcopy(committed)
@@ -125,7 +123,6 @@ def test_a_key_that_yaml_reads_as_no_text_is_a_user_error(committed, section, ke
         checking.check(Params(raw))
 
 
-@pytest.mark.xfail(strict=True, raises=AttributeError, reason="nextreel/models/__init__.py is taken for a model")
 def test_the_package_itself_is_no_model(problems):
     assert "`recall.__init__` is unknown" in problems({"recall.__init__": {}})
 
@@ -162,13 +159,11 @@ def test_dates_are_held_against_all_logs(changed, folder):
     checking.check(changed(BY_DATE | {"ingest.path": str(folder.path)}))
 
 
-@pytest.mark.xfail(strict=True, raises=(ValueError, OverflowError), reason="time_range takes any number for a time")
 def test_one_row_in_microseconds_does_not_stop_the_check(changed, folder):
     folder.log({"time_ms": 1_650_600_000_000}, {"time_ms": 1_650_600_000_000_000}, {"time_ms": 1_651_200_000_000})
     checking.check(changed(BY_DATE | {"ingest.path": str(folder.path)}))
 
 
-@pytest.mark.xfail(strict=True, raises=pytest.fail.Exception, reason="time_range takes any number for a time")
 def test_one_row_in_seconds_does_not_widen_the_log(problems, folder):
     folder.log({"time_ms": 1_650_600_000}, {"time_ms": 1_651_200_000_000})  # 2022-04-22 in seconds, then 04-29
     assert "`split.valid_from`" in problems(BY_DATE | {"ingest.path": str(folder.path)})
@@ -235,25 +230,3 @@ def test_two_feature_files_are_one_too_many(problems, folder):
     folder.videos({})
     message = problems({"ingest.path": str(folder.path)})
     assert f"found {other.name}, video_features_basic_hand.csv" in message
-
-
-def test_stale_outputs_of_models_no_longer_named_are_removed(changed, tmp_path):
-    kept = [
-        "data/lists/itemcf.parquet",
-        "data/models/sasrec/weights",
-        "data/tables/bpr.parquet",
-        "plots/curves/sasrec.csv",
-    ]
-    stale = ["data/lists/bpr.parquet", "data/ranks/bpr.parquet", "data/models/bpr/weights", "plots/curves/sasrec2.csv"]
-    for name in kept + stale:
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    checking.remove_stale(tmp_path, changed({}))
-    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
-    assert left == set(kept)
-    assert not (tmp_path / "data/models/bpr").exists()
-
-
-def test_nothing_stale_is_no_error(changed, tmp_path):
-    checking.remove_stale(tmp_path, changed({}))

@@ -54,8 +54,9 @@ def test_the_time_line_of_the_docstring():
         2: {"train": {10, 14, 19}, "valid": {22}, "test": {30, 39}, None: {40}},
         3: {"valid": {21, 23}, "test": {35}},
     }
-    counts = splits.summary(splits.parts(table, rows([]), TIME_LINE), TIME_LINE)
+    counts = splits.summary(splits.parts(table, rows([]), TIME_LINE), TIME_LINE, params())
     assert counts == {
+        **{"strategy": "temporal", "by": "fraction"},
         **{"rows_train": 7, "rows_valid": 5, "rows_test": 5, "rows_random": 0, "rows_left_out": 2},
         **{"valid_from": "1970-01-01", "test_from": "1970-01-01"},
     }
@@ -92,7 +93,7 @@ def test_a_cut_by_fraction_on_the_real_slice_is_pandas_quantile(slice_source):
     interactions, random = slice_source.tables["interactions"], slice_source.tables["random"]
     bounds = splits.bounds(interactions, params())
     time_ms = interactions.time_ms.to_pandas()
-    counts = splits.summary(splits.parts(interactions, random, bounds), bounds)
+    counts = splits.summary(splits.parts(interactions, random, bounds), bounds, params())
     assert counts["rows_test"] == (time_ms >= time_ms.quantile(0.85)).sum() == 33_367
     assert counts["rows_train"] == (time_ms < time_ms.quantile(0.7)).sum()
     assert counts["rows_left_out"] == counts["rows_random"] == 0
@@ -125,8 +126,9 @@ def test_rows_before_train_from_and_after_test_until_are_left_out_and_counted():
     by_date = params(by="date", train_from="2022-04-10", test_until="2022-04-29")
     times = [ms(9), ms(9, 23), ms(10), ms(22), ms(29), ms(29, 23), ms(30), ms(31)]
     bounds = splits.bounds(rows(times), by_date)
-    counts = splits.summary(splits.parts(rows(times), rows([ms(28), ms(29, 1), ms(30)]), bounds), bounds)
+    counts = splits.summary(splits.parts(rows(times), rows([ms(28), ms(29, 1), ms(30)]), bounds), bounds, by_date)
     assert counts == {
+        **{"strategy": "temporal", "by": "date"},
         **{"rows_train": 1, "rows_valid": 1, "rows_test": 2, "rows_random": 1, "rows_left_out": 6},
         **{"valid_from": "2022-04-22", "test_from": "2022-04-29"},
     }
@@ -146,7 +148,7 @@ def test_an_empty_part_is_named_with_the_cut_and_the_log(days, empty):
     times = [ms(day) for day in days]
     bounds = splits.bounds(rows(times), params(by="date"))
     with pytest.raises(UserError) as caught:
-        splits.summary(splits.parts(rows(times), rows([]), bounds), bounds)
+        splits.summary(splits.parts(rows(times), rows([]), bounds), bounds, params())
     log = f"{splits.day_of(times[0])} to {splits.day_of(times[-1])}"
     assert str(caught.value) == (
         f"no row falls into {empty} (valid_from 2022-04-22, test_from 2022-04-29); the log holds {log}: move the split"
@@ -157,13 +159,13 @@ def test_random_rows_do_not_fill_the_test_part():
     times = [ms(9), ms(23)]
     bounds = splits.bounds(rows(times), params(by="date"))
     with pytest.raises(UserError, match="no row falls into test "):
-        splits.summary(splits.parts(rows(times), rows([ms(30)]), bounds), bounds)
+        splits.summary(splits.parts(rows(times), rows([ms(30)]), bounds), bounds, params())
 
 
 def test_rows_all_at_one_time_cannot_be_split_by_fraction():
     bounds = splits.bounds(rows([ms(9)] * 20), params())
     with pytest.raises(UserError, match="no row falls into train or valid"):
-        splits.summary(splits.parts(rows([ms(9)] * 20), rows([]), bounds), bounds)
+        splits.summary(splits.parts(rows([ms(9)] * 20), rows([]), bounds), bounds, params())
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 The model never sees the targets; they are only looked up in its scores. Seen videos are left out of both.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from ibis import _
 from ibis.backends.duckdb import Backend
 
 from nextreel import cases as cases_module
-from nextreel import engine, ranking
+from nextreel import engine, files, ranking
 from nextreel.cases import Cases
 from nextreel.models import Scorer
 from nextreel.params import PositiveInt, Section
@@ -134,6 +134,14 @@ def write(
                     "score": scores[row, column],
                     "rank": rank,
                 })  # fmt: skip
+
+
+def forget_others(root: Path, names: Collection[str]) -> None:
+    """Delete what models left that are not among `names`: DVC takes the folders of lists and ranks as they are."""
+    for folder in ("data/models", "data/lists", "data/ranks", "plots/curves"):
+        for path in sorted((root / folder).glob("*")):
+            if path.name.split(".")[0] not in names:
+                files.remove(path)
 
 
 def rerank(model: Scorer, name: str, exam: Exam, candidates: Path, lists: Path, marks: Path) -> None:

@@ -5,7 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from nextreel import answers, datasets, engine, evaluation, files, fusion, labels, models, splits
+from nextreel import answers, datasets, engine, evaluation, fusion, labels, models, splits
 from nextreel.datasets import simulated
 from nextreel.errors import UserError
 from nextreel.nn import recommender
@@ -28,9 +28,7 @@ FAMILIES = ("recall", "train")  # sections whose keys name models
 
 def check(params: Params) -> None:
     """Raise UserError with a line for every mistake in params.yaml, then for the input that `ingest.path` names."""
-    problems = [*_unknown(params.raw), *_sections(params.raw), *_models(params.raw)]
-    if not problems:
-        problems = list(_names(params))
+    problems = [*_unknown(params.raw), *_sections(params.raw), *_models(params.raw), *_names(params.raw)]
     if problems:
         raise UserError("params.yaml:\n  " + "\n  ".join(problems))
     check_input(params)
@@ -53,20 +51,11 @@ def check_input(params: Params) -> None:
             splits.check_dates(split, *first_last)
 
 
-def remove_stale(root: Path, params: Params) -> None:
-    """Delete what models left that params.yaml no longer names: collectors and DVC's folders must not see it."""
-    named = {name for family in FAMILIES for name in params.get(family)}
-    for folder in ("data/models", "data/lists", "data/ranks", "plots/curves"):
-        for path in sorted((root / folder).glob("*")):
-            if path.name.split(".")[0] not in named:
-                files.remove(path)
-
-
-def _unknown(raw: Mapping[str, Any]) -> Iterator[str]:
+def _unknown(raw: Mapping[Any, Any]) -> Iterator[str]:
     allowed = [*Run.model_fields, *SECTIONS, *FAMILIES]
     for key in raw:
         if key not in allowed:
-            yield f"`{key}` is unknown{nearest(key, allowed) or '; allowed: ' + ', '.join(allowed)}"
+            yield f"`{key}` is unknown{nearest(str(key), allowed) or '; allowed: ' + ', '.join(allowed)}"
 
 
 def _sections(raw: Mapping[str, Any]) -> Iterator[str]:
@@ -80,15 +69,13 @@ def _sections(raw: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _models(raw: Mapping[str, Any]) -> Iterator[str]:
-    shared = raw.get("model")
-    shared_is_good = parse("model", shared, recommender.NeuralParams)[0] is not None
     for family in FAMILIES:
         section = raw.get(family)
         if not isinstance(section, Mapping):
             yield f"`{family}` must be a section whose keys name models, such as `{family}.itemcf`"
             continue
         for name, own in section.items():
-            if not models.exists(name):
+            if not models.exists(str(name)):
                 yield f"`{family}.{name}` is unknown: there is no src/nextreel/models/{name}.py"
                 continue
             owner = models.module(name).Params
@@ -96,20 +83,27 @@ def _models(raw: Mapping[str, Any]) -> Iterator[str]:
                 yield f"`{family}.{name}` belongs under `{'recall' if family == 'train' else 'train'}`"
             elif not isinstance(own or {}, Mapping):
                 yield f"`{family}.{name}` is {own!r}; it must be a section, `{{}}` if empty"
-            elif family == "recall":
-                yield from parse(f"recall.{name}", own or {}, owner)[1]
-            elif shared_is_good and isinstance(shared, Mapping):
-                yield from parse(f"train.{name}", {**shared, **(own or {})}, owner)[1]
+            else:
+                yield from _own_problems(family, name, own or {}, raw.get("model"), owner)
 
 
-def _names(params: Params) -> Iterator[str]:
+def _own_problems(family: str, name: str, own: Mapping[str, Any], shared: object, owner: type[Section]) -> list[str]:
+    """What is wrong with a model's own keys; a wrong key of the section `model` is told there."""
+    inherited = shared if family == "train" and isinstance(shared, Mapping) else {}
+    told = [f"`{family}.{name}.{key}`" for key in inherited if key not in own]
+    problems = parse(f"{family}.{name}", {**inherited, **own}, owner)[1]
+    return [problem for problem in problems if not problem.startswith(tuple(told))]
+
+
+def _names(raw: Mapping[str, Any]) -> Iterator[str]:
     """Names that one section holds and another defines."""
-    defined = [name for family in FAMILIES for name in params.get(family)]
-    wanted = [("rank.model", params.section("rank", answers.Params).model)]
-    wanted += [("candidates.from", name) for name in params.section("candidates", fusion.Params).channels]
+    if not all(isinstance(raw.get(family), Mapping) for family in FAMILIES):
+        return
+    defined = [str(name) for family in FAMILIES for name in raw[family]]
+    rank = parse("rank", raw.get("rank"), answers.Params)[0]
+    candidates = parse("candidates", raw.get("candidates"), fusion.Params)[0]
+    wanted = [("rank.model", rank.model)] if rank else []
+    wanted += [("candidates.from", name) for name in (candidates.channels if candidates else [])]
     for key, name in wanted:
         if name not in defined:
             yield f"`{key}` is {name!r}; allowed: {', '.join(defined)}{nearest(name, defined)}"
-    twice = sorted({name for name in defined if defined.count(name) > 1})
-    if twice:
-        yield f"{', '.join(twice)} stand under both `recall` and `train`"

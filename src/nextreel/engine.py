@@ -104,7 +104,14 @@ class Scan:
     path: Path
     table: ir.Table
     n_lines: int  # data lines in the file
-    rejected: dict[int, str]  # line number in the file -> why the reader could not parse it
+    rejected: dict[int, str]  # line number in the file, in order -> why the reader could not parse it
+
+    def line_of(self, row: int) -> int:
+        """The line in the file of a kept row."""
+        line = row + 1
+        for rejected in self.rejected:
+            line += rejected <= line
+        return line
 
 
 def scan_csv(con: Backend, path: Path, types: Mapping[str, str], has_text: bool) -> Scan:
@@ -120,16 +127,19 @@ def scan_csv(con: Backend, path: Path, types: Mapping[str, str], has_text: bool)
     (a stray quote can swallow many).
     """
     check_header(path, types)
-    with path.open("rb") as file:
-        quote = '"' if has_text or b'"' in file.readline() else ""
+    quote = '"' if has_text else _quote(path)
     name = f"csv_{len(con.list_tables())}"
     header = ", ".join(f"{_text(c)}: {_text(t)}" for c, t in types.items())
     columns = ", ".join(f'"{c}"' for c in types)
-    con.raw_sql(
+    query = (
         f"CREATE TEMP TABLE {name} AS SELECT {columns}, row_number() OVER () AS row FROM read_csv({_text(str(path))},"
         f" header=true, delim=',', quote={_text(quote)}, escape={_text(quote)}, types={{{header}}}, store_rejects=true,"
         f" rejects_table='{name}_errors', rejects_scan='{name}_scans', rejects_limit=0, null_padding=false)"
     )
+    try:
+        con.raw_sql(query)
+    except duckdb.Error as error:
+        raise UserError(_unreadable(path, error)) from None
     found = con.raw_sql(f"SELECT line, first(error_message) FROM {name}_errors GROUP BY line ORDER BY line").fetchall()
     rejected = {int(line): str(message).splitlines()[0] for line, message in found}
     table = con.table(name)
@@ -159,18 +169,31 @@ def check_header(path: Path, columns: Iterable[str]) -> None:
         raise UserError(f"{path}: columns missing: {', '.join(missing)}; the header has: {', '.join(header)}")
 
 
-def time_range(con: Backend, paths: Sequence[Path], column: str) -> tuple[int, int] | None:
-    """The smallest and largest readable number in a column of CSV files, None where there is none."""
-    files = ", ".join(_text(str(path)) for path in paths)
-    query = (
-        f'SELECT min(try_cast("{column}" AS BIGINT)), max(try_cast("{column}" AS BIGINT)) FROM'
-        f" read_csv([{files}], header=true, delim=',', quote='', escape='', all_varchar=true, ignore_errors=true)"
-    )
-    try:
-        low, high = con.raw_sql(query).fetchone()
-    except duckdb.Error as error:
-        raise UserError(f"{paths[0].parent}: cannot be read as CSV: {str(error).splitlines()[0]}") from None
-    return None if low is None else (int(low), int(high))
+def time_range(con: Backend, paths: Sequence[Path], column: str, plausible: tuple[int, int]) -> tuple[int, int] | None:
+    """The smallest and largest plausible number in a column of CSV files, None where there is none."""
+    ends: list[int] = []
+    for path in paths:
+        query = (
+            f'SELECT min(x), max(x) FROM (SELECT try_cast("{column}" AS DOUBLE) AS x FROM read_csv({_text(str(path))},'
+            f" header=true, delim=',', quote={_text(_quote(path))}, escape='', all_varchar=true, ignore_errors=true))"
+            f" WHERE x BETWEEN {plausible[0]} AND {plausible[1]}"
+        )
+        try:
+            ends += [int(x) for x in con.raw_sql(query).fetchone() if x is not None]
+        except duckdb.Error as error:
+            raise UserError(_unreadable(path, error)) from None
+    return (min(ends), max(ends)) if ends else None
+
+
+def _quote(path: Path) -> str:
+    """The quote of a file of numbers: one only if the header has it."""
+    with path.open("rb") as file:
+        return '"' if b'"' in file.readline() else ""
+
+
+def _unreadable(path: Path, error: Exception) -> str:
+    reason = str(error).splitlines()[0]
+    return f"{path} cannot be read as CSV, perhaps for a stray quote or mixed line ends: {reason}"
 
 
 def _count_lines(path: Path) -> int:

@@ -15,12 +15,18 @@ METRIC_DIGITS = 5
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it to `path` if the block ends well, remove it if not."""
+    """Yield a temporary path beside `path`; rename it to `path` if the block ends well, remove it if not.
+
+    What a killed run left of the same path is removed too.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{path.name}.*.tmp"):
+        remove(left)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
-        remove(path)
+        if temporary.is_dir():
+            remove(path)  # a folder cannot be renamed over another
         temporary.replace(path)
     finally:
         remove(temporary)
@@ -38,7 +44,7 @@ def write_json(path: Path, values: Mapping[str, object]) -> None:
     """Write a flat JSON object, floats rounded to `METRIC_DIGITS` digits so that diffs stay readable."""
     rounded = {k: round(v, METRIC_DIGITS) if isinstance(v, float) else v for k, v in values.items()}
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(rounded, indent=2) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(rounded, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def write_csv(path: Path, columns: Mapping[str, np.ndarray]) -> None:

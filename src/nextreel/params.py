@@ -17,7 +17,7 @@ from nextreel.errors import UserError
 
 def _reject_bool(value: object) -> object:
     if isinstance(value, bool):
-        raise ValueError("a boolean is no number")
+        raise ValueError("a number, not a boolean")
     return value
 
 
@@ -104,7 +104,9 @@ class Params:
 
         Raises UserError that lists every wrong key with its value and what is allowed.
         """
-        values = {**(self.get(defaults) if defaults else {}), **self.get(key)}
+        values, shared = self.get(key), self.get(defaults) if defaults else {}
+        if isinstance(values, Mapping) and isinstance(shared, Mapping):
+            values = {**shared, **values}
         section, problems = parse(key, values, owner)
         if section is None:
             raise UserError("params.yaml:\n  " + "\n  ".join(problems))

@@ -102,6 +102,7 @@ TRUTH_VIDEOS = ibis.schema(
         "upload_day": "!int32",
         "true_duration_ms": "!int64",
         "log_wtr_offset": "!float64",
+        "skip_mean_ms": "!float64",
     }
 )
 TRUTH_TOPICS = ibis.schema({"topic": "!int16", "next_probability": "array<float64>", "sequence_strength": "!float64"})

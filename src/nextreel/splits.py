@@ -139,8 +139,11 @@ def parts(interactions: ir.Table, random: ir.Table, bounds: Bounds) -> ir.Table:
     return standard.union(exposed)
 
 
-def summary(parts: ir.Table, bounds: Bounds) -> dict[str, object]:
-    """Rows by part, and the days that the parts begin. Raises UserError where train, valid or test is empty."""
+def summary(parts: ir.Table, bounds: Bounds, params: Params) -> dict[str, object]:
+    """How the log was split, rows by part, and the first days of valid and test.
+
+    Raises UserError where train, valid or test is empty.
+    """
     table = parts.aggregate(
         **{f"rows_{name}": (_.part == name).sum().fill_null(0) for name in ("train", "valid", "test", "random")},
         rows_left_out=_.part.isnull().sum().fill_null(0),
@@ -156,4 +159,4 @@ def summary(parts: ir.Table, bounds: Bounds) -> dict[str, object]:
         raise UserError(
             f"no row falls into {' or '.join(empty)} ({cut}); the log holds {first} to {last}: move the split"
         )
-    return {**row, **starts}
+    return {"strategy": params.strategy, "by": params.by, **row, **starts}

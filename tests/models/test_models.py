@@ -9,7 +9,7 @@ from nextreel.evaluation import next_item
 
 SETTINGS = {
     "most_popular": {},
-    "itemcf": {"window": 10, "decay": 0.9, "recency": 0.9, "shrink": 1, "neighbours": 50},
+    "itemcf": {"window": 10, "decay": 0.9, "recency": 0.9, "shrink": 1, "neighbours": 50, "passed_weight": 0.3},
     "sasrec": {
         "lr": 0.01, "weight_decay": 0, "epochs": 12, "batch_size": 32, "patience": 12, "width": 32, "length": 16,
         "dropout": 0.1, "history": "all", "loss": "softmax", "negatives": 32, "blocks": 1, "heads": 1,
@@ -129,45 +129,53 @@ def test_the_input_is_left_as_it_was(fitted, blocks):
 
 @pytest.mark.parametrize("name", ["itemcf", "sasrec"])
 def test_taste_is_found_on_the_checkerboard(name, blocks, tmp_path):
-    """Some 16 of 40 videos of a user's half are unseen in test: HR@10 is 10 / 16 for who knows it, by chance 10 / 56."""
+    """Some 16 of 40 videos of a user's half are unseen in test: HR@10 is 10/16 for who knows it, 10/56 by chance."""
     assert hit_rate(fit(name, blocks, tmp_path), blocks) > 0.5
     assert hit_rate(fit("most_popular", blocks, tmp_path), blocks) < 0.4
 
 
 def test_order_is_found_on_the_circle(cycle, tmp_path):
     assert hit_rate(fit("sasrec", cycle, tmp_path), cycle, k=1) > 0.9
-    assert hit_rate(fit("most_popular", cycle, tmp_path), cycle, k=1) < 0.1
+    assert hit_rate(fit("most_popular", cycle, tmp_path), cycle, k=1) < 0.3
 
 
 @pytest.mark.parametrize("loss", ["bce", "bpr", "sampled_softmax"])
 def test_every_loss_learns_the_circle(loss, cycle, tmp_path):
-    negatives = 4 if loss == "bce" else 32  # a sum over many would drown the one positive in a world this small
-    assert hit_rate(fit("sasrec", cycle, tmp_path, loss=loss, negatives=negatives), cycle, k=5) > 0.8
+    # A sum over many negatives would drown the one positive in a world this small; fewer need more epochs.
+    changes = {"negatives": 8, "epochs": 30, "patience": 30} if loss == "bce" else {}
+    assert hit_rate(fit("sasrec", cycle, tmp_path, loss=loss, **changes), cycle, k=5) > 0.8
 
 
 def test_positives_alone_learn_the_circle(cycle, tmp_path):
     assert hit_rate(fit("sasrec", cycle, tmp_path, history="positives"), cycle, k=1) > 0.9
 
 
-def test_itemcf_by_hand():
-    """Positives a b c of one user, a b of another: c_ab = 2, c_bc = 1, c_ac = 0.5; n = 2, 2, 1."""
+@pytest.mark.parametrize("passed", [0, 0.5])
+def test_itemcf_by_hand(passed):
+    """User 1: a b c positive, x passed over before c. User 2: a b."""
     from nextreel.models import itemcf
     from nextreel.sequences import Events
 
+    a, b, c, x = 1, 2, 3, 9
     events = Events(
         np.array([0, 0, 4, 6]),
         np.array([0, 4, 6]),
-        np.array([1, 2, 9, 3, 1, 2], np.int32),
+        np.array([a, b, x, c, a, b], np.int32),
         np.arange(6),
         np.array([True, True, False, True, True, True]),
     )
-    settings = itemcf.Params(window=2, decay=0.5, recency=0.5, shrink=1, neighbours=5)
+    settings = itemcf.Params(window=2, decay=0.5, recency=0.5, shrink=1, neighbours=5, passed_weight=passed)
     model = itemcf.Model.fit(events.train(), 9, settings)
     similarity = model.similarity.toarray()
-    assert similarity[1, 2] == similarity[2, 1] == pytest.approx(2 / (2 + 1))
-    assert similarity[2, 3] == pytest.approx(1 / (np.sqrt(2) + 1))
-    assert similarity[1, 3] == pytest.approx(0.5 / (np.sqrt(2) + 1))
-    assert not similarity[9].any()
-    scores = model.score(range(1), events.until(np.array([2]), np.array([2])), np.array([3, 9]))
-    assert scores[0, 0] == pytest.approx(0.5 * similarity[1, 3] + similarity[2, 3])
+    assert similarity[a, b] == similarity[b, a] == pytest.approx(2 / (2 + 1))
+    if passed:
+        assert similarity[b, c] == pytest.approx(0.5 / (np.sqrt(2) + 1))  # two apart
+        assert similarity[a, c] == 0  # three apart
+        assert similarity[b, x] == pytest.approx(0.5 / (np.sqrt(2 * 0.5) + 1))
+    else:
+        assert similarity[b, c] == pytest.approx(1 / (np.sqrt(2) + 1))
+        assert similarity[a, c] == pytest.approx(0.5 / (np.sqrt(2) + 1))
+        assert not similarity[x].any()
+    scores = model.score(range(1), events.until(np.array([2]), np.array([2])), np.array([c, 8]))
+    assert scores[0, 0] == pytest.approx(0.5 * similarity[a, c] + similarity[b, c])
     assert scores[0, 1] == -np.inf

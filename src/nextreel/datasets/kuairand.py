@@ -58,6 +58,7 @@ _FIRST_MS, _LAST_MS = (
     4_102_444_800_000,
 )  # years 2000 to 2100: seconds or microseconds fall outside
 _INT16, _INT32, _EXACT = 2**15 - 1, 2**31 - 1, 2**53  # a DOUBLE holds integers exactly up to 2**53
+_NEVER_NEGATIVE = {"video_duration", "server_width", "server_height"}
 _TRUTH = ("truth_events", "truth_users", "truth_videos", "truth_topics")
 
 
@@ -101,8 +102,8 @@ def _feature_file(folder: Path, name: str, columns: list[str]) -> Path | None:
 
 
 def time_range(con: Backend, folder: Path) -> tuple[int, int] | None:
-    """First and last `time_ms` of the logs, None where they hold no rows."""
-    return engine.time_range(con, inspect(folder).logs, "time_ms")
+    """First and last plausible `time_ms` of the logs, None where they hold none."""
+    return engine.time_range(con, inspect(folder).logs, "time_ms", (_FIRST_MS, _LAST_MS))
 
 
 def read(con: Backend, folder: Path) -> Source:
@@ -137,8 +138,8 @@ def read(con: Backend, folder: Path) -> Source:
         "repeated": rows_read - unusable - kept.count().execute(),
     }
 
-    users = _features(con, files.users, _USER_NUMBERS, _USER_TEXT, "user_id", bad)
-    videos = _features(con, files.videos, list(_VIDEO_NUMBERS), _VIDEO_TEXT, "video_id", bad)
+    users = _features(con, files.users, schema.USERS, _USER_NUMBERS, _USER_TEXT, "user_id", bad)
+    videos = _features(con, files.videos, schema.VIDEOS, list(_VIDEO_NUMBERS), _VIDEO_TEXT, "video_id", bad)
     user_ids = _index(con, "user", kept, users)
     video_ids = _index(con, "video", kept, videos)
     events = _events(kept.join(user_ids, "user_id").join(video_ids, "video_id"))
@@ -159,7 +160,8 @@ def read(con: Backend, folder: Path) -> Source:
 
 
 def _integral(column: ir.NumericColumn, low: float, high: float) -> ir.BooleanValue:
-    return (column >= low) & (column <= high) & (column == column.floor())
+    # By remainder: floor() would become a cast to an integer, which fails on nan, inf and 1e300.
+    return (column >= low) & (column <= high) & (column % 1 == 0)
 
 
 def _log_rules(table: ir.Table) -> dict[str, ir.BooleanValue]:
@@ -181,30 +183,30 @@ def _keep(scan: engine.Scan, rules: dict[str, ir.BooleanValue], bad: Bad) -> ir.
     n_invalid = unusable.count().execute()
     n_bad = n_invalid + len(scan.rejected)
     if n_bad:
-        example = ""
-        if scan.rejected:
-            line, reason = next(iter(scan.rejected.items()))
-            example = f"line {line}: {reason}"
-        else:
-            row = unusable.order_by("row").limit(1)
-            broken = (
-                row.mutate(**{f"ok_{c}": rule.fill_null(False) for c, rule in rules.items()})
-                .to_pyarrow()
-                .to_pylist()[0]
-            )
-            column = next(c for c in rules if not broken[f"ok_{c}"])
-            example = f"line {broken['row'] + 1}: {column} = {broken[column]}"  # no line was rejected before it
+        examples = [(line, reason) for line, reason in scan.rejected.items()][:1]
+        if n_invalid:
+            tested = {f"ok_{c}": rule.fill_null(False) for c, rule in rules.items()}
+            row = unusable.order_by("row").limit(1).mutate(**tested).to_pyarrow().to_pylist()[0]
+            column = next(c for c in rules if not row[f"ok_{c}"])
+            examples.append((scan.line_of(row["row"]), f"{column} = {row[column]}"))
+        line, reason = min(examples)
+        example = f"line {line}: {reason}"
         bad[scan.path] = (n_bad, scan.n_lines, example)
     return scan.table.filter(usable)
 
 
-def _features(con: Backend, path: Path | None, numbers: list[str], text: list[str], key: str, bad: Bad) -> ir.Table:
+def _features(
+    con: Backend, path: Path | None, columns: ibis.Schema, numbers: list[str], text: list[str], key: str, bad: Bad
+) -> ir.Table:
     """One row an id, the first in file order; no rows where there is no file."""
     types = dict.fromkeys(numbers, "DOUBLE") | dict.fromkeys(text, "VARCHAR")
     if path is None:
         return schema.empty(ibis.schema({c: "float64" if t == "DOUBLE" else "string" for c, t in types.items()}))
     scan = engine.scan_csv(con, path, types, has_text=True)
-    rules = {c: scan.table[c].isnull() | _integral(scan.table[c], -_EXACT, _EXACT) for c in numbers}
+    rules = {}
+    for c in numbers:
+        high = _EXACT if columns[_VIDEO_NUMBERS.get(c, c)].is_int64() else _INT32
+        rules[c] = scan.table[c].isnull() | _integral(scan.table[c], 0 if c in _NEVER_NEGATIVE else -high, high)
     rules[key] = _integral(scan.table[key], 0, _EXACT)
     usable = _keep(scan, rules, bad)
     first = ibis.window(group_by=key, order_by="row")

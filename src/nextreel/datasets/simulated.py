@@ -8,7 +8,8 @@ It checks the machinery; its numbers are no evidence about users. The world:
 - The policy exposes a video of that topic in proportion to its Zipf weight to the power `exposure_bias`, times its
   freshness. New videos appear every day. Most videos that a user has seen are not shown again.
 - Interest = taste . vector + quality + mood (a video that continues the session's chain is liked better). The higher
-  it is, the rarer a skip and the larger the share watched; `duration_bias` lowers that share for long videos.
+  it is, the rarer a skip and the larger the share watched; `duration_bias` lowers that share for long videos. At
+  strength 0 the law of play / duration does not depend on the duration.
 - From the second half on, a log of videos exposed uniformly at random, between sessions.
 
 The functions at the top define topic, exposure, interest and watch time once, for the generator and for the oracle.
@@ -16,14 +17,16 @@ The functions at the top define topic, exposure, interest and watch time once, f
 
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
+from pydantic import Field
 from scipy.special import expit, log_ndtr
 
-from nextreel.params import NonNegativeFloat, NonNegativeInt, PositiveInt, Section, Share
+from nextreel.params import Int, NonNegativeFloat, NonNegativeInt, PositiveInt, Section, Share
 from nextreel.schema import DAY_MS, UTC8_MS
 
 FIRST_DAY = date(2022, 4, 8)
@@ -50,9 +53,9 @@ REDRAWS_OF_SEEN = 4
 
 class Params(Section):
     n_users: PositiveInt
-    n_videos: PositiveInt
+    n_videos: Annotated[Int, Field(ge=N_TOPICS)]
     n_rows: PositiveInt  # of the standard log, before repeats
-    n_days: PositiveInt
+    n_days: Annotated[Int, Field(ge=2)]  # the random log begins half-way
     sequence_strength: Share
     duration_bias: NonNegativeFloat
     exposure_bias: NonNegativeFloat
@@ -84,14 +87,19 @@ def log_wtr_offset(duration_ms: np.ndarray, duration_bias: float) -> np.ndarray:
     return LOG_WTR_AT_ZERO - duration_bias * DURATION_BIAS_SLOPE * np.log(duration_ms / DURATION_MEDIAN_MS)
 
 
+def skip_mean_ms(duration_ms: np.ndarray, duration_bias: float) -> np.ndarray:
+    """Mean play time of a video that is skipped: a glance at strength 1, at 0 a share of the duration."""
+    return SKIP_MEAN_MS * (duration_ms / DURATION_MEDIAN_MS) ** max(0.0, 1 - duration_bias)
+
+
 def watch_beyond(
-    interest: np.ndarray, threshold_ms: np.ndarray, duration_ms: np.ndarray, offset: np.ndarray
+    interest: np.ndarray, threshold_ms: np.ndarray, duration_ms: np.ndarray, offset: np.ndarray, skip_ms: np.ndarray
 ) -> np.ndarray:
     """P(play time > threshold | exposed), in closed form; all shapes broadcast. Infinite thresholds give 0."""
     skip = expit(SKIP_AT_ZERO - interest)
     with np.errstate(divide="ignore"):
         z = (np.log(np.maximum(threshold_ms, 0) / duration_ms) - offset - LOG_WTR_SLOPE * interest) / LOG_WTR_NOISE
-    brief = (1 - SKIP_ZERO_SHARE) * np.exp(-np.maximum(threshold_ms, 0) / SKIP_MEAN_MS)
+    brief = (1 - SKIP_ZERO_SHARE) * np.exp(-np.maximum(threshold_ms, 0) / skip_ms)
     return np.where(threshold_ms < 0, 1.0, skip * brief + (1 - skip) * np.exp(log_ndtr(-z)))
 
 
@@ -167,6 +175,7 @@ def _videos(rng: np.random.Generator, params: Params, topics: Columns) -> Column
         "duration_ms": duration_ms,
         "logged_duration_ms": np.where(rng.random(n) < MISSING_DURATION_SHARE, 0, duration_ms),
         "offset": log_wtr_offset(duration_ms, params.duration_bias),
+        "skip_ms": skip_mean_ms(duration_ms, params.duration_bias),
     }
 
 
@@ -274,7 +283,7 @@ def _watch(
     mood = params.sequence_strength * np.where(before >= 0, topics["next"][before, videos["topic"][video]], 0.0)
     rows["interest"] = interest(fit, videos["quality"][video], mood)
     n = len(video)
-    brief_ms = np.where(rng.random(n) < SKIP_ZERO_SHARE, 0.0, rng.exponential(SKIP_MEAN_MS, n))
+    brief_ms = np.where(rng.random(n) < SKIP_ZERO_SHARE, 0.0, rng.exponential(videos["skip_ms"][video]))
     log_wtr = videos["offset"][video] + LOG_WTR_SLOPE * rows["interest"] + LOG_WTR_NOISE * rng.standard_normal(n)
     watched_ms = videos["duration_ms"][video] * np.exp(log_wtr)
     skipped = rng.random(n) < expit(SKIP_AT_ZERO - rows["interest"])
@@ -289,9 +298,9 @@ def _clock(rng: np.random.Generator, events: Columns) -> None:
     """
     used = events["play_ms"] + rng.integers(300, 2_500, len(events["play_ms"]))
     new_session = np.diff(events["session"], prepend=-1) != 0
-    used[new_session] += 60_000  # at least a minute between sessions
-    elapsed = used.cumsum() - used  # over all rows, so far
     head = np.flatnonzero(new_session)
+    used[head[1:] - 1] += 60_000  # at least a minute between sessions
+    elapsed = used.cumsum() - used  # over all rows, so far
     slack = events["start_ms"][head] - elapsed[head]
     step = int(slack.max() - slack.min()) + 1  # lifts each user above the last, so that the maximum starts anew
     lift = events["user"][head].astype(np.int64) * step
@@ -330,8 +339,10 @@ def _log(rng: np.random.Generator, rows: Columns, picked: np.ndarray, videos: Co
         videos["logged_duration_ms"][video],
         videos["duration_ms"][video],
     )
-    seconds = np.floor_divide(time_ms + UTC8_MS, 1000).astype("datetime64[s]")
-    dates = np.char.replace(np.datetime_as_string(seconds, "D"), "-", "").astype(np.int64)
+    day = ((time_ms + UTC8_MS) // DAY_MS).astype("datetime64[D]")
+    month = day.astype("datetime64[M]")
+    year_and_month = month.astype(np.int64) // 12 * 100 + 197_000 + month.astype(np.int64) % 12 + 1
+    date_number = year_and_month * 100 + (day - month).astype(np.int64) + 1  # yyyymmdd
     engaged = np.where(play > 3_000, expit(rows["interest"][picked] - 4.0), 0.0)
 
     def reacts(share: float) -> np.ndarray:
@@ -342,7 +353,7 @@ def _log(rng: np.random.Generator, rows: Columns, picked: np.ndarray, videos: Co
     return {
         "user_id": rows["user"][picked],
         "video_id": video,
-        "date": dates,
+        "date": date_number,
         "hourmin": (time_ms + UTC8_MS) % DAY_MS // 3_600_000 * 100,
         "time_ms": time_ms,
         "is_click": np.where(true_ms <= 7_000, play >= true_ms, play > 7_000).astype(np.int8),
@@ -447,6 +458,7 @@ def _write_truth(
             "upload_day": videos["upload_day"].astype(np.int32),
             "true_duration_ms": videos["duration_ms"],
             "log_wtr_offset": videos["offset"],
+            "skip_mean_ms": videos["skip_ms"],
         },
         "topics": {
             "topic": np.arange(N_TOPICS, dtype=np.int16),

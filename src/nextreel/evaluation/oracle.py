@@ -50,7 +50,7 @@ class Oracle:
         mood = strength * np.where(before[:, None] >= 0, following[before][:, video["topic"]], 0.0)
         interest = simulated.interest(self.users["taste"][user] @ video["vector"].T, video["quality"], mood)
         positive = simulated.watch_beyond(
-            interest, self.bound_ms[at], video["true_duration_ms"], video["log_wtr_offset"]
+            interest, self.bound_ms[at], video["true_duration_ms"], video["log_wtr_offset"], video["skip_mean_ms"]
         )
         with np.errstate(divide="ignore"):
             return np.log(exposed * positive).astype(np.float32)

@@ -38,7 +38,7 @@ class Model(Scorer, Protocol):
 
 def exists(name: str) -> bool:
     """Whether there is a module for this name."""
-    return name.isidentifier() and find_spec(f"nextreel.models.{name}") is not None
+    return name.isidentifier() and not name.startswith("_") and find_spec(f"nextreel.models.{name}") is not None
 
 
 def module(name: str) -> ModuleType:
