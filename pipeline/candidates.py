@@ -18,9 +18,8 @@ def main(params: Params) -> None:
     lists = {name: Path("data/lists") / f"{name}.parquet" for name in settings.channels}
     path = Path("data/candidates.parquet")
     ranks = fusion.write(lists, exam.cases.case_id, exam.target, settings, params.seed, path)
-    table = recall.table(exam, ranks)
-    files.write_csv(Path("plots/recall.csv"), table)
-    files.write_json(Path("metrics/recall.json"), recall.summary(table))
+    files.write_csv(Path("plots/recall.csv"), recall.chart(exam, ranks))
+    files.write_json(Path("metrics/recall.json"), recall.summary(exam, ranks))
 
 
 stage.run(main)

@@ -8,20 +8,21 @@ from nextreel.answers import Exam
 KS = (50, 100, 200, 500)
 
 
-def table(exam: Exam, ranks: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Columns channel, part, k, recall from each case's target rank [n] in every channel; one target a case, so recall
-    is the hit rate. Targets outside the catalogue are misses."""
-    rows = [
-        (channel, part, k, float(metrics.hit(rank[exam.cases.part == part], k).mean()))
+def summary(exam: Exam, ranks: dict[str, np.ndarray]) -> dict[str, float]:
+    """Flat, from each case's target rank [n] in every channel: `<channel>_recall@<k>` on test, with `valid_` on valid.
+
+    With one target a case recall is the hit rate. Targets outside the catalogue are misses.
+    """
+    return {
+        f"{prefix}{channel}_recall@{k}": float(metrics.hit(rank[exam.cases.part == part], k).mean())
+        for part, prefix in (("test", ""), ("valid", "valid_"))
         for channel, rank in ranks.items()
-        for part in ("test", "valid")
         for k in KS
-    ]
-    names = ("channel", "part", "k", "recall")
-    return {name: np.array(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
+    }
 
 
-def summary(table: dict[str, np.ndarray]) -> dict[str, float]:
-    """Flat: `<channel>_recall@<k>` on test, `valid_<channel>_recall@<k>` on valid."""
-    rows = zip(*(column.tolist() for column in table.values()), strict=True)
-    return {f"{'' if part == 'test' else 'valid_'}{channel}_recall@{k}": recall for channel, part, k, recall in rows}
+def chart(exam: Exam, ranks: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Bars of recall on test, named so that a chart sorts them by channel and k."""
+    on_test = {name: rank[exam.cases.part == "test"] for name, rank in ranks.items()}
+    bars = {f"{name} @{k:03}": metrics.hit(rank, k).mean() for name, rank in on_test.items() for k in KS}
+    return {"channel @k": np.array(list(bars)), "recall": np.array(list(bars.values()))}
