@@ -17,9 +17,9 @@ def main(params: Params) -> None:
     exam = answers.Exam.load(Path("data"), params.seed)
     lists = {name: Path("data/lists") / f"{name}.parquet" for name in settings.channels}
     path = Path("data/candidates.parquet")
-    ranks = fusion.write(lists, exam.cases.case_id, exam.target, settings, params.seed, path)
+    ranks, n_empty = fusion.write(lists, exam.cases.case_id, exam.target, settings, params.seed, path)
     files.write_csv(Path("plots/recall.csv"), recall.chart(exam, ranks))
-    files.write_json(Path("metrics/recall.json"), recall.summary(exam, ranks))
+    files.write_json(Path("metrics/recall.json"), recall.summary(exam, ranks) | {"cases_without_candidates": n_empty})
 
 
 stage.run(main)

@@ -15,11 +15,13 @@ def main(params: Params) -> None:
     con = engine.connect(params.section("engine", engine.Params), params.threads)
     source = datasets.layout(settings).read(con, Path(settings.path))
     datasets.check_bad_rows(source, settings.max_rejected_share)
+    written = {}
     for name, wanted in schema.TABLES.items():
-        table = source.tables.get(name, schema.empty(wanted))
-        schema.check(table, wanted, name)
-        engine.write(con, table, Path("data/tables") / f"{name}.parquet", schema.ORDER[name])
-    files.write_json(Path("metrics/ingest.json"), datasets.summary(source))
+        path = Path("data/tables") / f"{name}.parquet"
+        engine.write(con, source.tables.get(name, schema.empty(wanted)), path, schema.ORDER[name])
+        written[name] = engine.read(con, path)
+        schema.check(written[name], wanted, name)
+    files.write_json(Path("metrics/ingest.json"), datasets.summary(source, written))
 
 
 stage.run(main)

@@ -15,7 +15,7 @@ def main(params: Params) -> None:
     con = engine.connect(params.section("engine", engine.Params), params.threads)
     parts = engine.read(con, Path("data/parts.parquet"))
     users = engine.read(con, Path("data/tables/users.parquet"))
-    _buckets, durations = labels.by_duration(parts, settings)
+    durations = labels.by_duration(parts, settings)
     labelled = labels.label(parts, durations, settings)
     engine.write_arrays(durations, Path("data/durations.parquet"))
     questions = labelling.write(con, labelled, users.count().execute(), Path("data"))

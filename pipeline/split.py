@@ -19,7 +19,6 @@ def main(params: Params) -> None:
     parts = splits.parts(interactions, random, bounds)
     summary = splits.summary(parts, bounds, settings)
     engine.write(con, parts.filter(parts.part.notnull()), Path("data/parts.parquet"), ["user_idx", "time_ms", "row"])
-    files.write_json(Path("data/bounds.json"), bounds.model_dump())
     files.write_json(Path("metrics/split.json"), summary)
 
 

@@ -134,7 +134,7 @@ def make_exam(sequences, n_train, n_valid, positive=None):
     positive = np.ones(sequences.shape, bool) if positive is None else positive
     user_idx = np.repeat(np.arange(1, n_users + 1, dtype=np.int32), length)
     time_ms = np.tile(np.arange(length) * 1000, n_users)
-    part = np.tile(np.repeat([0, 1, 2], [n_train, n_valid, length - n_train - n_valid]), n_users).astype(np.int8)
+    part = np.tile(np.repeat([1, 2, 3], [n_train, n_valid, length - n_train - n_valid]), n_users).astype(np.int8)
     tab = np.zeros(len(user_idx), np.int16)
     log = Log(user_idx, sequences.ravel().astype(np.int32), time_ms, tab, positive.ravel(), part)
     nobody = Log(*(column[:0] for column in (user_idx, user_idx, time_ms, tab, positive.ravel(), part)))

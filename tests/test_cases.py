@@ -4,19 +4,20 @@ import pytest
 from nextreel import cases
 from nextreel.cases import Log
 
-#       user video time  positive part (0 train, 1 valid, 2 test)
+BEFORE, TRAIN, VALID, TEST, AFTER = range(5)
+#       user video time  positive part, a position in cases.PARTS
 ROWS = [
-    (1, 1, 10, True, 0),
-    (1, 2, 20, False, 0),
-    (1, 3, 30, False, 1),
-    (1, 4, 40, True, 1),  # valid target: history 1, 2, 3
-    (1, 2, 50, True, 2),  # seen in train: dropped
-    (1, 5, 60, True, 2),
-    (2, 1, 15, True, 0),
-    (2, 6, 35, True, 1),  # shares its time with the next: neither sees the other
-    (2, 7, 35, True, 1),
-    (2, 8, 55, True, 2),
-    (3, 9, 70, True, 2),  # no history at all; a video of test only
+    (1, 1, 10, True, TRAIN),
+    (1, 2, 20, False, TRAIN),
+    (1, 3, 30, False, VALID),
+    (1, 4, 40, True, VALID),  # valid target: history 1, 2, 3
+    (1, 2, 50, True, TEST),  # seen in train: dropped
+    (1, 5, 60, True, TEST),
+    (2, 1, 15, True, TRAIN),
+    (2, 6, 35, True, VALID),  # shares its time with the next: neither sees the other
+    (2, 7, 35, True, VALID),
+    (2, 8, 55, True, TEST),
+    (3, 9, 70, True, TEST),  # no history at all; a video of test only
 ]
 
 
@@ -83,6 +84,7 @@ def test_catalogue_grows_by_part(log):
 def test_events_split_users_and_train(log):
     events = log.events(n_users=4)
     assert events.offsets.tolist() == [0, 0, 6, 10, 11, 11]
+    assert events.train_start.tolist() == [0, 0, 6, 10, 11]
     assert events.train_end.tolist() == [0, 2, 7, 10, 11]
     train = events.train()
     assert train.length.tolist() == [0, 2, 1, 0, 0]
@@ -102,3 +104,19 @@ def test_events_survive_the_disk(log, tmp_path):
     loaded = type(events).load(tmp_path / "sequences")
     for name in events.__dataclass_fields__:
         assert (getattr(loaded, name) == getattr(events, name)).all()
+
+
+def test_rows_outside_the_split_are_history_but_teach_and_ask_nothing():
+    """Seen before train, watched after test: neither is asked for, and neither is recommended."""
+    rows = [(1, 10, BEFORE), (2, 20, TRAIN), (3, 30, VALID), (1, 40, TEST), (4, 45, TEST), (5, 50, AFTER)]
+    video, time, part = (np.array(column) for column in zip(*rows, strict=True))
+    ones = np.ones(6, np.int16)
+    log = Log(ones, video, time, ones, ones.astype(bool), part.astype(np.int8))
+    nobody = Log(*(column[:0] for column in (ones, video, time, ones, ones.astype(bool), ones)))
+    questions = cases.build(log, nobody, 1)
+    assert questions.dropped_seen == {"valid": 0, "test": 1}  # video 1 was seen before train
+    assert asked(questions, "first", "next") == [(1, 51, 6)]
+    position, _ = log.events(1).train().flat()
+    assert video[position].tolist() == [2]
+    assert cases.catalogue_of(*log.catalogue(), "valid").tolist() == [1, 2]
+    assert cases.catalogue_of(*log.catalogue(), "next").tolist() == [1, 2, 3, 4, 5]

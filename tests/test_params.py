@@ -33,7 +33,7 @@ def test_exponent_in_yaml_becomes_a_number(tmp_path):
 @pytest.mark.parametrize("key", ["lr", "epochs", "cap", "dropout", "offset"])
 @pytest.mark.parametrize("value", [True, False])
 def test_a_boolean_is_no_number(key, value):
-    with pytest.raises(UserError, match=f"`model.{key}` is {value}; allowed: a number, not a boolean"):
+    with pytest.raises(UserError, match=f"`model.{key}` is {value}; allowed: (a number|an integer)"):
         section(**{key: value})
 
 

@@ -50,14 +50,15 @@ def test_the_time_line_of_the_docstring():
     for row in found:
         of_user[row["user_idx"]].setdefault(row["part"], set()).add(row["time_ms"])
     assert of_user == {
-        1: {None: {5}, "train": {12, 15, 17, 19}, "valid": {20, 25}, "test": {32, 34}},
-        2: {"train": {10, 14, 19}, "valid": {22}, "test": {30, 39}, None: {40}},
+        1: {"before": {5}, "train": {12, 15, 17, 19}, "valid": {20, 25}, "test": {32, 34}},
+        2: {"train": {10, 14, 19}, "valid": {22}, "test": {30, 39}, "after": {40}},
         3: {"valid": {21, 23}, "test": {35}},
     }
     counts = splits.summary(splits.parts(table, rows([]), TIME_LINE), TIME_LINE, params())
     assert counts == {
         **{"strategy": "temporal", "by": "fraction"},
-        **{"rows_train": 7, "rows_valid": 5, "rows_test": 5, "rows_random": 0, "rows_left_out": 2},
+        **{"rows_before": 1, "rows_train": 7, "rows_valid": 5, "rows_test": 5, "rows_after": 1},
+        **{"rows_random": 0, "rows_random_left_out": 0},
         **{"valid_from": "1970-01-01", "test_from": "1970-01-01"},
     }
 
@@ -96,7 +97,7 @@ def test_a_cut_by_fraction_on_the_real_slice_is_pandas_quantile(slice_source):
     counts = splits.summary(splits.parts(interactions, random, bounds), bounds, params())
     assert counts["rows_test"] == (time_ms >= time_ms.quantile(0.85)).sum() == 33_367
     assert counts["rows_train"] == (time_ms < time_ms.quantile(0.7)).sum()
-    assert counts["rows_left_out"] == counts["rows_random"] == 0
+    assert counts["rows_random_left_out"] == counts["rows_random"] == 0
     assert counts["rows_train"] + counts["rows_valid"] + counts["rows_test"] == len(time_ms)
 
 
@@ -113,7 +114,7 @@ def test_a_cut_by_date_falls_on_midnight_in_utc8():
     bounds = splits.bounds(rows([ms(9)]), by_date)
     midnights = [ms(9), ms(22), ms(29), ms(32)]
     found = parts([time + step for time in midnights for step in (-1, 0)], [], bounds)
-    assert [part for _, part in found] == [None, "train", "train", "valid", "valid", "test", "test", None]
+    assert [part for _, part in found] == ["before", "train", "train", "valid", "valid", "test", "test", "after"]
 
 
 def test_a_cut_by_date_without_ends_takes_all_rows():
@@ -122,14 +123,15 @@ def test_a_cut_by_date_without_ends_takes_all_rows():
     assert [part for _, part in found] == ["train", "train", "valid", None, "test", "test", "random"]
 
 
-def test_rows_before_train_from_and_after_test_until_are_left_out_and_counted():
+def test_rows_before_train_from_and_after_test_until_stand_apart_and_are_counted():
     by_date = params(by="date", train_from="2022-04-10", test_until="2022-04-29")
     times = [ms(9), ms(9, 23), ms(10), ms(22), ms(29), ms(29, 23), ms(30), ms(31)]
     bounds = splits.bounds(rows(times), by_date)
     counts = splits.summary(splits.parts(rows(times), rows([ms(28), ms(29, 1), ms(30)]), bounds), bounds, by_date)
     assert counts == {
         **{"strategy": "temporal", "by": "date"},
-        **{"rows_train": 1, "rows_valid": 1, "rows_test": 2, "rows_random": 1, "rows_left_out": 6},
+        **{"rows_before": 2, "rows_train": 1, "rows_valid": 1, "rows_test": 2, "rows_after": 2},
+        **{"rows_random": 1, "rows_random_left_out": 2},
         **{"valid_from": "2022-04-22", "test_from": "2022-04-29"},
     }
 
@@ -196,7 +198,7 @@ def test_one_day_of_test_is_allowed():
         ({}, ms(8), ms(29) - 1, "`split.test_from` is '2022-04-29': allowed .* 2022-04-08 to 2022-04-28"),
         ({}, ms(40), ms(41), "`split.valid_from` is .*; `split.test_from` is "),
         ({"train_from": "2022-04-07"}, ms(8), ms(32), "`split.train_from` is '2022-04-07'"),
-        ({"test_until": "2022-06-01"}, ms(8), ms(32), ""),
+        ({"test_until": "2022-06-01"}, ms(8), ms(32), "`split.test_until` is '2022-06-01'"),
         ({"by": "fraction"}, ms(40), ms(41), ""),
     ],
 )
@@ -215,12 +217,6 @@ def test_days_are_those_of_utc8():
         assert splits.day_of(time_ms) == datetime.fromtimestamp(time_ms / 1000, UTC8).date()
 
 
-def test_bounds_are_read_back(tmp_path):
-    path = tmp_path / "bounds.json"
-    path.write_text(TIME_LINE.model_dump_json())
-    assert splits.Bounds.load(path) == TIME_LINE
-
-
 @settings(max_examples=20, deadline=None, derandomize=True)
 @given(
     standard=st.lists(st.integers(0, 60), max_size=30),
@@ -231,13 +227,13 @@ def test_each_row_is_in_one_part_or_left_out_and_parts_follow_in_time(standard, 
     names = ("train_from_ms", "valid_from_ms", "test_from_ms", "end_ms")
     found = splits.parts(rows(standard, 1), rows(random, 2), splits.Bounds(**dict(zip(names, cuts, strict=True))))
     found = found.to_pyarrow().to_pylist()
-    of_standard = sorted((row["time_ms"], row["part"] or "") for row in found if row["user_idx"] == 1)
+    of_standard = sorted((row["time_ms"], row["part"]) for row in found if row["user_idx"] == 1)
     of_random = [(row["time_ms"], row["part"]) for row in found if row["user_idx"] == 2]
     assert [time for time, _ in of_standard] == sorted(standard)
     assert sorted(time for time, _ in of_random) == sorted(random)
     for time, part in of_standard:
-        assert (part == "") == (not cuts[0] <= time < cuts[3])
-    inside = [ORDER[part] for _, part in of_standard if part]
+        assert (part == "before", part == "after") == (time < cuts[0], time >= cuts[3])
+    inside = [splits.PARTS.index(part) for _, part in of_standard]
     assert inside == sorted(inside)
     for part, low, high in zip(ORDER, cuts, cuts[1:], strict=False):
         assert all((time >= low and time < high) == (found == part) for time, found in of_standard)

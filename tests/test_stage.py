@@ -25,7 +25,7 @@ stage.run(main)
 def stage_run(tmp_path, monkeypatch):
     """Run `main` as the script pipeline/fit.py in a folder with params.yaml."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "params.yaml").write_text("seed: 42\n")
+    (tmp_path / "params.yaml").write_text("seed: 42\nthreads: 1\ncpu_isa: native\n")
 
     def run(main, *arguments):
         monkeypatch.setattr(sys, "argv", ["pipeline/fit.py", *arguments])
@@ -35,7 +35,7 @@ def stage_run(tmp_path, monkeypatch):
 
 
 def test_a_user_error_ends_the_process_with_its_message_alone(root, tmp_path):
-    (tmp_path / "params.yaml").write_text("seed: 42\n")
+    (tmp_path / "params.yaml").write_text("seed: 42\nthreads: 1\ncpu_isa: native\n")
     (tmp_path / "fit.py").write_text(SCRIPT)
 
     def process(name):

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 from ibis import _
-from ibis.backends.duckdb import Backend
 
 from nextreel import cases as cases_module
 from nextreel import engine, files, ranking
@@ -87,6 +86,8 @@ def blocks(model: Scorer, exam: Exam, part: str, doing: str) -> Iterator[Block]:
         cases = asked.cases.where(rows)
         histories = cases.histories(exam.events)
         scores = model.score(cases, histories, catalogue)
+        if np.isnan(scores).any():
+            raise ValueError(f"{doing}: the model scores NaN")  # below, NaN means seen
         position, owner = histories.flat()
         column, listed = _columns(catalogue, exam.events.video_idx[position])
         scores[owner[listed], column[listed]] = np.nan
@@ -94,11 +95,12 @@ def blocks(model: Scorer, exam: Exam, part: str, doing: str) -> Iterator[Block]:
 
 
 def ranks(block: Block, seed: int) -> np.ndarray:
-    """The rank [B] of each case's target over the catalogue, MISS where it has none or it lies outside."""
+    """The rank [B] of each case's target over the catalogue, MISS where the list would never come to it."""
     column, listed = _columns(block.catalogue, block.target)
     row = np.flatnonzero(listed)
     rank = np.full(len(block.cases), ranking.MISS, np.int32)
     rank[row] = ranking.target_ranks(block.scores, block.cases.case_id, block.catalogue, row, column[row], seed)
+    rank[row[block.scores[row, column[row]] == -np.inf]] = ranking.MISS  # no opinion: not in the list either
     return rank
 
 
@@ -160,24 +162,19 @@ def rerank(model: Scorer, name: str, exam: Exam, candidates: Path, lists: Path, 
             video_idx = np.zeros((len(cases), int(place.max(initial=0)) + 1), np.int32)  # [B, C], 0 = padding
             video_idx[row, place] = pool["video_idx"]
             score = model.score(cases, cases.histories(exam.events), video_idx)[row, place]
-            row, entry, rank = ranking.order(
-                row, np.arange(len(row)), score, pool["case_id"], pool["video_idx"], len(row), exam.seed
-            )
-            ranked = {
-                "case_id": pool["case_id"][entry],
-                "video_idx": pool["video_idx"][entry],
-                "score": score[entry],
-                "rank": rank,
-            }
+            # Where the model has no opinion the pool's own order stands.
+            tie = ranking.tie_hash(pool["case_id"], pool["video_idx"], exam.seed)
+            tie = np.where(score == -np.inf, pool["rank"].astype(np.uint64), tie)
+            _row, entry, rank = ranking.order(row, np.arange(len(row)), score, tie, len(row))
+            ranked = {"case_id": pool["case_id"][entry], "video_idx": pool["video_idx"][entry]}
+            ranked |= {"score": score[entry], "rank": rank}
             list_writer.add(ranked)
-            found = ranked["video_idx"] == target[row]
-            mark = np.full(len(cases), ranking.MISS, np.int32)
-            mark[row[found]] = rank[found]
             asked = target > 0
+            mark = ranking.listed_rank(ranked, cases.case_id, target)
             mark_writer.add({"case_id": cases.case_id[asked], "video_idx": target[asked], "rank": mark[asked]})
 
 
-def recommend(con: Backend, data: Path, n_recommendations: int) -> None:
+def recommend(con: engine.Connection, data: Path, n_recommendations: int) -> None:
     """data/recommendations.parquet: user_id, video_id, score, rank of every user at the end of the log."""
     ranked, cases, users, videos = (
         engine.read(con, data / name)

@@ -18,7 +18,7 @@ import numpy as np
 
 from nextreel.sequences import Events, Histories
 
-PARTS = ("train", "valid", "test")
+PARTS = ("before", "train", "valid", "test", "after")  # of standard rows, in time
 QUESTIONS = ("valid", "test", "next")
 NO_TAB = -1
 
@@ -62,8 +62,12 @@ class Log:
     def events(self, n_users: int) -> Events:
         counts = np.bincount(self.user_idx, minlength=n_users + 1)
         offsets = np.concatenate([[0], counts.cumsum()])
-        in_train = np.bincount(self.user_idx[self.part == 0], minlength=n_users + 1)
-        return Events(offsets, offsets[:-1] + in_train, self.video_idx, self.time_ms, self.positive)
+        before, train = (
+            np.bincount(self.user_idx[self.part == PARTS.index(part)], minlength=n_users + 1)
+            for part in ("before", "train")
+        )
+        train_start = offsets[:-1] + before
+        return Events(offsets, train_start, train_start + train, self.video_idx, self.time_ms, self.positive)
 
     def history_start(self) -> np.ndarray:
         """For each row the first position of its (user, time): rows that share it do not see each other."""
@@ -171,5 +175,5 @@ def _before(log: Log, offsets: np.ndarray, user_idx: np.ndarray, time_ms: np.nda
 
 
 def catalogue_of(video_idx: np.ndarray, first_part: np.ndarray, part: str) -> np.ndarray:
-    """The catalogue [N] of a part, in order of video_idx."""
-    return video_idx[first_part <= QUESTIONS.index(part)]
+    """The catalogue [N] of a part, in order of video_idx: videos with an event in an earlier one."""
+    return video_idx[first_part < (len(PARTS) if part == "next" else PARTS.index(part))]

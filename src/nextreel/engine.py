@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import duckdb
 import ibis
@@ -25,23 +25,26 @@ from nextreel.params import Section
 ROW_GROUP = 122_880  # DuckDB's own default
 
 
+Connection: TypeAlias = Backend  # what the rest of the house calls it
+
+
 class Params(Section):
     memory_limit: Annotated[str, Field(pattern=r"^\d+(\.\d+)? ?[KMGT]i?B$")]  # for tables; more spills to disk
 
 
-def connect(params: Params, threads: int) -> Backend:
+def connect(params: Params, threads: int) -> Connection:
     """A fresh engine. Same threads, same bytes out."""
     spill = tempfile.mkdtemp(prefix="nextreel-")
     atexit.register(shutil.rmtree, spill, ignore_errors=True)
     return ibis.duckdb.connect(threads=threads, memory_limit=params.memory_limit, temp_directory=spill)
 
 
-def read(con: Backend, path: Path) -> ir.Table:
+def read(con: Connection, path: Path) -> ir.Table:
     """A table written by `write` or `Writer`, read lazily. A table may be a file or a folder of files."""
     return con.read_parquet(str(path / "*.parquet" if path.is_dir() else path))
 
 
-def write(con: Backend, table: ir.Table, path: Path, order: Sequence[str]) -> None:
+def write(con: Connection, table: ir.Table, path: Path, order: Sequence[str]) -> None:
     """Stream a table to Parquet, its rows in a total `order`, since row order is part of the bytes."""
     with replacing(path) as temporary:
         con.to_parquet(table.order_by(*order), str(temporary), compression="zstd", row_group_size=ROW_GROUP)
@@ -114,7 +117,7 @@ class Scan:
         return line
 
 
-def scan_csv(con: Backend, path: Path, types: Mapping[str, str], has_text: bool) -> Scan:
+def scan_csv(con: Connection, path: Path, types: Mapping[str, str], has_text: bool) -> Scan:
     """Read the columns named in `types` from a CSV file, by name, in one physical scan.
 
     Quotes are understood where the file `has_text` or quotes its header; elsewhere they are no part of a number, and
@@ -139,7 +142,7 @@ def scan_csv(con: Backend, path: Path, types: Mapping[str, str], has_text: bool)
     try:
         con.raw_sql(query)
     except duckdb.Error as error:
-        raise UserError(_unreadable(path, error)) from None
+        raise _unreadable(path, error) from None
     found = con.raw_sql(f"SELECT line, first(error_message) FROM {name}_errors GROUP BY line ORDER BY line").fetchall()
     rejected = {int(line): str(message).splitlines()[0] for line, message in found}
     table = con.table(name)
@@ -169,7 +172,9 @@ def check_header(path: Path, columns: Iterable[str]) -> None:
         raise UserError(f"{path}: columns missing: {', '.join(missing)}; the header has: {', '.join(header)}")
 
 
-def time_range(con: Backend, paths: Sequence[Path], column: str, plausible: tuple[int, int]) -> tuple[int, int] | None:
+def time_range(
+    con: Connection, paths: Sequence[Path], column: str, plausible: tuple[int, int]
+) -> tuple[int, int] | None:
     """The smallest and largest plausible number in a column of CSV files, None where there is none."""
     ends: list[int] = []
     for path in paths:
@@ -181,7 +186,7 @@ def time_range(con: Backend, paths: Sequence[Path], column: str, plausible: tupl
         try:
             ends += [int(x) for x in con.raw_sql(query).fetchone() if x is not None]
         except duckdb.Error as error:
-            raise UserError(_unreadable(path, error)) from None
+            raise _unreadable(path, error) from None
     return (min(ends), max(ends)) if ends else None
 
 
@@ -191,9 +196,11 @@ def _quote(path: Path) -> str:
         return '"' if b'"' in file.readline() else ""
 
 
-def _unreadable(path: Path, error: Exception) -> str:
+def _unreadable(path: Path, error: duckdb.Error) -> Exception:
+    if isinstance(error, duckdb.OutOfMemoryException | duckdb.IOException):
+        return error  # no fault of the file
     reason = str(error).splitlines()[0]
-    return f"{path} cannot be read as CSV, perhaps for a stray quote or mixed line ends: {reason}"
+    return UserError(f"{path} cannot be read as CSV, perhaps for a stray quote or mixed line ends: {reason}")
 
 
 def _count_lines(path: Path) -> int:

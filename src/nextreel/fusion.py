@@ -12,7 +12,7 @@ from pydantic import Field
 from nextreel import engine
 from nextreel.params import PositiveInt, Section
 from nextreel.progress import track
-from nextreel.ranking import MISS, order
+from nextreel.ranking import MISS, listed_rank, order, tie_hash
 
 DAMPING = 60.0
 FUSED = "fused"
@@ -45,17 +45,21 @@ def fuse(lists: Mapping[str, dict[str, np.ndarray]], pool_size: int, seed: int) 
         channel_score[place] = entries["score"]
         columns |= {f"rank_{channel}": rank, f"score_{channel}": channel_score}
         score += np.where(rank == MISS, 0.0, 1 / (DAMPING + rank))
-    _case, kept, rank = order(case_id, np.arange(len(pair)), score, case_id, video_idx, pool_size, seed)
+    _case, kept, rank = order(case_id, np.arange(len(pair)), score, tie_hash(case_id, video_idx, seed), pool_size)
     pooled = {"case_id": case_id, "video_idx": video_idx, "score": score, **columns}
     return {name: column[kept] for name, column in pooled.items()} | {"rank": rank}
 
 
 def write(
     lists: Mapping[str, Path], case_id: np.ndarray, target: np.ndarray, params: Params, seed: int, path: Path
-) -> dict[str, np.ndarray]:
-    """Write the pools of all cases [n], in order of case_id, and return each target's rank [n] in every channel's list
-    and in the pool (`fused`), MISS where it is not there."""
+) -> tuple[dict[str, np.ndarray], int]:
+    """Write the pools of all cases [n], in order of case_id.
+
+    Returns each target's rank [n] in every channel's list and in the pool (`fused`), MISS where it is not there, and
+    how many cases no channel has a candidate for.
+    """
     found: dict[str, list[np.ndarray]] = {name: [] for name in (*lists, FUSED)}
+    n_empty = 0
     with engine.Writer(path) as writer:
         for start in track(range(0, len(case_id), _CASES_AT_A_TIME), "fusing lists"):
             rows = slice(start, start + _CASES_AT_A_TIME)
@@ -64,14 +68,7 @@ def write(
             channels = {name: engine.load(file, within) for name, file in lists.items()}
             pool = fuse(channels, params.pool_size, seed)
             writer.add(pool)
+            n_empty += len(ids) - len(np.unique(pool["case_id"]))
             for name, entries in {**channels, FUSED: pool}.items():
-                found[name].append(_target_rank(entries, ids, wanted))
-    return {name: np.concatenate(blocks) for name, blocks in found.items()}
-
-
-def _target_rank(entries: dict[str, np.ndarray], case_id: np.ndarray, target: np.ndarray) -> np.ndarray:
-    row = np.searchsorted(case_id, entries["case_id"])
-    is_target = entries["video_idx"] == target[row]
-    rank = np.full(len(case_id), MISS, np.int32)
-    rank[row[is_target]] = entries["rank"][is_target]
-    return rank
+                found[name].append(listed_rank(entries, ids, wanted))
+    return {name: np.concatenate(blocks) for name, blocks in found.items()}, n_empty

@@ -6,7 +6,6 @@ import ibis
 import ibis.expr.types as ir
 import numpy as np
 from ibis import _
-from ibis.backends.duckdb import Backend
 
 from nextreel import cases, engine
 from nextreel.cases import Log, Questions
@@ -15,13 +14,13 @@ from nextreel.errors import UserError
 _COLUMNS = ["user_idx", "video_idx", "time_ms", "tab", "positive"]
 
 
-def write(con: Backend, labelled: ir.Table, n_users: int, data: Path) -> Questions:
+def write(con: engine.Connection, labelled: ir.Table, n_users: int, data: Path) -> Questions:
     """Write into the folder `data`:
 
     sequences/             every user's standard events, see `sequences.Events`
     cases.parquet          protocol and the columns of `cases.Cases`
     targets.parquet        case_id, video_idx
-    catalogue.parquet      video_idx, first_part: the earliest part that shows the video (0 train, 1 valid, 2 test)
+    catalogue.parquet      video_idx, first_part: the earliest part that shows the video, as a position in `cases.PARTS`
     impressions.parquet    case_id, video_idx, track (standard, random), time_ms, row, label, wtr, wtg: what was shown
 
     Raises UserError where train, valid or test has no positive to learn from or to ask for.
@@ -29,13 +28,14 @@ def write(con: Backend, labelled: ir.Table, n_users: int, data: Path) -> Questio
     log, random = (_log(labelled.filter(kind)) for kind in (_.part != "random", _.part == "random"))
     questions = cases.build(log, random, n_users)
     first = questions.protocol == "first"
-    counts = {"train": int(log.positive[log.part == 0].sum())}
+    counts = {"train": int(log.positive[log.part == cases.PARTS.index("train")].sum())}
     counts |= {part: int((first & (questions.cases.part == part)).sum()) for part in ("valid", "test")}
     without = [part for part, count in counts.items() if not count]
     if without:
+        dropped = sum(questions.dropped_seen.values())
         raise UserError(
-            f"no usable positive in {', '.join(without)}: choose another `label.positive` or a lower threshold,"
-            " or move the split; `label.positive: all` makes every event a positive"
+            f"no usable positive in {', '.join(without)} ({dropped} were dropped because the user had seen the video):"
+            " choose another `label.positive` or a lower threshold, or move the split"
         )
     log.events(n_users).save(data / "sequences")
     engine.write_arrays({"protocol": questions.protocol, **questions.cases.columns()}, data / "cases.parquet")

@@ -21,6 +21,7 @@ from pydantic import Field
 from nextreel.params import Float, NonNegativeFloat, PositiveFloat, PositiveInt, Section
 
 SMOOTHING = 0.25  # width of the neighbourhood of a bucket, in log duration: buckets within some 25 % of its length
+ROUNDING = 1e-12  # of the mean square: a smaller variance is what float64 leaves of none
 NEVER = np.inf
 
 
@@ -103,7 +104,8 @@ def fit(stats: dict[str, np.ndarray], params: Params) -> Buckets:
     moments = np.stack([total.astype(float), squares.astype(float)])  # [2, B], sums
     moments, weight = _shrink(moments, n.astype(float), np.log(np.maximum(duration_ms[first], 1)), params.shrinkage)
     mean, square = moments / weight
-    variance = np.maximum(square - mean**2, 0) * weight / np.maximum(weight - 1, 1)
+    variance = square - mean**2
+    variance = np.where(variance > ROUNDING * square, variance, 0.0) * weight / np.maximum(weight - 1, 1)
     from_ms, number = duration_ms[first], number[first]
     if params.bucket == "frequency":
         number = np.arange(len(first))
@@ -116,15 +118,23 @@ def _shrink(moments: np.ndarray, n: np.ndarray, place: np.ndarray, pseudo_rows: 
     near = np.empty_like(moments)
     for block in np.array_split(np.arange(len(n)), len(n) // 1000 + 1):  # a block at a time: [1000, B], not [B, B]
         kernel = np.exp(-0.5 * ((place[block, None] - place[None, :]) / SMOOTHING) ** 2)
-        near[:, block] = (moments @ kernel.T) / (n @ kernel.T)
+        # einsum, not @: the same bytes whatever number of threads a BLAS takes
+        near[:, block] = np.einsum("mj,ij->mi", moments, kernel) / np.einsum("j,ij->i", n, kernel)
     return moments + pseudo_rows * near, n + pseudo_rows
 
 
 def quantile_groups(stats: dict[str, np.ndarray], buckets: Buckets) -> np.ndarray:
     """A group [n] for each duration [n]: its bucket, joined with the next ones until `shrinkage` rows are together."""
-    bucket = buckets.of(stats["duration_ms"])
-    enough = max(buckets.scheme.shrinkage, 1)
-    return ((buckets.n.cumsum() - buckets.n) // enough).astype(np.int64)[bucket]
+    group_of = np.zeros(len(buckets.n), np.int64)
+    group, together = 0, 0
+    for bucket, n in enumerate(buckets.n):
+        group_of[bucket] = group
+        together += n
+        if together >= buckets.scheme.shrinkage:
+            group, together = group + 1, 0
+    if together and group:  # too few are left at the end: they join the group before
+        group_of[group_of == group] = group - 1
+    return group_of[buckets.of(stats["duration_ms"])]
 
 
 def logged_bounds_ms(duration_ms: np.ndarray, positive: str) -> np.ndarray:
@@ -153,8 +163,8 @@ def bounds_ms(
     return np.where(bound >= duration_ms, NEVER, bound) if params.truncate else bound
 
 
-def by_duration(parts: ir.Table, params: Params) -> tuple[Buckets, dict[str, np.ndarray]]:
-    """Buckets fitted on the part `train`, and for each duration of the log its mean, deviation and positive bound."""
+def by_duration(parts: ir.Table, params: Params) -> dict[str, np.ndarray]:
+    """For each duration of the log the mean and deviation of its bucket, fitted on the part `train`, and its bound."""
     train = parts.filter(_.part == "train")
     stats = statistics(train, params)
     buckets = fit(stats, params)
@@ -166,7 +176,7 @@ def by_duration(parts: ir.Table, params: Params) -> tuple[Buckets, dict[str, np.
     quantile_bound = None
     if params.positive == "wtg_quantile":
         quantile_bound = _quantile_bounds(train, stats, buckets, duration_ms)
-    return buckets, {
+    return {
         "duration_ms": duration_ms,
         "mean_ms": buckets.mean_ms[bucket],
         "std_ms": buckets.std_ms[bucket],

@@ -5,9 +5,9 @@ booleans. Numeric text therefore becomes a number here, a boolean never does, an
 """
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
@@ -48,7 +48,7 @@ class Section(BaseModel):
 class Run(Section):
     """The keys at the top of params.yaml that are no section."""
 
-    seed: NonNegativeInt  # of the one numpy Generator handed down
+    seed: Annotated[Int, Field(ge=0, lt=2**63)]  # of the one numpy Generator handed down
     threads: PositiveInt  # of DuckDB and torch; another number gives other bytes
     cpu_isa: Literal["avx2", "native"]  # avx2: x86 machines agree to the byte; native: may use AVX512 and AMX
 
@@ -80,15 +80,21 @@ class Params:
 
     @property
     def seed(self) -> int:
-        return int(self.raw["seed"])
+        return self._run().seed
 
     @property
     def threads(self) -> int:
-        return int(self.raw["threads"])
+        return self._run().threads
 
     @property
     def cpu_isa(self) -> str:
-        return str(self.raw["cpu_isa"])
+        return self._run().cpu_isa
+
+    def _run(self) -> Run:
+        run, problems = parse("", {key: self.raw[key] for key in Run.model_fields if key in self.raw}, Run)
+        if run is None:
+            raise UserError("params.yaml:\n  " + "\n  ".join(problems))
+        return run
 
     def get(self, key: str) -> Any:
         """The raw value at a dotted key, such as `recall.itemcf`. Raises UserError where there is none."""
@@ -139,4 +145,29 @@ def _sentence(key: str, problem: dict[str, Any], owner: type[Section]) -> str:
     message = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     if not problem["loc"]:  # a rule over several keys says all of it
         return f"`{path}`: {message}"
-    return f"`{path}` is {problem['input']!r}; allowed: {message}"
+    return f"`{path}` is {problem['input']!r}; allowed: {_range(owner, str(problem['loc'][0])) or message}"
+
+
+_BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+
+
+def _range(owner: type[Section], key: str) -> str:
+    """`an integer, at least 1` for a number's key; empty for other kinds, whose own message says enough."""
+    field = owner.model_fields.get(key)
+    if field is None:
+        return ""
+    kinds = get_args(field.annotation) or (field.annotation,)
+    number = next((name for name in ("int", "float") if any(name in str(kind) for kind in kinds)), None)
+    if number is None:
+        return ""
+    words = ["an integer" if number == "int" else "a number"]
+    for rule in _rules([*field.metadata, *kinds]):
+        words += [f"{word} {getattr(rule, name):g}" for name, word in _BOUNDS.items() if hasattr(rule, name)]
+    return ", ".join(words) + (", or none" if type(None) in kinds else "")
+
+
+def _rules(holders: Iterable[Any]) -> Iterator[Any]:
+    """The bounds in a field's metadata, however deep annotations nest them."""
+    for holder in holders:
+        yield holder
+        yield from _rules([*getattr(holder, "__metadata__", ()), *getattr(holder, "metadata", ())])

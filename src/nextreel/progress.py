@@ -2,7 +2,7 @@
 
 import io
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -22,12 +22,20 @@ class _Lines(io.TextIOBase):
         sys.stderr.flush()
 
 
-def track(items: Iterable[T], doing: str, total: int | None = None, unit: str = "batch") -> Iterable[T]:
-    """Yield `items`, showing progress on standard error; nothing is shown for work under a second or two."""
+def bar(doing: str, total: int | None = None) -> tqdm:
+    """A bar of batches, to be updated by hand and closed; nothing is shown for work that is soon done."""
     if sys.stderr.isatty():
-        return tqdm(items, desc=doing, total=total, unit=unit, delay=1, leave=False)
+        return tqdm(desc=doing, total=total, unit=" batches", delay=1, leave=False)
     every = _SECONDS_BETWEEN_LINES
     return tqdm(
-        items, desc=doing, total=total, unit=unit, delay=every, mininterval=every, maxinterval=every, leave=False,
-        ascii=True, file=_Lines(), bar_format="{desc}: {n_fmt}/{total_fmt} {unit}, {rate_fmt}, {remaining} left",
+        desc=doing, total=total, unit=" batches", delay=every, mininterval=every, leave=False, ascii=True,
+        file=_Lines(), bar_format="{desc}: {n_fmt}/{total_fmt}, {rate_fmt}, {remaining} left",
     )  # fmt: skip
+
+
+def track(items: Sequence[T], doing: str) -> Iterator[T]:
+    """Yield `items`, a batch each, showing progress on standard error."""
+    with bar(doing, total=len(items)) as shown:
+        for item in items:
+            yield item
+            shown.update()

@@ -1,9 +1,11 @@
 """Order by score, ties broken by a seeded hash of (case, video): never by id, popularity or file order, so that a
 constant scorer gets what chance gives."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
-MISS = 0  # the rank of a target that was never ranked: outside the catalogue or the pool
+MISS = 0  # the rank of a target that was never ranked: outside the catalogue or pool, or the model has no opinion
 
 
 def tie_hash(case_id: np.ndarray, video_idx: np.ndarray, seed: int) -> np.ndarray:
@@ -33,20 +35,14 @@ def top_k(
     k = min(k, n)
     bound = np.partition(scores, n - k, axis=1)[:, n - k, None] if k else np.full((len(scores), 1), np.inf)
     row, column = np.nonzero((scores >= bound) & (scores > -np.inf))
-    return order(row, column, scores[row, column], case_id[row], video_idx[column], k, seed)
+    return order(row, column, scores[row, column], tie_hash(case_id[row], video_idx[column], seed), k)
 
 
 def order(
-    row: np.ndarray,
-    column: np.ndarray,
-    score: np.ndarray,
-    case_id: np.ndarray,
-    video_idx: np.ndarray,
-    k: int,
-    seed: int,
+    row: np.ndarray, column: np.ndarray, score: np.ndarray, tie: np.ndarray, k: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Entries [M] in order of (row, score down, hash), the first k of each row: row, column and rank of those kept."""
-    by = np.lexsort((tie_hash(case_id, video_idx, seed), -score, row))
+    """Entries [M] in order of (row, score down, tie up), the first k of each row: row, column and rank."""
+    by = np.lexsort((tie, -score, row))
     row, column = row[by], column[by]
     new = np.diff(row, prepend=-1) != 0
     at = np.arange(len(row))
@@ -74,3 +70,15 @@ def target_ranks(
     mine = tie_hash(case_id[row], video_idx[column], seed)[tied_row]
     ahead = tie_hash(case_id[row[tied_row]], video_idx[tied_column], seed) < mine
     return np.asarray(1 + better + np.bincount(tied_row[ahead], minlength=len(row))).astype(np.int32)
+
+
+def listed_rank(listed: Mapping[str, np.ndarray], case_id: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """The rank [n] of each case's target in its list, MISS where it is not listed. case_id [n] in order.
+
+    listed: case_id, video_idx and rank of the entries of all lists.
+    """
+    row = np.searchsorted(case_id, listed["case_id"])
+    is_target = listed["video_idx"] == target[row]
+    rank = np.full(len(case_id), MISS, np.int32)
+    rank[row[is_target]] = listed["rank"][is_target]
+    return rank

@@ -17,7 +17,8 @@ class Events:
     """The standard events of all users. User u's are the positions offsets[u] to offsets[u + 1]."""
 
     offsets: np.ndarray  # [n_users + 2] int64; user_idx 0 is padding and has none
-    train_end: np.ndarray  # [n_users + 1] int64: position where each user's train events end
+    train_start: np.ndarray  # [n_users + 1] int64: position where each user's train events begin
+    train_end: np.ndarray  # [n_users + 1] int64: position where they end
     video_idx: np.ndarray  # [E] int32
     time_ms: np.ndarray  # [E] int64
     positive: np.ndarray  # [E] bool
@@ -41,7 +42,7 @@ class Events:
 
     def train(self) -> "Histories":
         """Each user's events in train, for `fit`."""
-        return Histories(self, self.offsets[:-1], self.train_end)
+        return Histories(self, self.train_start, self.train_end)
 
     def until(self, user_idx: np.ndarray, history_end: np.ndarray) -> "Histories":
         """The first `history_end` [n] events of each user [n]."""

@@ -7,18 +7,19 @@
     user 2        | x   x    x      |              | x      x     |  x
     user 3        |                 |  x  x        |   x          |
 
+    before    x   |                 |              |              |
     train         |   x  x   x x    |              |              |
     valid         |                 |   x   x      |              |
     test          |                 |              |    x  x      |
-    left out  x   |                 |              |              |  x
+    after         |                 |              |              |  x
 
-User 3 is new in valid and has no history in train: a model must answer all the same. Rows exposed at random stand
-apart as the part `random`, those at or after `test_from`; earlier ones are left out, since nothing may learn from them.
+Rows before and after are history, and seen, but teach no model and ask no question. User 3 is new in valid and has no
+history in train: a model must answer all the same. Rows exposed at random stand apart as the part `random`, those at or
+after `test_from`; the others are left out, since nothing may learn from them.
 """
 
 from datetime import date
 from itertools import pairwise
-from pathlib import Path
 from typing import Literal, Self
 
 import ibis
@@ -30,6 +31,7 @@ from nextreel.errors import UserError
 from nextreel.params import Float, Section
 from nextreel.schema import DAY_MS, UTC8_MS
 
+PARTS = ("before", "train", "valid", "test", "after", "random")
 _BEGINNING, _END = -(2**62), 2**62
 
 
@@ -65,10 +67,6 @@ class Bounds(Section):
     valid_from_ms: int
     test_from_ms: int
     end_ms: int
-
-    @classmethod
-    def load(cls, path: Path) -> "Bounds":
-        return cls.model_validate_json(path.read_text(encoding="utf-8"))
 
 
 def start_of_day_ms(day: date) -> int:
@@ -117,7 +115,7 @@ def check_dates(params: Params, first_ms: int, last_ms: int) -> None:
     first, last = day_of(first_ms), day_of(last_ms)
     outside = [
         f"`split.{name}` is '{day}'"
-        for name in ("train_from", "valid_from", "test_from")
+        for name in ("train_from", "valid_from", "test_from", "test_until")
         if (day := getattr(params, name)) is not None and not first <= day <= last
     ]
     if outside:
@@ -125,15 +123,16 @@ def check_dates(params: Params, first_ms: int, last_ms: int) -> None:
 
 
 def parts(interactions: ir.Table, random: ir.Table, bounds: Bounds) -> ir.Table:
-    """Every row of both tables with its `part`: train, valid, test, random, or null where it is left out."""
+    """The rows with their `part`: before, train, valid, test, after or random; null for random rows left out."""
     b, time_ms = bounds, _.time_ms
     standard = interactions.mutate(
         part=ibis.cases(
-            (time_ms < b.train_from_ms, None),
+            (time_ms < b.train_from_ms, "before"),
             (time_ms < b.valid_from_ms, "train"),
             (time_ms < b.test_from_ms, "valid"),
             (time_ms < b.end_ms, "test"),
-        ).cast("string")
+            else_="after",
+        )
     )
     exposed = random.mutate(part=ibis.ifelse(time_ms.between(b.test_from_ms, b.end_ms - 1), "random", None))
     return standard.union(exposed)
@@ -145,8 +144,8 @@ def summary(parts: ir.Table, bounds: Bounds, params: Params) -> dict[str, object
     Raises UserError where train, valid or test is empty.
     """
     table = parts.aggregate(
-        **{f"rows_{name}": (_.part == name).sum().fill_null(0) for name in ("train", "valid", "test", "random")},
-        rows_left_out=_.part.isnull().sum().fill_null(0),
+        **{f"rows_{name}": (_.part == name).sum().fill_null(0) for name in PARTS},
+        rows_random_left_out=_.part.isnull().sum().fill_null(0),
         first_ms=_.time_ms.min(),
         last_ms=_.time_ms.max(),
     ).to_pyarrow()

@@ -1,5 +1,6 @@
 """What every stage script shares: its parameters, its errors without tracebacks, its time and memory log."""
 
+import errno
 import inspect
 import json
 import resource
@@ -8,8 +9,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from duckdb import IOException, OutOfMemoryException  # a full disk; engine.memory_limit reached
+
 from nextreel.errors import UserError
 from nextreel.params import Params
+
+_NOT_THE_CODE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS}  # a full disk, no permission
 
 
 def run(main: Callable[..., None]) -> None:
@@ -27,9 +32,12 @@ def run(main: Callable[..., None]) -> None:
         main(Params.load(Path("params.yaml")), *arguments)
     except UserError as error:
         sys.exit(f"\nerror: {error}\n")
+    except (IOException, OutOfMemoryException) as error:
+        sys.exit(f"\nerror: {error}\nraise `engine.memory_limit` or free disk space, and run again\n")
     except OSError as error:
-        where = f" ({error.filename})" if error.filename else ""
-        sys.exit(f"\nerror: {error.strerror or error}{where}: nothing was left half-written; mend it and run again\n")
+        if error.errno not in _NOT_THE_CODE:
+            raise
+        sys.exit(f"\nerror: {error.strerror} ({error.filename}): mend it and run again\n")
     _log("@".join([Path(sys.argv[0]).stem, *arguments]), time.monotonic() - started)
 
 

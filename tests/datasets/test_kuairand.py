@@ -136,8 +136,9 @@ def test_reasons_add_up(folder):
         "log_standard_a.csv": (4, 7),
         "log_random_a.csv": (1, 3),
     }
-    assert datasets.summary(source) == {
+    assert datasets.summary(source, source.tables) == {
         **{"rows_read": 10, "rows_kept": 3, "rows_dropped_unreadable": 2, "rows_dropped_invalid": 3},
+        "feature_rows_dropped": 0,
         **{"rows_dropped_repeated": 2, "rows_standard": 2, "rows_random": 1, "rows_standard_without_duration": 0},
         **{"users": 2, "videos": 1},
     }
@@ -293,7 +294,7 @@ def test_a_duration_of_zero_is_unknown(folder, frame):
     folder.log({"duration_ms": 0}, {"duration_ms": 1})
     folder.videos({"video_duration": 0}, {"video_id": 3, "video_duration": 5}, {"video_id": 4, "video_duration": ""})
     source = folder.read()
-    assert datasets.summary(source)["rows_standard_without_duration"] == 1
+    assert datasets.summary(source, source.tables)["rows_standard_without_duration"] == 1
     durations = frame(source.tables["interactions"], "interactions").duration_ms
     assert durations.isna().tolist() == [True, False]
     assert frame(source.tables["videos"], "videos").duration_ms.isna().tolist() == [True, False, True]
@@ -326,7 +327,7 @@ def test_user_features(folder, frame):
         {"user_id": 2, "is_live_streamer": 1, "fans_user_num": 5_000, "fans_user_num_range": '"[1k,5k)"'},
     )
     users = frame(conforms(folder.read()).tables["users"], "users")
-    assert users.is_live_streamer.tolist() == [False, True]
+    assert users.is_live_streamer.tolist() == [None, True]  # -124: the source does not say
     assert users.is_video_author.tolist() == [True, False]
     assert users.fans_user_num.tolist() == [7, 5_000]
     assert users.fans_user_num_range.tolist() == ["[1,10)", "[1k,5k)"]
@@ -383,9 +384,9 @@ def test_schema_check_finds_wrong_columns_types_and_nulls(folder):
 
 def test_the_real_slice(slice_source, real_data, frame):
     conforms(slice_source)
-    assert datasets.summary(slice_source) == {
+    assert datasets.summary(slice_source, slice_source.tables) == {
         **{"rows_read": 228_329, "rows_kept": 222_444, "rows_dropped_unreadable": 0, "rows_dropped_invalid": 0},
-        **{"rows_dropped_repeated": 5_885, "rows_standard": 222_444, "rows_random": 0},
+        **{"feature_rows_dropped": 0, "rows_dropped_repeated": 5_885, "rows_standard": 222_444, "rows_random": 0},
         **{"rows_standard_without_duration": 3_568, "users": 27_285, "videos": 7_583},
     }
     (path,) = (real_data / "kuairand-pure-slice" / "data").glob("log_*.csv")
@@ -410,7 +411,7 @@ def test_the_real_head_joins_two_logs(real_data, con):
 
 def test_the_real_random_rows(real_data, con):
     source = conforms(kuairand.read(con, real_data / "kuairand-1k-random" / "data"))
-    counts = datasets.summary(source)
+    counts = datasets.summary(source, source.tables)
     assert (counts["rows_random"], counts["rows_standard"], counts["users"], counts["videos"]) == (143, 0, 6, 142)
 
 

@@ -8,7 +8,7 @@ from nextreel import engine, labels, schema
 from nextreel.cases import Cases
 from nextreel.datasets import kuairand, simulated
 from nextreel.evaluation.oracle import Oracle
-from nextreel.sequences import Histories
+from nextreel.sequences import Events, Histories
 
 LABEL = labels.Params(
     positive="long_view", wtg_threshold=1, wtr_threshold=0.5, quantile=0.2, wtr_cap=1, bucket="width",
@@ -46,7 +46,9 @@ def cases_at(rows):
     return Cases(np.arange(n), np.full(n, "test"), *columns)
 
 
-NO_HISTORY = Histories(None, np.array([]), np.array([]))
+def no_histories(n):
+    none = np.zeros(0, np.int64)
+    return Histories(Events(none, none, none, none, none, none), np.zeros(n, np.int64), np.zeros(n, np.int64))
 
 
 def test_probabilities_are_those_of_exposure_and_reaction(world, rows):
@@ -54,7 +56,7 @@ def test_probabilities_are_those_of_exposure_and_reaction(world, rows):
     first = rows.groupby("user_idx").head(3)  # with some 100 videos few are repeats yet
     oracle = Oracle(world, LABEL)
     video_idx = oracle.videos["video_idx"]
-    predicted = np.exp(oracle.score(cases_at(first), NO_HISTORY, video_idx)).sum(0)
+    predicted = np.exp(oracle.score(cases_at(first), no_histories(len(first)), video_idx)).sum(0)
     counted = np.bincount(first.video_idx[first.long_view.to_numpy(bool)], minlength=len(video_idx) + 1)[1:]
     topic = oracle.videos["topic"]
     by_topic = np.bincount(topic, weights=predicted), np.bincount(topic, weights=counted)
@@ -66,7 +68,7 @@ def test_exposure_probabilities_sum_to_one(world, rows):
     everything = LABEL.model_copy(update={"positive": "all"})
     oracle = Oracle(world, everything)
     some = rows.iloc[::97]
-    total = np.exp(oracle.score(cases_at(some), NO_HISTORY, oracle.videos["video_idx"])).sum(1)
+    total = np.exp(oracle.score(cases_at(some), no_histories(len(some)), oracle.videos["video_idx"])).sum(1)
     assert total == pytest.approx(np.ones(len(some)), rel=1e-4)
 
 
@@ -74,7 +76,7 @@ def test_videos_not_yet_uploaded_cannot_be_shown(world, rows):
     oracle = Oracle(world, LABEL)
     new = oracle.videos["video_idx"][oracle.videos["upload_day"] == 3]
     first_day = rows[rows.time_ms < simulated.FIRST_MS + schema.DAY_MS].iloc[:50]
-    assert (oracle.score(cases_at(first_day), NO_HISTORY, new) == -np.inf).all()
+    assert (oracle.score(cases_at(first_day), no_histories(len(first_day)), new) == -np.inf).all()
 
 
 def test_knows_only_simulated_worlds(world, tmp_path):
@@ -82,3 +84,24 @@ def test_knows_only_simulated_worlds(world, tmp_path):
     con = engine.connect(engine.Params(memory_limit="1GB"), 1)
     engine.write(con, schema.empty(schema.TRUTH_TOPICS), tmp_path / "tables/truth_topics.parquet", ["topic"])
     assert not Oracle.knows(tmp_path)
+
+
+def test_seen_videos_make_their_topic_s_others_likelier(world, rows):
+    """By hand: half of a topic's exposures were seen, so its unseen videos get 1 + 1/2 + ... + 1/16 of their share."""
+    assert simulated.unseen_factor(np.array([0.0, 0.5, 1.0])).tolist() == [1, 1.9375, 5]
+    oracle = Oracle(world, LABEL.model_copy(update={"positive": "all"}))
+    case = cases_at(rows.iloc[[5000]])
+    topic = oracle.videos["topic"]
+    seen = np.flatnonzero(topic == topic[0])[:1]
+    none = np.zeros(2, np.int64)
+    events = Events(
+        none, none, none, oracle.videos["video_idx"][np.repeat(seen, 2)], none, none
+    )  # seen twice counts once
+    fresh, again = (
+        np.exp(oracle.score(case, histories, oracle.videos["video_idx"]).astype(float))[0]
+        for histories in (no_histories(1), Histories(events, np.array([0]), np.array([2])))
+    )
+    mass = fresh[seen].sum() / fresh[topic == topic[0]].sum()
+    same = topic == topic[0]
+    assert again[same] == pytest.approx(fresh[same] * simulated.unseen_factor(mass), rel=1e-4)
+    assert again[~same] == pytest.approx(fresh[~same], rel=1e-6)

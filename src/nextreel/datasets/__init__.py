@@ -32,6 +32,7 @@ class Source:
     tables: dict[str, ir.Table]  # by the names of `schema.TABLES`; what the source lacks is left out
     rows_read: int  # data lines of the logs
     rows_dropped: dict[str, int]  # by reason
+    feature_rows_dropped: int  # of users and videos, unreadable or invalid
     bad: Bad
 
 
@@ -58,15 +59,15 @@ def check_bad_rows(source: Source, max_rejected_share: float) -> None:
         )
 
 
-def summary(source: Source) -> dict[str, int]:
+def summary(source: Source, tables: dict[str, ir.Table]) -> dict[str, int]:
     """What was read, kept and dropped, flat: `rows_read` = `rows_kept` + every `rows_dropped_<reason>`."""
-    tables = source.tables
     counts = {name: tables[name].count().execute() for name in ("interactions", "random", "users", "videos")}
     known = tables["interactions"].duration_ms.count().execute()
     return {
         "rows_read": source.rows_read,
         "rows_kept": counts["interactions"] + counts["random"],
         **{f"rows_dropped_{reason}": count for reason, count in source.rows_dropped.items()},
+        "feature_rows_dropped": source.feature_rows_dropped,
         "rows_standard": counts["interactions"],
         "rows_random": counts["random"],
         "rows_standard_without_duration": counts["interactions"] - known,

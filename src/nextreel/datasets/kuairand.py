@@ -12,7 +12,6 @@ from pathlib import Path
 import ibis
 import ibis.expr.types as ir
 from ibis import _
-from ibis.backends.duckdb import Backend
 
 from nextreel import engine, schema
 from nextreel.datasets import Bad, Source
@@ -101,12 +100,12 @@ def _feature_file(folder: Path, name: str, columns: list[str]) -> Path | None:
     return found[0] if found else None
 
 
-def time_range(con: Backend, folder: Path) -> tuple[int, int] | None:
+def time_range(con: engine.Connection, folder: Path) -> tuple[int, int] | None:
     """First and last plausible `time_ms` of the logs, None where they hold none."""
     return engine.time_range(con, inspect(folder).logs, "time_ms", (_FIRST_MS, _LAST_MS))
 
 
-def read(con: Backend, folder: Path) -> Source:
+def read(con: engine.Connection, folder: Path) -> Source:
     """Read a folder into tables. Rows that cannot be used are dropped and counted by reason:
 
     `unreadable`: text in a number, or a wrong number of cells; `invalid`: a missing key, a fraction, a flag other than
@@ -138,8 +137,8 @@ def read(con: Backend, folder: Path) -> Source:
         "repeated": rows_read - unusable - kept.count().execute(),
     }
 
-    users = _features(con, files.users, schema.USERS, _USER_NUMBERS, _USER_TEXT, "user_id", bad)
-    videos = _features(con, files.videos, schema.VIDEOS, list(_VIDEO_NUMBERS), _VIDEO_TEXT, "video_id", bad)
+    users = _features(con, files.users, schema.USERS, _USER_NUMBERS, _USER_TEXT, bad)
+    videos = _features(con, files.videos, schema.VIDEOS, list(_VIDEO_NUMBERS), _VIDEO_TEXT, bad)
     user_ids = _index(con, "user", kept, users)
     video_ids = _index(con, "video", kept, videos)
     events = _events(kept.join(user_ids, "user_id").join(video_ids, "video_id"))
@@ -156,7 +155,8 @@ def read(con: Backend, folder: Path) -> Source:
         if "video_id" in truth.columns:
             truth = truth.join(video_ids, "video_id")
         tables[name] = schema.conform(truth, schema.TABLES[name])
-    return Source(tables, rows_read, dropped, bad)
+    bad_features = sum(n_bad for n_bad, _rows, _example in bad.values()) - unusable
+    return Source(tables, rows_read, dropped, bad_features, bad)
 
 
 def _integral(column: ir.NumericColumn, low: float, high: float) -> ir.BooleanValue:
@@ -196,9 +196,15 @@ def _keep(scan: engine.Scan, rules: dict[str, ir.BooleanValue], bad: Bad) -> ir.
 
 
 def _features(
-    con: Backend, path: Path | None, columns: ibis.Schema, numbers: list[str], text: list[str], key: str, bad: Bad
+    con: engine.Connection,
+    path: Path | None,
+    columns: ibis.Schema,
+    numbers: list[str],
+    text: list[str],
+    bad: Bad,
 ) -> ir.Table:
     """One row an id, the first in file order; no rows where there is no file."""
+    key = columns.names[1]
     types = dict.fromkeys(numbers, "DOUBLE") | dict.fromkeys(text, "VARCHAR")
     if path is None:
         return schema.empty(ibis.schema({c: "float64" if t == "DOUBLE" else "string" for c, t in types.items()}))
@@ -213,7 +219,7 @@ def _features(
     return usable.mutate(n=ibis.row_number().over(first)).filter(_.n == 0).drop("n", "row")
 
 
-def _index(con: Backend, kind: str, kept: ir.Table, features: ir.Table) -> ir.Table:
+def _index(con: engine.Connection, kind: str, kept: ir.Table, features: ir.Table) -> ir.Table:
     """`<kind>_id` and `<kind>_idx` = 1 + the id's rank among all ids of logs and features."""
     key = f"{kind}_id"
     ids = kept.select(key).union(features.select(key), distinct=True)
@@ -230,8 +236,8 @@ def _events(rows: ir.Table) -> ir.Table:
 
 
 def _users(rows: ir.Table) -> ir.Table:
-    # is_live_streamer is 1 or -124, KuaiRand's mark of a value it does not give.
-    return rows.mutate(**{c: (rows[c] == 1) for c in _USER_FLAGS})
+    # is_live_streamer is 1 or -124, KuaiRand's mark of a value that it does not give.
+    return rows.mutate(**{c: ibis.cases((rows[c] == 1, True), (rows[c] == 0, False)) for c in _USER_FLAGS})
 
 
 def _videos(rows: ir.Table) -> ir.Table:

@@ -55,7 +55,7 @@ class Params(Section):
     n_users: PositiveInt
     n_videos: Annotated[Int, Field(ge=N_TOPICS)]
     n_rows: PositiveInt  # of the standard log, before repeats
-    n_days: Annotated[Int, Field(ge=2)]  # the random log begins half-way
+    n_days: Annotated[Int, Field(ge=2, le=3650)]  # the random log begins half-way
     sequence_strength: Share
     duration_bias: NonNegativeFloat
     exposure_bias: NonNegativeFloat
@@ -75,6 +75,12 @@ def exposure_weight(weight: np.ndarray, upload_day: np.ndarray, day: int) -> np.
     """The policy's weight of each video [N] within its topic on a day; 0 before its upload."""
     age = day - upload_day
     return np.where(age >= 0, weight * (FRESH_FLOOR + np.exp(-np.maximum(age, 0) / FRESH_DAYS)), 0.0)
+
+
+def unseen_factor(seen_mass: np.ndarray) -> np.ndarray:
+    """How much likelier an unseen video is shown than by its share of its topic, where videos of this mass were seen:
+    a seen one is drawn again, up to REDRAWS_OF_SEEN times. Any shape."""
+    return sum((seen_mass**again for again in range(1, REDRAWS_OF_SEEN + 1)), np.ones_like(seen_mass))
 
 
 def interest(fit: np.ndarray, quality: np.ndarray, mood: np.ndarray) -> np.ndarray:
@@ -191,7 +197,7 @@ def _sessions(rng: np.random.Generator, params: Params, users: Columns) -> Colum
     lengths[last] -= lengths.sum() - params.n_rows
     n = len(lengths)
     by_hour = np.array([2, 1, 1, 1, 1, 1, 2, 3, 4, 4, 4, 5, 7, 6, 4, 4, 4, 5, 7, 8, 9, 9, 7, 4], dtype=float)
-    by_day = np.where(np.arange(params.n_days) % 7 < 2, 1.2, 1.0)  # 8 April 2022 is a Friday
+    by_day = np.where(np.arange(params.n_days) % 7 < 2, 1.2, 1.0)  # Fridays and Saturdays: 8 April 2022 is a Friday
     user = rng.choice(params.n_users, n, p=users["activity"])
     day = rng.choice(params.n_days, n, p=by_day / by_day.sum())
     hour = rng.choice(24, n, p=by_hour / by_hour.sum())

@@ -1,8 +1,8 @@
 """The best possible ranking of logged next positives in a simulated world, from its truth:
 
-P(the next exposure is v | state, day) x P(v is a positive | exposed, state)
+P(the next exposure is v | state, day, seen) x P(v is a positive | exposed, state)
 
-It knows the session's hidden state, the policy and the law of watch time; no model does.
+It knows the session's hidden state, the policy, its redraws of seen videos and the law of watch time; no model does.
 """
 
 from pathlib import Path
@@ -41,11 +41,14 @@ class Oracle:
         strength = float(self.topics["sequence_strength"][0])
         following = self.topics["next_probability"]
         topic = simulated.topic_probability(before, self.users["topic_probability"][user], following, strength)
+        position, owner = histories.flat()
+        watched = np.searchsorted(self.videos["video_idx"], histories.events.video_idx[position])
         exposed = np.empty((len(cases), len(video_idx)))
         for today in np.unique(day):
             rows = np.flatnonzero(day == today)
             weight = simulated.exposure_weight(self.videos["exposure_weight"], self.videos["upload_day"], int(today))
             share = weight / np.bincount(self.videos["topic"], weights=weight)[self.videos["topic"]]
+            topic[rows] *= simulated.unseen_factor(self._seen_mass(share, watched, owner, len(cases))[rows])
             exposed[rows] = topic[rows][:, video["topic"]] * share[at]
         mood = strength * np.where(before[:, None] >= 0, following[before][:, video["topic"]], 0.0)
         interest = simulated.interest(self.users["taste"][user] @ video["vector"].T, video["quality"], mood)
@@ -54,6 +57,13 @@ class Oracle:
         )
         with np.errstate(divide="ignore"):
             return np.log(exposed * positive).astype(np.float32)
+
+    def _seen_mass(self, share: np.ndarray, watched: np.ndarray, owner: np.ndarray, n_cases: int) -> np.ndarray:
+        """The share [B, K] of each topic's exposures that goes to videos seen before. watched, owner [m]: events."""
+        case, video = np.unique(np.stack([owner, watched]), axis=1)
+        n_topics = len(self.topics["topic"])
+        cell = case * n_topics + self.videos["topic"][video]
+        return np.bincount(cell, share[video], n_cases * n_topics).reshape(n_cases, n_topics)
 
     def _state(self, cases: Cases) -> tuple[np.ndarray, np.ndarray]:
         """topic_before [B] and day [B] of the logged row at each case's moment."""

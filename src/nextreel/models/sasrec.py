@@ -3,8 +3,11 @@
 Causal self-attention over a user's last events; pre-norm blocks; learned positions; tied item embeddings.
 """
 
+from typing import Self
+
 import torch
 import torch.nn.functional as F
+from pydantic import model_validator
 from torch import Tensor, nn
 
 from nextreel.nn import recommender
@@ -15,6 +18,12 @@ from nextreel.params import PositiveInt
 class Params(recommender.NeuralParams):
     blocks: PositiveInt
     heads: PositiveInt
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"`heads` ({self.heads}) must divide `width` ({self.width})")
+        return self
 
 
 class Attention(nn.Module):

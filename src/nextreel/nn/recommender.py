@@ -12,11 +12,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from nextreel.cases import Cases
+from nextreel.errors import UserError
 from nextreel.nn import trainer
 from nextreel.nn.losses import LOSSES
 from nextreel.nn.sequences import FIRST, UNKNOWN, Batch, Tokens
 from nextreel.params import PositiveInt, Share
 from nextreel.sequences import Histories
+
+SOFTMAX_LIMIT = 50_000
 
 
 class NeuralParams(trainer.Params):
@@ -27,15 +30,15 @@ class NeuralParams(trainer.Params):
     dropout: Share
     history: Literal["all", "positives"]  # which events are tokens; targets are positives in either case
     loss: Literal["bce", "bpr", "sampled_softmax", "softmax"]
-    negatives: PositiveInt  # uniform ones, shared by a batch; `softmax` takes every video
+    negatives: PositiveInt  # uniform ones: a target's own (bce, bpr) or a batch's (sampled_softmax); softmax takes all
 
 
 class Recommender:
     """A `Model` whose network turns tokens into states: score = state at the last token . embedding of the video.
 
     A subclass names its `Network(n_rows, params)`: a torch Module with `items`, an Embedding of token rows
-    [n_rows, D], and `forward(batch) -> states [B, L, D]`. Videos without a positive in train have no embedding and
-    get no opinion.
+    [n_rows, D], and `forward(batch) -> states [B, L, D]`. Videos that were no token of train have no embedding and get
+    no opinion.
     """
 
     Network: ClassVar[type[torch.nn.Module]]
@@ -64,12 +67,19 @@ class Recommender:
         """Train on histories; `validate(model)` returns valid metrics, among them `trainer.SELECT_BY`."""
         torch.manual_seed(int(rng.integers(2**31)))
         position, _owner = histories.positives() if params.history == "positives" else histories.flat()
-        model = cls(params, np.unique(histories.events.video_idx[position]), n_videos)
+        known = np.unique(histories.events.video_idx[position])
+        if params.loss == "softmax" and len(known) > SOFTMAX_LIMIT:
+            raise UserError(
+                f"`model.loss` is 'softmax', which scores all {len(known)} videos of train for every target; above"
+                f" {SOFTMAX_LIMIT} choose sampled_softmax, bce or bpr"
+            )
+        model = cls(params, known, n_videos)
         tokens = Tokens.of(histories, model.row_of, params.history == "positives")
 
         trainer.train(
             model.network,
             lambda: tokens.epoch(params.length, params.batch_size, rng),
+            tokens.n_batches(params.length, params.batch_size),
             lambda batch: model.loss(batch, rng),
             lambda: validate(model),
             params,
@@ -79,18 +89,22 @@ class Recommender:
         return model
 
     def loss(self, batch: Batch, rng: np.random.Generator) -> Tensor:
-        """The loss of a batch's targets against every video, or against a sample shared by the batch."""
+        """The loss of a batch's targets against every video or a sample."""
         states = self.network(batch)[batch.target != UNKNOWN]  # [M, D]
         target = batch.target[batch.target != UNKNOWN]  # [M]
         items = self.items.weight
         positive = (states * F.embedding(target, items)).sum(-1)
         if self.params.loss == "softmax":
             rivals, own = items[FIRST:], (torch.arange(len(target)), target - FIRST)  # a view: no gradient by index
+            negative = states @ rivals.T  # [M, n]
         else:
-            drawn = torch.from_numpy(rng.integers(FIRST, len(items), self.params.negatives))
+            shared = self.params.loss == "sampled_softmax"
+            drawn = torch.from_numpy(
+                rng.integers(FIRST, len(items), (1 if shared else len(target), self.params.negatives))
+            )
             row, column = torch.nonzero(drawn == target[:, None]).T
-            rivals, own = F.embedding(drawn, items), (row, column)
-        negative = states @ rivals.T  # [M, n]
+            rivals, own = F.embedding(drawn, items), (row, column)  # [1 or M, n, D]
+            negative = states @ rivals[0].T if shared else torch.einsum("md,mnd->mn", states, rivals)
         negative[own] = -torch.inf
         return LOSSES[self.params.loss](positive, negative)
 

@@ -89,6 +89,11 @@ class Tokens:
             if len(rows):
                 yield self._batch(first[rows], end[rows], length)
 
+    def n_batches(self, length: int, batch_size: int) -> int:
+        """About how many batches an epoch has."""
+        n_inputs = np.maximum(self.stop - self.start - 1, 0)
+        return max(1, int((-(-n_inputs // length)).sum()) // batch_size)
+
     def last(self, length: int) -> tuple[Batch, Tensor]:
         """Each history's last tokens, and the place [n] of the last of them: the input to what comes next."""
         first = np.maximum(self.start, self.stop - length)

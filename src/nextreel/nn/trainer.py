@@ -9,8 +9,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from nextreel.errors import UserError
 from nextreel.params import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Section
-from nextreel.progress import track
+from nextreel.progress import bar
 
 B = TypeVar("B")
 SELECT_BY = "ndcg@10"  # of the valid part
@@ -29,6 +30,7 @@ class Params(Section):
 def train(
     network: torch.nn.Module,
     epoch: Callable[[], Iterator[B]],
+    n_batches: int,
     loss: Callable[[B], Tensor],
     validate: Callable[[], dict[str, float]],
     params: Params,
@@ -37,22 +39,28 @@ def train(
 ) -> None:
     """Train `network` with Adam and leave it with the weights of its best epoch by SELECT_BY.
 
+    An epoch has about `n_batches` batches; only the progress bar needs to know.
+
     Each epoch adds a line to the CSV `curve` (epoch, loss, valid metrics), flushed at once, so that it can be watched.
     """
     optimizer = torch.optim.Adam(network.parameters(), lr=params.lr, weight_decay=params.weight_decay, fused=True)
     best, best_weights, waited = -1.0, copy.deepcopy(network.state_dict()), 0
     curve.parent.mkdir(parents=True, exist_ok=True)
-    with curve.open("w", newline="", encoding="utf-8") as file:
+    steps = bar(f"{name} trains", total=params.epochs * n_batches)
+    with curve.open("w", newline="", encoding="utf-8") as file, steps:
         writer = csv.writer(file, lineterminator="\n")
-        for number in track(range(1, params.epochs + 1), f"{name} trains", unit="epoch"):
+        for number in range(1, params.epochs + 1):
             network.train()
             total, count = 0.0, 0
             for batch in epoch():
                 optimizer.zero_grad()
                 value = loss(batch)
+                if not torch.isfinite(value):
+                    raise UserError(f"{name}: the loss is {value.item()} in epoch {number}; lower `model.lr`")
                 value.backward()
                 optimizer.step()
                 total, count = total + value.item(), count + 1
+                steps.update()
             network.eval()
             metrics = validate()
             if number == 1:
