@@ -20,16 +20,18 @@ runtime.prepare(params.threads, params.cpu_isa)
 
 import numpy as np
 
-from nextreel import answers, evaluation
+from nextreel import evaluation
 from nextreel.datasets import simulated
 from nextreel.evaluation import next_item
 from nextreel.evaluation.intervals import bootstrap_means, interval
+from nextreel.exam import Exam, blocks
 from nextreel.models import sasrec
+from nextreel.nn import trainer
 from nextreel.schema import DAY_MS, UTC8_MS
 from nextreel.sequences import Events
 
 
-def shuffled(events: Events, exam: answers.Exam, rng: np.random.Generator) -> Events:
+def shuffled(events: Events, exam: Exam, rng: np.random.Generator) -> Events:
     """Videos and reactions in random order within each stretch of (user, day) that no part or case cuts."""
     user = np.repeat(np.arange(len(events.offsets) - 1), np.diff(events.offsets))
     day = (np.asarray(events.time_ms) + UTC8_MS) // DAY_MS
@@ -41,22 +43,21 @@ def shuffled(events: Events, exam: answers.Exam, rng: np.random.Generator) -> Ev
     return replace(events, video_idx=events.video_idx[order], positive=events.positive[order])
 
 
-def ranks(exam: answers.Exam, seed: int) -> np.ndarray:
+def ranks(exam: Exam, seed: int) -> np.ndarray:
     settings = params.section("train.sasrec", sasrec.Params, defaults="model")
     model = sasrec.Model.fit(
         exam.events.train(),
-        exam.n_videos,
+        exam.catalogue.n_videos,
         settings,
         np.random.default_rng(seed),
-        lambda model: next_item.validate(model, exam),
-        Path("logs/order.csv"),
         f"sasrec, seed {seed},",
+        trainer.Validation(lambda model: next_item.validate(model, exam), Path("logs/order.csv")),
     )
-    return np.concatenate([answers.ranks(block, exam.seed) for block in answers.blocks(model, exam, "test", "")])
+    return np.concatenate([block.target_ranks() for block in blocks(model, exam, "test", "")])
 
 
 def main() -> None:
-    exam = answers.Exam.load(Path("data"), params.seed)
+    exam = Exam.load(Path("data"), params.seed)
     confidence = params.section("evaluate", evaluation.Params).confidence
     strength = params.section("simulate", simulated.Params).sequence_strength
     values = []

@@ -11,13 +11,14 @@ from nextreel.params import Params
 def main(params: Params) -> None:
     from nextreel import answers, files, fusion
     from nextreel.evaluation import recall
+    from nextreel.exam import Exam
 
     settings = params.section("candidates", fusion.Params)
     answers.forget_others(Path(), {*params.get("recall"), *params.get("train")})
-    exam = answers.Exam.load(Path("data"), params.seed)
+    exam = Exam.load(Path("data"), params.seed)
     lists = {name: Path("data/lists") / f"{name}.parquet" for name in settings.channels}
     path = Path("data/candidates.parquet")
-    ranks, n_empty = fusion.write(lists, exam.cases.case_id, exam.target, settings, params.seed, path)
+    ranks, n_empty = fusion.write(lists, exam, settings, path)
     files.write_csv(Path("plots/recall.csv"), recall.chart(exam, ranks))
     files.write_json(Path("metrics/recall.json"), recall.summary(exam, ranks) | {"cases_without_candidates": n_empty})
 

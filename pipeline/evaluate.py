@@ -14,10 +14,11 @@ def main(params: Params) -> None:
 
     from nextreel import answers, engine, evaluation, files, labels
     from nextreel.evaluation import next_item, oracle
+    from nextreel.exam import Exam
 
     data = Path("data")
     settings = params.section("evaluate", evaluation.Params)
-    exam = answers.Exam.load(data, params.seed)
+    exam = Exam.load(data, params.seed)
     judged = {name: (data / "lists" / f"{name}.parquet", data / "ranks" / f"{name}.parquet")
               for family in ("recall", "train") for name in params.get(family)}  # fmt: skip
     judged["two_stage"] = (data / "two_stage/lists.parquet", data / "two_stage/ranks.parquet")
@@ -25,7 +26,7 @@ def main(params: Params) -> None:
         scratch = tempfile.TemporaryDirectory()  # goes when the stage ends: the oracle is judged, never fused
         judged["oracle"] = (Path(scratch.name) / "lists.parquet", Path(scratch.name) / "ranks.parquet")
         best = oracle.Oracle(data, params.section("label", labels.Params))
-        answers.write(best, "oracle", exam, *judged["oracle"], parts=("valid", "test"))
+        answers.write({"valid": best, "test": best}, "oracle", exam, *judged["oracle"])
     marks = {name: engine.load(ranks) for name, (_lists, ranks) in judged.items()}
     with files.replacing(Path("metrics/models")) as folder:
         folder.mkdir()

@@ -13,12 +13,13 @@ def main(params: Params) -> None:
 
     runtime.prepare(params.threads, params.cpu_isa)
     from nextreel import answers, engine, models
+    from nextreel.exam import Exam
 
     settings = params.section("rank", answers.Params)
-    exam = answers.Exam.load(Path("data"), params.seed)
-    model = models.module(settings.model).Model.load(Path("data/models") / settings.model)
+    exam = Exam.load(Path("data"), params.seed)
+    fitted = models.load(settings.model, Path("data/models") / settings.model)
     lists, ranks = Path("data/two_stage/lists.parquet"), Path("data/two_stage/ranks.parquet")
-    answers.rerank(model, settings.model, exam, Path("data/candidates.parquet"), lists, ranks)
+    answers.rerank(fitted, settings.model, exam, Path("data/candidates.parquet"), lists, ranks)
     con = engine.connect(params.section("engine", engine.Params), params.threads)
     answers.recommend(con, Path("data"), settings.n_recommendations)
 

@@ -9,16 +9,14 @@ from nextreel.params import Params
 
 
 def main(params: Params, name: str) -> None:
-    from nextreel import answers, files, models
+    from nextreel import answers, models, splits
+    from nextreel.exam import Exam
 
     module = models.module(name)
-    exam = answers.Exam.load(Path("data"), params.seed)
     settings = params.section(f"recall.{name}", module.Params)
-    model = module.Model.fit(exam.events.train(), exam.n_videos, settings)
-    with files.replacing(Path("data/models") / name) as folder:
-        model.save(folder)
-    lists, ranks = (Path("data") / kind / f"{name}.parquet" for kind in ("lists", "ranks"))
-    answers.write(model, name, exam, lists, ranks)
+    refit = params.section("split", splits.Params).refit
+    exam = Exam.load(Path("data"), params.seed)
+    answers.examine(name, module.Model, settings, exam, refit, Path("data"))
 
 
 stage.run(main)

@@ -9,14 +9,18 @@ from nextreel.params import Params
 
 
 def main(params: Params) -> None:
-    from nextreel import engine, files, splits
+    from nextreel import engine, files, labels, splits
 
     con = engine.connect(params.section("engine", engine.Params), params.threads)
     interactions = engine.read(con, Path("data/tables/interactions.parquet"))
     random = engine.read(con, Path("data/tables/random.parquet"))
     settings = params.section("split", splits.Params)
     bounds = splits.bounds(interactions, settings)
-    parts = splits.parts(interactions, random, bounds)
+    if bounds is None:
+        labelled = labels.label_all(interactions, params.section("label", labels.Params))
+        parts = splits.leave_one_out(labelled, random)
+    else:
+        parts = splits.temporal(interactions, random, bounds)
     summary = splits.summary(parts, bounds, settings)
     engine.write(con, parts.filter(parts.part.notnull()), Path("data/parts.parquet"), ["user_idx", "time_ms", "row"])
     files.write_json(Path("metrics/split.json"), summary)

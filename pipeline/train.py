@@ -1,4 +1,4 @@
-"""Train one neural model on train, choosing the epoch on valid; its lists, target ranks and loss curve."""
+"""Train one neural model on train, its epoch chosen on valid; its lists, target ranks and loss curve."""
 
 import sys
 from pathlib import Path
@@ -12,27 +12,18 @@ def main(params: Params, name: str) -> None:
     from nextreel import runtime
 
     runtime.prepare(params.threads, params.cpu_isa)
-    import numpy as np
-
-    from nextreel import answers, files, models
+    from nextreel import answers, models, splits
     from nextreel.evaluation import next_item
+    from nextreel.exam import Exam
+    from nextreel.nn import trainer
 
     module = models.module(name)
     settings = params.section(f"train.{name}", module.Params, defaults="model")
-    exam = answers.Exam.load(Path("data"), params.seed)
-    model = module.Model.fit(
-        exam.events.train(),
-        exam.n_videos,
-        settings,
-        np.random.default_rng(params.seed),
-        lambda model: next_item.validate(model, exam),
-        Path("plots/curves") / f"{name}.csv",
-        name,
-    )
-    with files.replacing(Path("data/models") / name) as folder:
-        model.save(folder)
-    lists, ranks = (Path("data") / kind / f"{name}.parquet" for kind in ("lists", "ranks"))
-    answers.write(model, name, exam, lists, ranks)
+    refit = params.section("split", splits.Params).refit
+    exam = Exam.load(Path("data"), params.seed)
+    curve = Path("plots/curves") / f"{name}.csv"
+    validation = trainer.Validation(lambda model: next_item.validate(model, exam), curve)
+    answers.examine(name, module.Model, settings, exam, refit, Path("data"), validation=validation)
 
 
 stage.run(main)

@@ -13,9 +13,9 @@ import yaml
 from ibis.backends.duckdb import Backend
 
 from nextreel import engine, schema
-from nextreel.answers import Exam
 from nextreel.cases import Log, build
 from nextreel.datasets import Source, kuairand, simulated
+from nextreel.exam import Exam
 
 ROOT = Path(__file__).resolve().parents[1]
 FIRST_MS = 1_650_812_741_436  # of the rows written by hand: 2022-04-24 in UTC+8
@@ -138,11 +138,13 @@ def make_exam(sequences, n_train, n_valid, positive=None):
     tab = np.zeros(len(user_idx), np.int16)
     log = Log(user_idx, sequences.ravel().astype(np.int32), time_ms, tab, positive.ravel(), part)
     nobody = Log(*(column[:0] for column in (user_idx, user_idx, time_ms, tab, positive.ravel(), part)))
-    questions = build(log, nobody, n_users + 1)  # the last user has no event
+    questions = build(log, nobody, n_users + 1, impressions=True)  # the last user has no event
     first = questions.cases.where(questions.protocol == "first")
     target = np.zeros(len(first), np.int32)
     target[questions.target_case_id] = questions.target_video_idx
-    return Exam(first, log.events(n_users + 1), log.catalogue(), target, seed=42)
+    video_id = 1000 + np.arange(sequences.max() + 1)
+    events = log.events(n_users + 1)
+    return Exam(first, 5000 + first.user_idx, events, log.catalogue(video_id), target, seed=42)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 import numpy as np
 
 from nextreel import answers, engine, ranking
+from nextreel.cases import QUESTIONS
 
 
 def test_stale_outputs_of_models_no_longer_named_are_removed(tmp_path):
@@ -47,7 +48,7 @@ def test_the_ranker_orders_the_pool_and_no_more(cycle, tmp_path):
         tmp_path / "pool.parquet",
     )
     lists, ranks = tmp_path / "lists.parquet", tmp_path / "ranks.parquet"
-    answers.rerank(Favourite(), "favourite", cycle, tmp_path / "pool.parquet", lists, ranks)
+    answers.rerank(dict.fromkeys(QUESTIONS, Favourite()), "favourite", cycle, tmp_path / "pool.parquet", lists, ranks)
     listed, marked = engine.load(lists), engine.load(ranks)
     assert (listed["video_idx"].reshape(n, 2) == -np.sort(-first, axis=1)).all()
     assert listed["rank"].tolist() == [1, 2] * n
@@ -60,5 +61,6 @@ def test_a_target_outside_the_pool_is_a_miss(cycle, tmp_path):
     other = np.where(cycle.target == 7, 8, 7).astype(np.int32)
     pool = {"case_id": cycle.cases.case_id, "video_idx": other, "rank": np.ones(n, np.int32)}
     engine.write_arrays(pool, tmp_path / "pool.parquet")
-    answers.rerank(Favourite(), "f", cycle, tmp_path / "pool.parquet", tmp_path / "l.parquet", tmp_path / "r.parquet")
-    assert (engine.load(tmp_path / "r.parquet")["rank"] == ranking.MISS).all()
+    lists, ranks = tmp_path / "lists.parquet", tmp_path / "ranks.parquet"
+    answers.rerank(dict.fromkeys(QUESTIONS, Favourite()), "f", cycle, tmp_path / "pool.parquet", lists, ranks)
+    assert (engine.load(ranks)["rank"] == ranking.MISS).all()

@@ -30,6 +30,7 @@ LAYERS: list[set[str]] = [
     {"evaluation"},
     {"fusion"},
     {"answers"},
+    {"exam"},
     {"models"},
     {"labelling", "nn"},
     {"cases"},
@@ -122,11 +123,12 @@ def loads_by_name(tree: ast.Module) -> bool:
 
 
 def test_loaders_are_called_by_their_full_names() -> None:
-    """The closures look for `models.module` and `datasets.layout`; another spelling would hide from them."""
+    """The closures look for `models.module`, `models.load` and `datasets.layout`; another spelling would hide."""
     full = {"models": "nextreel.models", "datasets": "nextreel.datasets"}
     for path in CODE:
         for alias, target in aliases(path).items():
-            assert target not in {"nextreel.models.module", "nextreel.datasets.layout"}, name_of(path)
+            hidden = {"nextreel.models.module", "nextreel.models.load", "nextreel.datasets.layout"}
+            assert target not in hidden, name_of(path)
             assert (alias in full) == (target in full.values()), f"{name_of(path)}: {target} as {alias}"
 
 
@@ -184,7 +186,7 @@ def closure(stage: Stage) -> set[str]:
             continue
         seen.add(path)
         loaded = imports(path)
-        if calls(path, "models", "module"):
+        if calls(path, "models", "module") or calls(path, "models", "load"):
             loaded |= {f"nextreel.models.{name}" for name in chosen}
         if calls(path, "datasets", "layout"):
             loaded |= {f"nextreel.datasets.{name}" for name in LAYOUTS}

@@ -37,7 +37,7 @@ def random():
 
 @pytest.fixture
 def questions(log, random):
-    return cases.build(log, random, n_users=4)
+    return cases.build(log, random, n_users=4, impressions=True)
 
 
 def asked(questions, protocol, part):
@@ -66,6 +66,11 @@ def test_impressions_start_before_the_first_row_of_the_part(questions):
     assert asked(questions, "impressions", "test") == [(1, 50, 4), (2, 55, 3), (3, 70, 0)]
 
 
+def test_impressions_are_left_out_on_demand(log, random):
+    questions = cases.build(log, random, n_users=4, impressions=False)
+    assert "impressions" not in questions.protocol
+
+
 def test_random_histories_hold_strictly_earlier_standard_rows(questions):
     assert asked(questions, "random", "test") == [(1, 50, 4), (4, 51, 0)]
 
@@ -75,10 +80,11 @@ def test_case_ids_count_up(questions):
 
 
 def test_catalogue_grows_by_part(log):
-    catalogue = log.catalogue()
-    assert cases.catalogue_of(*catalogue, "valid").tolist() == [1, 2]
-    assert cases.catalogue_of(*catalogue, "test").tolist() == [1, 2, 3, 4, 6, 7]
-    assert cases.catalogue_of(*catalogue, "next").tolist() == list(range(1, 10))
+    catalogue = log.catalogue(np.arange(11))  # video 10 has no event
+    assert catalogue.of("valid").tolist() == [1, 2]
+    assert catalogue.of("test").tolist() == [1, 2, 3, 4, 6, 7]
+    assert catalogue.of("next").tolist() == list(range(1, 10))
+    assert catalogue.n_videos == 10
 
 
 def test_events_split_users_and_train(log):
@@ -88,6 +94,7 @@ def test_events_split_users_and_train(log):
     assert events.train_end.tolist() == [0, 2, 7, 10, 11]
     train = events.train()
     assert train.length.tolist() == [0, 2, 1, 0, 0]
+    assert events.train_valid().length.tolist() == [0, 4, 3, 0, 0]
 
 
 def test_histories_flatten_in_order(log):
@@ -113,10 +120,11 @@ def test_rows_outside_the_split_are_history_but_teach_and_ask_nothing():
     ones = np.ones(6, np.int16)
     log = Log(ones, video, time, ones, ones.astype(bool), part.astype(np.int8))
     nobody = Log(*(column[:0] for column in (ones, video, time, ones, ones.astype(bool), ones)))
-    questions = cases.build(log, nobody, 1)
+    questions = cases.build(log, nobody, 1, impressions=True)
     assert questions.dropped_seen == {"valid": 0, "test": 1}  # video 1 was seen before train
     assert asked(questions, "first", "next") == [(1, 51, 6)]
     position, _ = log.events(1).train().flat()
     assert video[position].tolist() == [2]
-    assert cases.catalogue_of(*log.catalogue(), "valid").tolist() == [1, 2]
-    assert cases.catalogue_of(*log.catalogue(), "next").tolist() == [1, 2, 3, 4, 5]
+    catalogue = log.catalogue(np.arange(6))
+    assert catalogue.of("valid").tolist() == [1, 2]
+    assert catalogue.of("next").tolist() == [1, 2, 3, 4, 5]

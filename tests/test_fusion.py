@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from nextreel import fusion
+from nextreel import fusion, ranking
 
 
 def entries(rows):
@@ -16,7 +16,7 @@ LISTS = {
 
 
 def test_reciprocal_ranks_by_hand():
-    pool = fusion.fuse(LISTS, pool_size=10, seed=0)
+    pool = fusion.fuse(LISTS, 10, ranking.tie_hash)
     assert pool["case_id"].tolist() == [7, 7, 7, 8]
     assert pool["video_idx"].tolist() == [11, 10, 13, 12]
     assert pool["rank"].tolist() == [1, 2, 3, 1]
@@ -27,15 +27,15 @@ def test_reciprocal_ranks_by_hand():
 
 
 def test_the_pool_is_cut_per_case():
-    pool = fusion.fuse(LISTS, pool_size=1, seed=0)
+    pool = fusion.fuse(LISTS, 1, ranking.tie_hash)
     assert pool["video_idx"].tolist() == [11, 12]
 
 
 def test_order_of_channels_does_not_matter():
-    forth, back = (fusion.fuse(dict(items), 10, seed=0) for items in (LISTS.items(), reversed(LISTS.items())))
+    forth, back = (fusion.fuse(dict(items), 10, ranking.tie_hash) for items in (LISTS.items(), reversed(LISTS.items())))
     assert forth["video_idx"].tolist() == back["video_idx"].tolist()
 
 
 def test_fusing_one_list_keeps_its_order():
-    pool = fusion.fuse({"a": LISTS["a"]}, 10, seed=0)
+    pool = fusion.fuse({"a": LISTS["a"]}, 10, ranking.tie_hash)
     assert pool["video_idx"].tolist() == [10, 11, 12]

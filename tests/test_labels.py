@@ -3,7 +3,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nextreel import labels
+from nextreel import labelling, labels
 from nextreel.labels import Params
 
 DEFAULT = {
@@ -32,7 +32,7 @@ def rows(play, duration, part="train", **columns):
 
 
 def label(table, settings):
-    durations = labels.by_duration(table, settings)
+    durations = labelling.fit(table, settings, leave_one_out=False)
     return labels.label(table, durations, settings).order_by("play_time_ms").to_pandas()
 
 
@@ -132,7 +132,7 @@ def test_quantile_label_is_even_over_duration():
     play, duration = random_rows(20_000)
     settings = params(positive="wtg_quantile", shrinkage=50)
     table = rows(play, duration)
-    durations = labels.by_duration(table, settings)
+    durations = labelling.fit(table, settings, leave_one_out=False)
     share = labels.share_by_duration(labels.label(table, durations, settings).mutate(part=ibis.literal("train")))
     assert share["positive_share"].max() / share["positive_share"].min() < 1.1
     assert share["positive_share"].mean() == pytest.approx(0.2, abs=0.01)

@@ -14,7 +14,7 @@ from nextreel.schema import DAY_MS
 
 UTC8 = timezone(timedelta(hours=8))
 GOOD = {
-    **{"strategy": "temporal", "by": "fraction", "valid_from_fraction": 0.7, "test_from_fraction": 0.85},
+    **{"strategy": "temporal", "refit": None, "by": "fraction", "valid_from_fraction": 0.7, "test_from_fraction": 0.85},
     **{"train_from": None, "valid_from": "2022-04-22", "test_from": "2022-04-29", "test_until": None},
 }
 TIME_LINE = splits.Bounds(train_from_ms=10, valid_from_ms=20, test_from_ms=30, end_ms=40)
@@ -38,14 +38,14 @@ def params(**changes):
 
 def parts(standard, random, bounds):
     """(time, part) of all rows, in order of time; a random row follows a standard one."""
-    found = splits.parts(rows(standard, 1), rows(random, 2), bounds).to_pyarrow().to_pylist()
+    found = splits.temporal(rows(standard, 1), rows(random, 2), bounds).to_pyarrow().to_pylist()
     return [(row["time_ms"], row["part"]) for row in sorted(found, key=lambda row: (row["time_ms"], row["user_idx"]))]
 
 
 def test_the_time_line_of_the_docstring():
     users = {1: [5, 12, 15, 17, 19, 20, 25, 32, 34], 2: [10, 14, 19, 22, 30, 39, 40], 3: [21, 23, 35]}
     table = ibis.union(*(rows(times, user) for user, times in users.items()))
-    found = splits.parts(table, rows([]), TIME_LINE).to_pyarrow().to_pylist()
+    found = splits.temporal(table, rows([]), TIME_LINE).to_pyarrow().to_pylist()
     of_user = {user: {} for user in users}
     for row in found:
         of_user[row["user_idx"]].setdefault(row["part"], set()).add(row["time_ms"])
@@ -54,9 +54,9 @@ def test_the_time_line_of_the_docstring():
         2: {"train": {10, 14, 19}, "valid": {22}, "test": {30, 39}, "after": {40}},
         3: {"valid": {21, 23}, "test": {35}},
     }
-    counts = splits.summary(splits.parts(table, rows([]), TIME_LINE), TIME_LINE, params())
+    counts = splits.summary(splits.temporal(table, rows([]), TIME_LINE), TIME_LINE, params())
     assert counts == {
-        **{"strategy": "temporal", "by": "fraction"},
+        **{"strategy": "temporal", "refit": "none", "by": "fraction"},
         **{"rows_before": 1, "rows_train": 7, "rows_valid": 5, "rows_test": 5, "rows_after": 1},
         **{"rows_random": 0, "rows_random_left_out": 0},
         **{"valid_from": "1970-01-01", "test_from": "1970-01-01"},
@@ -71,7 +71,7 @@ def test_random_rows_count_only_from_test_on_and_only_as_random():
 
 
 def test_other_columns_are_kept():
-    found = splits.parts(rows([15]), rows([35]), TIME_LINE)
+    found = splits.temporal(rows([15]), rows([35]), TIME_LINE)
     assert set(found.columns) == {"user_idx", "time_ms", "row", "part"}
     assert found.schema()["part"].is_string()
 
@@ -94,7 +94,7 @@ def test_a_cut_by_fraction_on_the_real_slice_is_pandas_quantile(slice_source):
     interactions, random = slice_source.tables["interactions"], slice_source.tables["random"]
     bounds = splits.bounds(interactions, params())
     time_ms = interactions.time_ms.to_pandas()
-    counts = splits.summary(splits.parts(interactions, random, bounds), bounds, params())
+    counts = splits.summary(splits.temporal(interactions, random, bounds), bounds, params())
     assert counts["rows_test"] == (time_ms >= time_ms.quantile(0.85)).sum() == 33_367
     assert counts["rows_train"] == (time_ms < time_ms.quantile(0.7)).sum()
     assert counts["rows_random_left_out"] == counts["rows_random"] == 0
@@ -127,7 +127,7 @@ def test_rows_before_train_from_and_after_test_until_stand_apart_and_are_counted
     by_date = params(by="date", train_from="2022-04-10", test_until="2022-04-29")
     times = [ms(9), ms(9, 23), ms(10), ms(22), ms(29), ms(29, 23), ms(30), ms(31)]
     bounds = splits.bounds(rows(times), by_date)
-    counts = splits.summary(splits.parts(rows(times), rows([ms(28), ms(29, 1), ms(30)]), bounds), bounds, by_date)
+    counts = splits.summary(splits.temporal(rows(times), rows([ms(28), ms(29, 1), ms(30)]), bounds), bounds, by_date)
     assert counts == {
         **{"strategy": "temporal", "by": "date"},
         **{"rows_before": 2, "rows_train": 1, "rows_valid": 1, "rows_test": 2, "rows_after": 2},
@@ -150,7 +150,7 @@ def test_an_empty_part_is_named_with_the_cut_and_the_log(days, empty):
     times = [ms(day) for day in days]
     bounds = splits.bounds(rows(times), params(by="date"))
     with pytest.raises(UserError) as caught:
-        splits.summary(splits.parts(rows(times), rows([]), bounds), bounds, params())
+        splits.summary(splits.temporal(rows(times), rows([]), bounds), bounds, params())
     log = f"{splits.day_of(times[0])} to {splits.day_of(times[-1])}"
     assert str(caught.value) == (
         f"no row falls into {empty} (valid_from 2022-04-22, test_from 2022-04-29); the log holds {log}: move the split"
@@ -161,13 +161,13 @@ def test_random_rows_do_not_fill_the_test_part():
     times = [ms(9), ms(23)]
     bounds = splits.bounds(rows(times), params(by="date"))
     with pytest.raises(UserError, match="no row falls into test "):
-        splits.summary(splits.parts(rows(times), rows([ms(30)]), bounds), bounds, params())
+        splits.summary(splits.temporal(rows(times), rows([ms(30)]), bounds), bounds, params())
 
 
 def test_rows_all_at_one_time_cannot_be_split_by_fraction():
     bounds = splits.bounds(rows([ms(9)] * 20), params())
     with pytest.raises(UserError, match="no row falls into train or valid"):
-        splits.summary(splits.parts(rows([ms(9)] * 20), rows([]), bounds), bounds, params())
+        splits.summary(splits.temporal(rows([ms(9)] * 20), rows([]), bounds), bounds, params())
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,7 @@ def test_days_are_those_of_utc8():
 )
 def test_each_row_is_in_one_part_or_left_out_and_parts_follow_in_time(standard, random, cuts):
     names = ("train_from_ms", "valid_from_ms", "test_from_ms", "end_ms")
-    found = splits.parts(rows(standard, 1), rows(random, 2), splits.Bounds(**dict(zip(names, cuts, strict=True))))
+    found = splits.temporal(rows(standard, 1), rows(random, 2), splits.Bounds(**dict(zip(names, cuts, strict=True))))
     found = found.to_pyarrow().to_pylist()
     of_standard = sorted((row["time_ms"], row["part"]) for row in found if row["user_idx"] == 1)
     of_random = [(row["time_ms"], row["part"]) for row in found if row["user_idx"] == 2]

@@ -8,14 +8,17 @@ A case is a user at a moment; its history is every event of the user strictly be
 - `impressions`: one case per user and part, at the user's first row of the part, for scoring the videos really shown.
 - `random`: the same for the rows exposed at random; the history holds standard rows only.
 
-The catalogue of a part is the videos with an event before the part begins; a target outside it is a miss.
+The catalogue of a part is the videos with an event before the part begins; under leave-one-out, where no part begins at
+one moment, it is every video with an event. A target outside it is a miss.
 """
 
 from dataclasses import dataclass, fields
-from typing import NamedTuple
+from pathlib import Path
+from typing import NamedTuple, Self
 
 import numpy as np
 
+from nextreel import engine
 from nextreel.sequences import Events, Histories
 
 PARTS = ("before", "train", "valid", "test", "after")  # of standard rows, in time
@@ -62,12 +65,12 @@ class Log:
     def events(self, n_users: int) -> Events:
         counts = np.bincount(self.user_idx, minlength=n_users + 1)
         offsets = np.concatenate([[0], counts.cumsum()])
-        before, train = (
-            np.bincount(self.user_idx[self.part == PARTS.index(part)], minlength=n_users + 1)
-            for part in ("before", "train")
-        )
-        train_start = offsets[:-1] + before
-        return Events(offsets, train_start, train_start + train, self.video_idx, self.time_ms, self.positive)
+        bounds, position = [], offsets[:-1]  # where train begins, where it ends, where valid ends
+        for part in ("before", "train", "valid"):
+            position = position + np.bincount(self.user_idx[self.part == PARTS.index(part)], minlength=n_users + 1)
+            bounds.append(position)
+        train_start, train_end, valid_end = bounds
+        return Events(offsets, train_start, train_end, valid_end, self.video_idx, self.time_ms, self.positive)
 
     def history_start(self) -> np.ndarray:
         """For each row the first position of its (user, time): rows that share it do not see each other."""
@@ -75,12 +78,35 @@ class Log:
         new[1:] = (np.diff(self.user_idx) != 0) | (np.diff(self.time_ms) != 0)
         return np.maximum.accumulate(np.where(new, np.arange(len(new)), 0))
 
-    def catalogue(self) -> tuple[np.ndarray, np.ndarray]:
-        """Videos with an event, in order, and the earliest part that has one (a position in PARTS)."""
-        first_part = np.full(int(self.video_idx.max(initial=0)) + 1, len(PARTS), np.int8)
+    def catalogue(self, video_id: np.ndarray) -> "Catalogue":
+        """The videos with an event. video_id [n_videos + 1] by video_idx."""
+        first_part = np.full(len(video_id), len(PARTS), np.int8)
         np.minimum.at(first_part, self.video_idx, self.part)
-        video_idx = np.flatnonzero(first_part < len(PARTS)).astype(np.int32)
-        return video_idx, first_part[video_idx]
+        return Catalogue(first_part, video_id)
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """What may be recommended when, by video_idx [n_videos + 1]; 0 is padding."""
+
+    first_part: np.ndarray  # int8: the earliest part with an event of the video, a position in PARTS; len(PARTS) = none
+    video_id: np.ndarray  # int64
+
+    @classmethod
+    def load(cls, data: Path) -> Self:
+        """Read what `label` wrote, a row a video."""
+        columns = engine.load(data / "catalogue.parquet")
+        first_part, video_id = np.insert(columns["first_part"], 0, len(PARTS)), np.insert(columns["video_id"], 0, 0)
+        return cls(first_part, video_id)
+
+    @property
+    def n_videos(self) -> int:
+        return len(self.first_part) - 1
+
+    def of(self, part: str) -> np.ndarray:
+        """The catalogue [N] of a part, in order of video_idx: videos with an event in an earlier one."""
+        begins = len(PARTS) if part == "next" else PARTS.index(part)
+        return np.flatnonzero(self.first_part < begins).astype(np.int32)
 
 
 def first_positives(log: Log, part: int, visible: np.ndarray) -> tuple[np.ndarray, int]:
@@ -118,8 +144,11 @@ class Questions(NamedTuple):
     dropped_seen: dict[str, int]  # by part
 
 
-def build(log: Log, random: Log, n_users: int) -> Questions:
-    """The cases of every protocol. `random` holds the rows of the part `random`; its other columns are not read."""
+def build(log: Log, random: Log, n_users: int, impressions: bool) -> Questions:
+    """The cases of every protocol, those on impressions on demand.
+
+    `random` holds the rows of the part `random`; its other columns are not read.
+    """
     offsets = log.events(n_users).offsets
     visible = log.history_start()
     groups: list[tuple[str, Cases]] = []
@@ -139,7 +168,7 @@ def build(log: Log, random: Log, n_users: int) -> Questions:
     after = np.full(n_users, log.time_ms.max(initial=0) + 1)
     no_tab = np.full(n_users, NO_TAB, np.int16)
     groups.append(("first", _cases("next", everyone, after, no_tab, np.diff(offsets)[1:])))
-    for part in ("valid", "test"):
+    for part in ("valid", "test") if impressions else ():
         ask("impressions", part, first_rows(log.user_idx, log.part == PARTS.index(part)))
 
     shown = first_rows(random.user_idx, np.ones(len(random.user_idx), bool))
@@ -172,8 +201,3 @@ def _before(log: Log, offsets: np.ndarray, user_idx: np.ndarray, time_ms: np.nda
     before = np.empty(len(user_idx), np.int64)
     before[order[asked] - len(log.user_idx)] = events_so_far[asked]
     return before - offsets[user_idx]
-
-
-def catalogue_of(video_idx: np.ndarray, first_part: np.ndarray, part: str) -> np.ndarray:
-    """The catalogue [N] of a part, in order of video_idx: videos with an event in an earlier one."""
-    return video_idx[first_part < (len(PARTS) if part == "next" else PARTS.index(part))]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nextreel import answers, datasets, engine, evaluation, fusion, labels, models, splits
-from nextreel.datasets import simulated
+from nextreel.datasets import simulated, world
 from nextreel.errors import UserError
 from nextreel.nn import recommender
 from nextreel.params import Params, Run, Section, nearest, parse
@@ -38,9 +38,9 @@ def check_input(params: Params) -> None:
     """Raise UserError where the raw files or columns are missing, or a date of the split lies outside the log."""
     ingest, split = params.section("ingest", datasets.Params), params.section("split", splits.Params)
     if Path(ingest.path) == SIMULATED:
-        world = params.section("simulate", simulated.Params)
-        end_ms = splits.start_of_day_ms(simulated.FIRST_DAY + timedelta(days=world.n_days))
-        splits.check_dates(split, simulated.FIRST_MS, end_ms - 1)
+        n_days = params.section("simulate", simulated.Params).n_days
+        end_ms = splits.start_of_day_ms(world.FIRST_DAY + timedelta(days=n_days))
+        splits.check_dates(split, world.FIRST_MS, end_ms - 1)
         return
     layout = datasets.layout(ingest)
     layout.inspect(Path(ingest.path))

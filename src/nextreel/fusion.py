@@ -10,9 +10,10 @@ import numpy as np
 from pydantic import Field
 
 from nextreel import engine
+from nextreel.exam import Exam
 from nextreel.params import PositiveInt, Section
 from nextreel.progress import track
-from nextreel.ranking import MISS, listed_rank, order, tie_hash
+from nextreel.ranking import MISS, Tie, listed_rank, order
 
 DAMPING = 60.0
 FUSED = "fused"
@@ -26,11 +27,11 @@ class Params(Section):
     pool_size: PositiveInt  # candidates a case
 
 
-def fuse(lists: Mapping[str, dict[str, np.ndarray]], pool_size: int, seed: int) -> dict[str, np.ndarray]:
+def fuse(lists: Mapping[str, dict[str, np.ndarray]], pool_size: int, tie: Tie) -> dict[str, np.ndarray]:
     """The pool of some cases from each channel's list (case_id, video_idx, score, rank).
 
-    Returns case_id, video_idx, score, rank, and rank_<channel> (MISS where it does not list the video) and
-    score_<channel> (NaN there), in order of (case_id, rank).
+    tie(case_id, video_idx) breaks ties. Returns case_id, video_idx, score, rank, and rank_<channel> (MISS where it does
+    not list the video) and score_<channel> (NaN there), in order of (case_id, rank).
     """
     pairs = [entries["case_id"].astype(np.int64) << 32 | entries["video_idx"] for entries in lists.values()]
     pair, which = np.unique(np.concatenate(pairs), return_inverse=True)
@@ -45,14 +46,12 @@ def fuse(lists: Mapping[str, dict[str, np.ndarray]], pool_size: int, seed: int) 
         channel_score[place] = entries["score"]
         columns |= {f"rank_{channel}": rank, f"score_{channel}": channel_score}
         score += np.where(rank == MISS, 0.0, 1 / (DAMPING + rank))
-    _case, kept, rank = order(case_id, np.arange(len(pair)), score, tie_hash(case_id, video_idx, seed), pool_size)
+    _case, kept, rank = order(case_id, np.arange(len(pair)), score, tie(case_id, video_idx), pool_size)
     pooled = {"case_id": case_id, "video_idx": video_idx, "score": score, **columns}
     return {name: column[kept] for name, column in pooled.items()} | {"rank": rank}
 
 
-def write(
-    lists: Mapping[str, Path], case_id: np.ndarray, target: np.ndarray, params: Params, seed: int, path: Path
-) -> tuple[dict[str, np.ndarray], int]:
+def write(lists: Mapping[str, Path], exam: Exam, params: Params, path: Path) -> tuple[dict[str, np.ndarray], int]:
     """Write the pools of all cases [n], in order of case_id.
 
     Returns each target's rank [n] in every channel's list and in the pool (`fused`), MISS where it is not there, and
@@ -61,14 +60,14 @@ def write(
     found: dict[str, list[np.ndarray]] = {name: [] for name in (*lists, FUSED)}
     n_empty = 0
     with engine.Writer(path) as writer:
-        for start in track(range(0, len(case_id), _CASES_AT_A_TIME), "fusing lists"):
-            rows = slice(start, start + _CASES_AT_A_TIME)
-            ids, wanted = case_id[rows], target[rows]
+        for start in track(range(0, len(exam.cases), _CASES_AT_A_TIME), "fusing lists"):
+            some = exam.where(slice(start, start + _CASES_AT_A_TIME))
+            ids = some.cases.case_id
             within: list[tuple[str, str, object]] = [("case_id", ">=", ids[0]), ("case_id", "<=", ids[-1])]
             channels = {name: engine.load(file, within) for name, file in lists.items()}
-            pool = fuse(channels, params.pool_size, seed)
+            pool = fuse(channels, params.pool_size, some.tie)
             writer.add(pool)
             n_empty += len(ids) - len(np.unique(pool["case_id"]))
             for name, entries in {**channels, FUSED: pool}.items():
-                found[name].append(listed_rank(entries, ids, wanted))
+                found[name].append(listed_rank(entries, ids, some.target))
     return {name: np.concatenate(blocks) for name, blocks in found.items()}, n_empty

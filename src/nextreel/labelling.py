@@ -7,26 +7,39 @@ import ibis.expr.types as ir
 import numpy as np
 from ibis import _
 
-from nextreel import cases, engine
+from nextreel import cases, engine, labels
 from nextreel.cases import Log, Questions
 from nextreel.errors import UserError
 
 _COLUMNS = ["user_idx", "video_idx", "time_ms", "tab", "positive"]
 
 
-def write(con: engine.Connection, labelled: ir.Table, n_users: int, data: Path) -> Questions:
-    """Write into the folder `data`:
+def fit(parts: ir.Table, params: labels.Params, leave_one_out: bool) -> dict[str, np.ndarray]:
+    """`labels.by_duration` fitted on train; under leave-one-out the bounds of positives stay those that cut the log."""
+    train = parts.filter(_.part == "train")
+    return labels.by_duration(parts, train, params, parts if leave_one_out else train)
+
+
+def write(con: engine.Connection, labelled: ir.Table, data: Path, leave_one_out: bool) -> Questions:
+    """Write into the folder `data`, whose `tables` are read:
 
     sequences/             every user's standard events, see `sequences.Events`
-    cases.parquet          protocol and the columns of `cases.Cases`
+    cases.parquet          protocol, user_id and the columns of `cases.Cases`
     targets.parquet        case_id, video_idx
-    catalogue.parquet      video_idx, first_part: the earliest part that shows the video, as a position in `cases.PARTS`
+    catalogue.parquet      video_idx, video_id, first_part: see `cases.Catalogue`
     impressions.parquet    case_id, video_idx, track (standard, random), time_ms, row, label, wtr, wtg: what was shown
+
+    Under leave-one-out there are no impressions, since a part begins with a positive, and any video may be recommended.
 
     Raises UserError where train, valid or test has no positive to learn from or to ask for.
     """
     log, random = (_log(labelled.filter(kind)) for kind in (_.part != "random", _.part == "random"))
-    questions = cases.build(log, random, n_users)
+    user_id, video_id = (
+        np.insert(engine.load(data / f"tables/{name}s.parquet", columns=[f"{name}_id"])[f"{name}_id"], 0, 0)
+        for name in ("user", "video")
+    )  # by user_idx and video_idx; 0 is padding
+    n_users = len(user_id) - 1
+    questions = cases.build(log, random, n_users, impressions=not leave_one_out)
     first = questions.protocol == "first"
     counts = {"train": int(log.positive[log.part == cases.PARTS.index("train")].sum())}
     counts |= {part: int((first & (questions.cases.part == part)).sum()) for part in ("valid", "test")}
@@ -38,11 +51,19 @@ def write(con: engine.Connection, labelled: ir.Table, n_users: int, data: Path) 
             " choose another `label.positive` or a lower threshold, or move the split"
         )
     log.events(n_users).save(data / "sequences")
-    engine.write_arrays({"protocol": questions.protocol, **questions.cases.columns()}, data / "cases.parquet")
+    about = {"protocol": questions.protocol, "user_id": user_id[questions.cases.user_idx]}
+    engine.write_arrays({**about, **questions.cases.columns()}, data / "cases.parquet")
     targets = {"case_id": questions.target_case_id, "video_idx": questions.target_video_idx}
     engine.write_arrays(targets, data / "targets.parquet")
-    video_idx, first_part = log.catalogue()
-    engine.write_arrays({"video_idx": video_idx, "first_part": first_part}, data / "catalogue.parquet")
+    catalogue = log.catalogue(video_id)
+    if leave_one_out:
+        catalogue.first_part[catalogue.first_part < len(cases.PARTS)] = 0
+    rows = {
+        "video_idx": np.arange(len(video_id), dtype=np.int32),
+        "video_id": video_id,
+        "first_part": catalogue.first_part,
+    }
+    engine.write_arrays({name: column[1:] for name, column in rows.items()}, data / "catalogue.parquet")
     impressions = _impressions(labelled, questions)
     engine.write(con, impressions, data / "impressions.parquet", ["case_id", "time_ms", "row"])
     return questions
@@ -82,12 +103,13 @@ def chart(by_duration: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     }
 
 
-def summary(labelled: ir.Table, questions: Questions, by_duration: dict[str, np.ndarray]) -> dict[str, object]:
-    """Positive shares by part, their evenness over duration, and the cases asked and dropped."""
+def summary(
+    labelled: ir.Table, questions: Questions, by_duration: dict[str, np.ndarray], leave_one_out: bool
+) -> dict[str, object]:
+    """What was fitted on what, positive shares by part, their evenness over duration, the cases asked and dropped."""
     counts = labelled.group_by("part").aggregate(rows=_.count(), positives=_.positive.sum()).order_by("part")
-    out: dict[str, object] = {
-        f"positive_share_{row['part']}": row["positives"] / row["rows"] for row in counts.to_pyarrow().to_pylist()
-    }
+    out: dict[str, object] = {"positives_fitted_on": "all rows" if leave_one_out else "train", "wtg_fitted_on": "train"}
+    out |= {f"positive_share_{row['part']}": row["positives"] / row["rows"] for row in counts.to_pyarrow().to_pylist()}
     share = by_duration["positive_share"]
     if len(share):
         lowest, highest = float(share.min()), float(share.max())

@@ -1,4 +1,5 @@
-"""Watch time -> fair labels. Fitted on train, applied to every row.
+"""Watch time -> fair labels. Fitted on train, applied to every row; under leave-one-out the bounds of positives are
+fitted on all rows, since the positives make the split.
 
 - WTR, the watch-time ratio: play_time / duration.
 - WTG, the watch-time gain (DVR; Zheng et al., MM 2022): (w - mean_b) / std_b over the duration bucket b, where w is the
@@ -163,35 +164,43 @@ def bounds_ms(
     return np.where(bound >= duration_ms, NEVER, bound) if params.truncate else bound
 
 
-def by_duration(parts: ir.Table, params: Params) -> dict[str, np.ndarray]:
-    """For each duration of the log the mean and deviation of its bucket, fitted on the part `train`, and its bound."""
-    train = parts.filter(_.part == "train")
+def by_duration(rows: ir.Table, train: ir.Table, params: Params, positives_from: ir.Table) -> dict[str, np.ndarray]:
+    """For each duration in `rows` the mean and deviation of its bucket, fitted on `train`, and the bound above which a
+    row is positive, fitted on `positives_from`."""
+    known = rows.filter(_.duration_ms.notnull()).select("duration_ms").distinct().order_by("duration_ms")
+    duration_ms = known.to_pyarrow()["duration_ms"].to_numpy()
     stats = statistics(train, params)
     buckets = fit(stats, params)
-    known = parts.filter(_.duration_ms.notnull()).select("duration_ms").distinct().order_by("duration_ms")
-    duration_ms = known.to_pyarrow()["duration_ms"].to_numpy()
     if not len(buckets.n):
         duration_ms = duration_ms[:0]  # no watch time in train: no row has a WTG
     bucket = buckets.of(duration_ms)
+    if positives_from is not train:
+        stats = statistics(positives_from, params)
+    bounding = fit(stats, params)
     quantile_bound = None
     if params.positive == "wtg_quantile":
-        quantile_bound = _quantile_bounds(train, stats, buckets, duration_ms)
+        quantile_bound = _quantile_bounds(positives_from, stats, bounding, duration_ms)
     return {
         "duration_ms": duration_ms,
         "mean_ms": buckets.mean_ms[bucket],
         "std_ms": buckets.std_ms[bucket],
-        "positive_above_ms": bounds_ms(duration_ms, params, buckets, quantile_bound),
+        "positive_above_ms": bounds_ms(duration_ms, params, bounding, quantile_bound),
     }
 
 
+def label_all(rows: ir.Table, params: Params) -> ir.Table:
+    """The rows with labels fitted on all of them: what leave-one-out cuts by."""
+    return label(rows, by_duration(rows, rows, params, rows), params)
+
+
 def _quantile_bounds(
-    train: ir.Table, stats: dict[str, np.ndarray], buckets: Buckets, duration_ms: np.ndarray
+    rows: ir.Table, stats: dict[str, np.ndarray], buckets: Buckets, duration_ms: np.ndarray
 ) -> np.ndarray:
     """The top share's bound within each group, on untruncated play time: a video watched to its end is no tie."""
     group = quantile_groups(stats, buckets)
     mapping = ibis.memtable({"duration_ms": stats["duration_ms"], "group": group})
     bound = (
-        train.join(mapping, "duration_ms")
+        rows.join(mapping, "duration_ms")
         .group_by("group")
         .aggregate(bound=_.play_time_ms.quantile(1 - buckets.scheme.quantile))
         .order_by("group")

@@ -1,41 +1,45 @@
-"""Order by score, ties broken by a seeded hash of (case, video): never by id, popularity or file order, so that a
-constant scorer gets what chance gives."""
+"""Order by score, ties broken by a seeded hash of (case, video): never by popularity or file order, so that a constant
+scorer gets what chance gives."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 MISS = 0  # the rank of a target that was never ranked: outside the catalogue or pool, or the model has no opinion
 
+Tie = Callable[[np.ndarray, np.ndarray], np.ndarray]  # row and column [m] of entries -> uint64 [m]
 
-def tie_hash(case_id: np.ndarray, video_idx: np.ndarray, seed: int) -> np.ndarray:
-    """A pseudo-random uint64 for each (case, video); shapes broadcast. The smaller one goes first.
 
-    Two rounds of splitmix64's finaliser (Steele et al., OOPSLA 2014).
-    """
+def case_key(user_id: np.ndarray, time_ms: np.ndarray, seed: int) -> np.ndarray:
+    """A pseudo-random uint64 [n] for each case."""
     with np.errstate(over="ignore"):
-        x = _mix(case_id.astype(np.uint64) + np.uint64(seed) * np.uint64(0x9E3779B97F4A7C15))
-        return _mix(x + video_idx.astype(np.uint64) * np.uint64(0xD1B54A32D192ED03))
+        user = _mix(user_id.astype(np.uint64) + np.uint64(seed) * np.uint64(0x9E3779B97F4A7C15))
+        return _mix(user + time_ms.astype(np.uint64))
+
+
+def tie_hash(case_key: np.ndarray, video_id: np.ndarray) -> np.ndarray:
+    """A pseudo-random uint64 for each (case, video); shapes broadcast. The smaller one goes first."""
+    with np.errstate(over="ignore"):
+        return _mix(case_key + video_id.astype(np.uint64) * np.uint64(0xD1B54A32D192ED03))
 
 
 def _mix(x: np.ndarray) -> np.ndarray:
+    """splitmix64's finaliser (Steele et al., OOPSLA 2014)."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return np.asarray(x ^ (x >> np.uint64(31)))
 
 
-def top_k(
-    scores: np.ndarray, case_id: np.ndarray, video_idx: np.ndarray, k: int, seed: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def top_k(scores: np.ndarray, k: int, tie: Tie) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The k best columns of each row of scores [B, N]; -inf means not to be listed, NaN is not allowed.
 
-    case_id [B], video_idx [N]. Returns row, column and rank (from 1) of each entry [M], in order of (row, rank).
+    Returns row, column and rank (from 1) of each entry [M], in order of (row, rank).
     """
     n = scores.shape[1]
     k = min(k, n)
     bound = np.partition(scores, n - k, axis=1)[:, n - k, None] if k else np.full((len(scores), 1), np.inf)
     row, column = np.nonzero((scores >= bound) & (scores > -np.inf))
-    return order(row, column, scores[row, column], tie_hash(case_id[row], video_idx[column], seed), k)
+    return order(row, column, scores[row, column], tie(row, column), k)
 
 
 def order(
@@ -51,14 +55,7 @@ def order(
     return row[keep], column[keep], rank[keep].astype(np.int32)
 
 
-def target_ranks(
-    scores: np.ndarray,
-    case_id: np.ndarray,
-    video_idx: np.ndarray,
-    row: np.ndarray,
-    column: np.ndarray,
-    seed: int,
-) -> np.ndarray:
+def target_ranks(scores: np.ndarray, row: np.ndarray, column: np.ndarray, tie: Tie) -> np.ndarray:
     """The rank [m], from 1, of the entries (row, column) [m] among all of their row's scores [B, N].
 
     NaN scores (videos already seen) are no rivals.
@@ -66,10 +63,9 @@ def target_ranks(
     score = scores[row, column][:, None]
     rivals = scores[row]
     better = (rivals > score).sum(1)
-    tied_row, tied_column = np.nonzero(rivals == score)
-    mine = tie_hash(case_id[row], video_idx[column], seed)[tied_row]
-    ahead = tie_hash(case_id[row[tied_row]], video_idx[tied_column], seed) < mine
-    return np.asarray(1 + better + np.bincount(tied_row[ahead], minlength=len(row))).astype(np.int32)
+    entry, tied_column = np.nonzero(rivals == score)
+    ahead = tie(row[entry], tied_column) < tie(row, column)[entry]
+    return np.asarray(1 + better + np.bincount(entry[ahead], minlength=len(row))).astype(np.int32)
 
 
 def listed_rank(listed: Mapping[str, np.ndarray], case_id: np.ndarray, target: np.ndarray) -> np.ndarray:

@@ -18,7 +18,8 @@ class Events:
 
     offsets: np.ndarray  # [n_users + 2] int64; user_idx 0 is padding and has none
     train_start: np.ndarray  # [n_users + 1] int64: position where each user's train events begin
-    train_end: np.ndarray  # [n_users + 1] int64: position where they end
+    train_end: np.ndarray  # [n_users + 1] int64: position where they end, and those of valid begin
+    valid_end: np.ndarray  # [n_users + 1] int64
     video_idx: np.ndarray  # [E] int32
     time_ms: np.ndarray  # [E] int64
     positive: np.ndarray  # [E] bool
@@ -43,6 +44,10 @@ class Events:
     def train(self) -> "Histories":
         """Each user's events in train, for `fit`."""
         return Histories(self, self.train_start, self.train_end)
+
+    def train_valid(self) -> "Histories":
+        """Each user's events in train and valid, for fitting again before test."""
+        return Histories(self, self.train_start, self.valid_end)
 
     def until(self, user_idx: np.ndarray, history_end: np.ndarray) -> "Histories":
         """The first `history_end` [n] events of each user [n]."""

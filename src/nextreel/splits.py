@@ -1,6 +1,7 @@
-"""Which rows train, which select, which test: a cut in time, the same for every user.
+"""Which rows train, which select, which test.
 
-`x` = a row, `|` = a bound; `train_from` and `test_until` are optional and only cut by date.
+**temporal**: a cut in time, the same for every user. `x` = a row, `|` = a bound; `train_from` and `test_until` are
+optional and only cut by date.
 
               train_from        valid_from     test_from     test_until
     user 1  x     |   x  x   x x    |   x   x      |    x  x      |
@@ -16,6 +17,13 @@
 Rows before and after are history, and seen, but teach no model and ask no question. User 3 is new in valid and has no
 history in train: a model must answer all the same. Rows exposed at random stand apart as the part `random`, those at or
 after `test_from`; the others are left out, since nothing may learn from them.
+
+**leave_one_out**: a cut for each user, to compare with papers. `x` = a row, `+` = a positive one.
+
+    user 1  x  +  x  +  x | +  x  x | +  x        train | valid | test: a part begins with the positive that is asked
+    user 2  +  x  +  x  x                         too few positives: all train
+
+Time is not respected between users: a model learns from what others did later. Rows exposed at random are left out.
 """
 
 from datetime import date
@@ -32,11 +40,13 @@ from nextreel.params import Float, Section
 from nextreel.schema import DAY_MS, UTC8_MS
 
 PARTS = ("before", "train", "valid", "test", "after", "random")
+LEAST_POSITIVES = 3  # under leave_one_out: one to learn from, one to select by, one to test (as SASRec's own code)
 _BEGINNING, _END = -(2**62), 2**62
 
 
 class Params(Section):
-    strategy: Literal["temporal"]
+    strategy: Literal["temporal", "leave_one_out"]
+    refit: Literal["train_valid"] | None  # what every model is fitted on once more before it answers test
     by: Literal["fraction", "date"]
     valid_from_fraction: Float  # by fraction: of the standard rows by time
     test_from_fraction: Float
@@ -79,8 +89,8 @@ def day_of(time_ms: int) -> date:
     return date.fromordinal(date(1970, 1, 1).toordinal() + (time_ms + UTC8_MS) // DAY_MS)
 
 
-def bounds(interactions: ir.Table, params: Params) -> Bounds:
-    """The bounds of the parts. Raises UserError where there is no standard row to cut."""
+def bounds(interactions: ir.Table, params: Params) -> Bounds | None:
+    """The bounds of the parts, None under leave_one_out. Raises UserError where there is no standard row to cut."""
     time_ms = interactions.time_ms
     row = interactions.aggregate(
         n=_.count(),
@@ -93,6 +103,8 @@ def bounds(interactions: ir.Table, params: Params) -> Bounds:
             "there is no row of a standard log (log_standard_*.csv) to split: the random log alone can judge a model"
             " but not train one; add a standard log to `ingest.path`"
         )
+    if params.strategy == "leave_one_out":
+        return None
     if params.by == "fraction":
         return Bounds(
             train_from_ms=_BEGINNING,
@@ -110,7 +122,7 @@ def bounds(interactions: ir.Table, params: Params) -> Bounds:
 
 def check_dates(params: Params, first_ms: int, last_ms: int) -> None:
     """Raise UserError, with the log's days, where a date of the split lies outside them."""
-    if params.by != "date":
+    if params.strategy != "temporal" or params.by != "date":
         return
     first, last = day_of(first_ms), day_of(last_ms)
     outside = [
@@ -122,7 +134,7 @@ def check_dates(params: Params, first_ms: int, last_ms: int) -> None:
         raise UserError(f"{'; '.join(outside)}: allowed are the days of the log, {first} to {last}")
 
 
-def parts(interactions: ir.Table, random: ir.Table, bounds: Bounds) -> ir.Table:
+def temporal(interactions: ir.Table, random: ir.Table, bounds: Bounds) -> ir.Table:
     """The rows with their `part`: before, train, valid, test, after or random; null for random rows left out."""
     b, time_ms = bounds, _.time_ms
     standard = interactions.mutate(
@@ -138,8 +150,25 @@ def parts(interactions: ir.Table, random: ir.Table, bounds: Bounds) -> ir.Table:
     return standard.union(exposed)
 
 
-def summary(parts: ir.Table, bounds: Bounds, params: Params) -> dict[str, object]:
-    """How the log was split, rows by part, and the first days of valid and test.
+def leave_one_out(labelled: ir.Table, random: ir.Table) -> ir.Table:
+    """The rows with their `part`: train, valid or test; null for the random rows, all left out.
+
+    labelled: the standard rows with `positive`. A user's test begins with its last positive, valid with the one before.
+    """
+    one = _.positive.cast("int32")
+    so_far = one.sum().over(group_by="user_idx", order_by=[_.time_ms, _.row], rows=(None, 0))
+    counted = labelled.mutate(in_all=one.sum().over(group_by="user_idx"), so_far=so_far)
+    to_come = _.in_all - _.so_far
+    part = ibis.cases(
+        (_.in_all < LEAST_POSITIVES, "train"), (to_come == 0, "test"), (to_come == 1, "valid"), else_="train"
+    )
+    standard = counted.mutate(part=part).select(*random.columns, "part")
+    return standard.union(random.mutate(part=ibis.null("string")))
+
+
+def summary(parts: ir.Table, bounds: Bounds | None, params: Params) -> dict[str, object]:
+    """How the log was split, rows by part, and the first days of valid and test (temporal) or the users that are not
+    asked (leave_one_out, where `bounds` is None).
 
     Raises UserError where train, valid or test is empty.
     """
@@ -151,11 +180,23 @@ def summary(parts: ir.Table, bounds: Bounds, params: Params) -> dict[str, object
     ).to_pyarrow()
     row = {name: int(table[name][0].as_py()) for name in table.column_names}
     first, last = day_of(row.pop("first_ms")), day_of(row.pop("last_ms"))
-    starts = {f"{part}_from": day_of(getattr(bounds, f"{part}_from_ms")).isoformat() for part in ("valid", "test")}
+    about: dict[str, object] = {"strategy": params.strategy, "refit": params.refit or "none"}
+    if bounds is None:
+        users = parts.filter(_.part.notnull()).group_by("user_idx").aggregate(asked=(_.part == "test").any())
+        asked, in_all = (
+            int(n)
+            for n in users.aggregate(users.asked.sum().fill_null(0), users.count()).to_pyarrow().to_pylist()[0].values()
+        )
+        cut = f"a user is asked from {LEAST_POSITIVES} positives on"
+        what: dict[str, object] = {"users_asked": asked, "users_with_too_few_positives": in_all - asked}
+        what["random_track"] = "left out: with a cut for each user no moment has all of train before it"
+    else:
+        what = {f"{part}_from": day_of(getattr(bounds, f"{part}_from_ms")).isoformat() for part in ("valid", "test")}
+        cut = ", ".join(f"{name} {day}" for name, day in what.items())
+        about["by"] = params.by
     empty = [part for part in ("train", "valid", "test") if not row[f"rows_{part}"]]
     if empty:
-        cut = ", ".join(f"{name} {day}" for name, day in starts.items())
         raise UserError(
             f"no row falls into {' or '.join(empty)} ({cut}); the log holds {first} to {last}: move the split"
         )
-    return {"strategy": params.strategy, "by": params.by, **row, **starts}
+    return {**about, **row, **what}

@@ -8,7 +8,8 @@ import pytest
 from scipy import stats
 
 from nextreel.datasets import simulated
-from nextreel.datasets.simulated import FIRST_DAY, FIRST_MS, N_TOPICS
+from nextreel.datasets import world as laws
+from nextreel.datasets.world import FIRST_DAY, FIRST_MS, N_TOPICS
 from nextreel.schema import DAY_MS
 
 WORLD = {"n_users": 2_000, "n_videos": 600, "n_rows": 30_000, "n_days": 10, "random_share": 0.3}
@@ -250,7 +251,7 @@ def test_topic_probabilities_sum_to_one_and_mix_taste_and_chain():
     preferences = rng.dirichlet(np.ones(N_TOPICS), len(before))
     chain = rng.dirichlet(np.ones(N_TOPICS), N_TOPICS)
     for strength in (0.0, 0.3, 1.0):
-        mixed = simulated.topic_probability(before, preferences, chain, strength)
+        mixed = laws.topic_probability(before, preferences, chain, strength)
         np.testing.assert_allclose(mixed.sum(1), 1, rtol=1e-12)
         np.testing.assert_allclose(mixed[0], preferences[0])
         np.testing.assert_allclose(mixed[1:], (1 - strength) * preferences[1:] + strength * chain[before[1:]])
@@ -262,7 +263,7 @@ def test_topics_are_exposed_by_their_own_weights(build):
     truth = world.truth["videos"]
     rows = world.walks()
     rows = rows[day_of(rows.time_ms) == 0]
-    weight = simulated.exposure_weight(truth.exposure_weight.to_numpy(), truth.upload_day.to_numpy(), 0)
+    weight = laws.exposure_weight(truth.exposure_weight.to_numpy(), truth.upload_day.to_numpy(), 0)
     per_topic = np.bincount(rows.topic, minlength=N_TOPICS)
     share = weight / np.bincount(truth.topic, weight, minlength=N_TOPICS)[truth.topic]
     expected = share * per_topic[truth.topic]
@@ -274,7 +275,7 @@ def test_topics_are_exposed_by_their_own_weights(build):
 
 
 def test_exposure_weight_is_zero_before_upload_and_fades_after():
-    weight = simulated.exposure_weight(np.full(4, 2.0), np.array([6, 5, -2, -600]), 5)
+    weight = laws.exposure_weight(np.full(4, 2.0), np.array([6, 5, -2, -600]), 5)
     np.testing.assert_allclose(weight, [0, 2 * (0.5 + 1), 2 * (0.5 + np.exp(-1)), 2 * 0.5])
 
 
@@ -285,7 +286,7 @@ def test_watch_beyond_is_the_law_that_watch_draws_from(committed, interest, dura
     n = 200_000
     params = simulated.Params(**committed["simulate"])
     duration = np.array([duration_ms])
-    offset, skip_ms = simulated.log_wtr_offset(duration, 1.0), simulated.skip_mean_ms(duration, 1.0)
+    offset, skip_ms = laws.log_wtr_offset(duration, 1.0), laws.skip_mean_ms(duration, 1.0)
     rows = {"user": np.zeros(n, int), "video": np.zeros(n, int), "before": np.full(n, -1)}
     users = {"taste": np.zeros((1, 1))}
     videos = {
@@ -295,9 +296,9 @@ def test_watch_beyond_is_the_law_that_watch_draws_from(committed, interest, dura
     simulated._watch(np.random.default_rng(7), params, rows, users, videos, {"next": np.ones((1, 1))})
     assert (rows["interest"] == interest).all()
     for threshold_ms in (-1, 0, 200, 2_000, duration_ms // 2, duration_ms, 3 * duration_ms):
-        exact = simulated.watch_beyond(np.array([interest]), np.array([threshold_ms]), duration, offset, skip_ms)
+        exact = laws.watch_beyond(np.array([interest]), np.array([threshold_ms]), duration, offset, skip_ms)
         assert abs((rows["play_ms"] > threshold_ms).mean() - exact[0]) < 0.006
-    assert simulated.watch_beyond(interest, np.inf, duration_ms, offset[0], skip_ms[0]) == 0
+    assert laws.watch_beyond(interest, np.inf, duration_ms, offset[0], skip_ms[0]) == 0
 
 
 def test_interest_is_fit_quality_and_mood(committed):
@@ -316,7 +317,7 @@ def test_interest_is_fit_quality_and_mood(committed):
 
 def test_more_interest_is_watched_longer():
     interest = np.linspace(-3, 3, 7)
-    beyond = simulated.watch_beyond(interest, np.array(5_000), np.array(20_000), np.array(-1.0), np.array(1_500.0))
+    beyond = laws.watch_beyond(interest, np.array(5_000), np.array(20_000), np.array(-1.0), np.array(1_500.0))
     assert (np.diff(beyond) > 0).all()
 
 

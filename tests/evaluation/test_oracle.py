@@ -7,6 +7,7 @@ import pytest
 from nextreel import engine, labels, schema
 from nextreel.cases import Cases
 from nextreel.datasets import kuairand, simulated
+from nextreel.datasets import world as laws
 from nextreel.evaluation.oracle import Oracle
 from nextreel.sequences import Events, Histories
 
@@ -48,7 +49,7 @@ def cases_at(rows):
 
 def no_histories(n):
     none = np.zeros(0, np.int64)
-    return Histories(Events(none, none, none, none, none, none), np.zeros(n, np.int64), np.zeros(n, np.int64))
+    return Histories(Events(*[none] * 7), np.zeros(n, np.int64), np.zeros(n, np.int64))
 
 
 def test_probabilities_are_those_of_exposure_and_reaction(world, rows):
@@ -75,7 +76,7 @@ def test_exposure_probabilities_sum_to_one(world, rows):
 def test_videos_not_yet_uploaded_cannot_be_shown(world, rows):
     oracle = Oracle(world, LABEL)
     new = oracle.videos["video_idx"][oracle.videos["upload_day"] == 3]
-    first_day = rows[rows.time_ms < simulated.FIRST_MS + schema.DAY_MS].iloc[:50]
+    first_day = rows[rows.time_ms < laws.FIRST_MS + schema.DAY_MS].iloc[:50]
     assert (oracle.score(cases_at(first_day), no_histories(len(first_day)), new) == -np.inf).all()
 
 
@@ -88,14 +89,14 @@ def test_knows_only_simulated_worlds(world, tmp_path):
 
 def test_seen_videos_make_their_topic_s_others_likelier(world, rows):
     """By hand: half of a topic's exposures were seen, so its unseen videos get 1 + 1/2 + ... + 1/16 of their share."""
-    assert simulated.unseen_factor(np.array([0.0, 0.5, 1.0])).tolist() == [1, 1.9375, 5]
+    assert laws.unseen_factor(np.array([0.0, 0.5, 1.0])).tolist() == [1, 1.9375, 5]
     oracle = Oracle(world, LABEL.model_copy(update={"positive": "all"}))
     case = cases_at(rows.iloc[[5000]])
     topic = oracle.videos["topic"]
     seen = np.flatnonzero(topic == topic[0])[:1]
     none = np.zeros(2, np.int64)
     events = Events(
-        none, none, none, oracle.videos["video_idx"][np.repeat(seen, 2)], none, none
+        none, none, none, none, oracle.videos["video_idx"][np.repeat(seen, 2)], none, none
     )  # seen twice counts once
     fresh, again = (
         np.exp(oracle.score(case, histories, oracle.videos["video_idx"]).astype(float))[0]
@@ -103,5 +104,5 @@ def test_seen_videos_make_their_topic_s_others_likelier(world, rows):
     )
     mass = fresh[seen].sum() / fresh[topic == topic[0]].sum()
     same = topic == topic[0]
-    assert again[same] == pytest.approx(fresh[same] * simulated.unseen_factor(mass), rel=1e-4)
+    assert again[same] == pytest.approx(fresh[same] * laws.unseen_factor(mass), rel=1e-4)
     assert again[~same] == pytest.approx(fresh[~same], rel=1e-6)

@@ -9,6 +9,7 @@ EVENTS = Events(
     np.array([0, 0, 4, 4, 5]),
     np.array([0, 0, 4, 4]),
     np.array([0, 4, 4, 5]),
+    np.array([0, 4, 4, 5]),
     np.array([1, 2, 3, 4, 9], np.int32),
     np.array([10, 20, 30, 30, 10]),
     np.array([True, False, True, True, True]),
@@ -54,7 +55,7 @@ def test_an_epoch_holds_every_target_once(length):
     offsets = np.concatenate([[0, 0], sizes.cumsum()])
     n = int(sizes.sum())
     video = np.arange(1, n + 1, dtype=np.int32)  # every event its own video
-    events = Events(offsets, offsets[:-1], offsets[1:], video, np.arange(n), rng.random(n) < 0.4)
+    events = Events(offsets, offsets[:-1], offsets[1:], offsets[1:], video, np.arange(n), rng.random(n) < 0.4)
     made = Tokens.of(events.train(), np.arange(1, n + 2, dtype=np.int32), only_positives=False)
     for _ in range(3):
         targets = np.concatenate([b.target[b.target != UNKNOWN] for b in made.epoch(length, 4, rng)])

@@ -1,21 +1,10 @@
 """A made-up short-video app with a known truth, written in KuaiRand's layout and read by the same reader.
 
-It checks the machinery; its numbers are no evidence about users. The world:
-
-- A user has a taste (a unit vector) and prefers the topics whose centroid lies near it. A session walks over topics:
-  with probability `sequence_strength` the next topic follows from the last one (a directed, user-independent chain),
-  else it is drawn from the user's preferences. At strength 0 order carries nothing.
-- The policy exposes a video of that topic in proportion to its Zipf weight to the power `exposure_bias`, times its
-  freshness. New videos appear every day. Most videos that a user has seen are not shown again.
-- Interest = taste . vector + quality + mood (a video that continues the session's chain is liked better). The higher
-  it is, the rarer a skip and the larger the share watched; `duration_bias` lowers that share for long videos. At
-  strength 0 the law of play / duration does not depend on the duration.
-- From the second half on, a log of videos exposed uniformly at random, between sessions.
-
-The functions at the top define topic, exposure, interest and watch time once, for the generator and for the oracle.
+It checks the machinery; its numbers are no evidence about users. `datasets.world` states its laws. Beside the standard
+log, from the second half on, stands a log of videos exposed uniformly at random, between sessions.
 """
 
-from datetime import date, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -24,31 +13,12 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 from pydantic import Field
-from scipy.special import expit, log_ndtr
+from scipy.special import expit
 
+from nextreel.datasets import world
+from nextreel.datasets.world import FIRST_DAY, FIRST_MS, N_TOPICS, WIDTH
 from nextreel.params import Int, NonNegativeFloat, NonNegativeInt, PositiveInt, Section, Share
 from nextreel.schema import DAY_MS, UTC8_MS
-
-FIRST_DAY = date(2022, 4, 8)
-FIRST_MS = (FIRST_DAY - date(1970, 1, 1)).days * DAY_MS - UTC8_MS
-
-# The frozen constants of the world; EXPERIMENTS.md has the date. Strengths that a study varies are parameters.
-N_TOPICS = 32
-WIDTH = 8
-TOPIC_FOCUS = 6.0  # how much a user's topics differ
-TASTE = 2.0
-QUALITY = 0.5
-MOOD = 1.0
-FRESH_FLOOR, FRESH_DAYS = 0.5, 7.0
-OLDEST_DAY = -60
-SKIP_AT_ZERO = 1.2  # logit of a skip at interest 0
-SKIP_ZERO_SHARE, SKIP_MEAN_MS = 0.2, 1_500.0
-LOG_WTR_AT_ZERO, LOG_WTR_SLOPE, LOG_WTR_NOISE = -1.0, 0.6, 0.7
-DURATION_MEDIAN_MS, DURATION_SPREAD = 20_000.0, 0.8
-DURATION_BIAS_SLOPE = 0.35
-MISSING_DURATION_SHARE = 0.015
-REPEATED_ROW_SHARE = 0.01
-REDRAWS_OF_SEEN = 4
 
 
 class Params(Section):
@@ -61,52 +31,6 @@ class Params(Section):
     exposure_bias: NonNegativeFloat
     random_share: Share  # rows of the random log per standard row
     seed: NonNegativeInt
-
-
-def topic_probability(
-    topic_before: np.ndarray, preferences: np.ndarray, next_probability: np.ndarray, strength: float
-) -> np.ndarray:
-    """P(topic of the next exposure). topic_before [B], -1 = session start; preferences [B, K] -> [B, K]."""
-    follows = np.where(topic_before >= 0, strength, 0.0)[:, None]
-    return (1 - follows) * preferences + follows * next_probability[topic_before]
-
-
-def exposure_weight(weight: np.ndarray, upload_day: np.ndarray, day: int) -> np.ndarray:
-    """The policy's weight of each video [N] within its topic on a day; 0 before its upload."""
-    age = day - upload_day
-    return np.where(age >= 0, weight * (FRESH_FLOOR + np.exp(-np.maximum(age, 0) / FRESH_DAYS)), 0.0)
-
-
-def unseen_factor(seen_mass: np.ndarray) -> np.ndarray:
-    """How much likelier an unseen video is shown than by its share of its topic, where videos of this mass were seen:
-    a seen one is drawn again, up to REDRAWS_OF_SEEN times. Any shape."""
-    return sum((seen_mass**again for again in range(1, REDRAWS_OF_SEEN + 1)), np.ones_like(seen_mass))
-
-
-def interest(fit: np.ndarray, quality: np.ndarray, mood: np.ndarray) -> np.ndarray:
-    """Interest from fit = taste . vector, quality and mood = strength * P(topic | topic before); any shape."""
-    return TASTE * fit + quality + MOOD * mood
-
-
-def log_wtr_offset(duration_ms: np.ndarray, duration_bias: float) -> np.ndarray:
-    """Median log(play / duration) of a video that is not skipped, at interest 0."""
-    return LOG_WTR_AT_ZERO - duration_bias * DURATION_BIAS_SLOPE * np.log(duration_ms / DURATION_MEDIAN_MS)
-
-
-def skip_mean_ms(duration_ms: np.ndarray, duration_bias: float) -> np.ndarray:
-    """Mean play time of a video that is skipped: a glance at strength 1, at 0 a share of the duration."""
-    return SKIP_MEAN_MS * (duration_ms / DURATION_MEDIAN_MS) ** max(0.0, 1 - duration_bias)
-
-
-def watch_beyond(
-    interest: np.ndarray, threshold_ms: np.ndarray, duration_ms: np.ndarray, offset: np.ndarray, skip_ms: np.ndarray
-) -> np.ndarray:
-    """P(play time > threshold | exposed), in closed form; all shapes broadcast. Infinite thresholds give 0."""
-    skip = expit(SKIP_AT_ZERO - interest)
-    with np.errstate(divide="ignore"):
-        z = (np.log(np.maximum(threshold_ms, 0) / duration_ms) - offset - LOG_WTR_SLOPE * interest) / LOG_WTR_NOISE
-    brief = (1 - SKIP_ZERO_SHARE) * np.exp(-np.maximum(threshold_ms, 0) / skip_ms)
-    return np.where(threshold_ms < 0, 1.0, skip * brief + (1 - skip) * np.exp(log_ndtr(-z)))
 
 
 def write(folder: Path, params: Params) -> None:
@@ -152,7 +76,7 @@ def _topics(rng: np.random.Generator) -> Columns:
 def _users(rng: np.random.Generator, params: Params, topics: Columns) -> Columns:
     n = params.n_users
     taste = _unit(rng.standard_normal((n, WIDTH)))
-    logits = TOPIC_FOCUS * taste @ topics["centroid"].T
+    logits = world.TOPIC_FOCUS * taste @ topics["centroid"].T
     preferences = np.exp(logits - logits.max(1, keepdims=True))
     activity = rng.lognormal(0, 0.7, n)
     return {
@@ -166,12 +90,14 @@ def _users(rng: np.random.Generator, params: Params, topics: Columns) -> Columns
 def _videos(rng: np.random.Generator, params: Params, topics: Columns) -> Columns:
     n = params.n_videos
     topic = rng.choice(N_TOPICS, n, p=rng.dirichlet(np.full(N_TOPICS, 5.0)))
-    upload_day = rng.integers(OLDEST_DAY, params.n_days, n)
+    upload_day = rng.integers(world.OLDEST_DAY, params.n_days, n)
     stock = np.arange(min(n, N_TOPICS))  # every topic has a video from the start
-    topic[stock], upload_day[stock] = stock, OLDEST_DAY
-    quality = QUALITY * rng.standard_normal(n)
+    topic[stock], upload_day[stock] = stock, world.OLDEST_DAY
+    quality = world.QUALITY * rng.standard_normal(n)
     popularity_rank = 1 + np.argsort(np.argsort(-(quality + rng.standard_normal(n)), kind="stable"), kind="stable")
-    duration_ms = rng.lognormal(np.log(DURATION_MEDIAN_MS), DURATION_SPREAD, n).clip(3_000, 300_000).astype(np.int64)
+    duration_ms = (
+        rng.lognormal(np.log(world.DURATION_MEDIAN_MS), world.DURATION_SPREAD, n).clip(3_000, 300_000).astype(np.int64)
+    )
     return {
         "topic": topic,
         "vector": _unit(topics["centroid"][topic] + 0.25 * rng.standard_normal((n, WIDTH))),
@@ -179,9 +105,9 @@ def _videos(rng: np.random.Generator, params: Params, topics: Columns) -> Column
         "weight": (1.0 / popularity_rank) ** params.exposure_bias,
         "upload_day": upload_day,
         "duration_ms": duration_ms,
-        "logged_duration_ms": np.where(rng.random(n) < MISSING_DURATION_SHARE, 0, duration_ms),
-        "offset": log_wtr_offset(duration_ms, params.duration_bias),
-        "skip_ms": skip_mean_ms(duration_ms, params.duration_bias),
+        "logged_duration_ms": np.where(rng.random(n) < world.MISSING_DURATION_SHARE, 0, duration_ms),
+        "offset": world.log_wtr_offset(duration_ms, params.duration_bias),
+        "skip_ms": world.skip_mean_ms(duration_ms, params.duration_bias),
     }
 
 
@@ -234,7 +160,7 @@ def _events(
         topic[row] = own
     user, day = sessions["user"][session], sessions["day"][session]
     video = _expose(rng, day, topic, videos)
-    for _ in range(REDRAWS_OF_SEEN):
+    for _ in range(world.REDRAWS_OF_SEEN):
         pair = user * np.int64(params.n_videos) + video
         order = np.argsort(pair, kind="stable")
         again = order[1:][pair[order][1:] == pair[order][:-1]]
@@ -257,7 +183,7 @@ def _expose(rng: np.random.Generator, day: np.ndarray, topic: np.ndarray, videos
     end = np.searchsorted(videos["topic"][by_topic], np.arange(N_TOPICS), side="right")
     chosen = np.empty(len(day), dtype=np.int64)
     for today in np.unique(day):
-        weight = exposure_weight(videos["weight"], videos["upload_day"], int(today))[by_topic]
+        weight = world.exposure_weight(videos["weight"], videos["upload_day"], int(today))[by_topic]
         edge = np.concatenate([[0.0], weight.cumsum()])
         rows = np.flatnonzero(day == today)
         low = edge[np.concatenate([[0], end[:-1]])][topic[rows]]
@@ -283,16 +209,18 @@ def _random_events(rng: np.random.Generator, params: Params, users: Columns, vid
 def _watch(
     rng: np.random.Generator, params: Params, rows: Columns, users: Columns, videos: Columns, topics: Columns
 ) -> None:
-    """Add play time and interest to the rows, by the law that `watch_beyond` states."""
+    """Add play time and interest to the rows, by the law that `world.watch_beyond` states."""
     video, before = rows["video"], rows["before"]
     fit = np.einsum("nd,nd->n", users["taste"][rows["user"]], videos["vector"][video])
     mood = params.sequence_strength * np.where(before >= 0, topics["next"][before, videos["topic"][video]], 0.0)
-    rows["interest"] = interest(fit, videos["quality"][video], mood)
+    rows["interest"] = world.interest(fit, videos["quality"][video], mood)
     n = len(video)
-    brief_ms = np.where(rng.random(n) < SKIP_ZERO_SHARE, 0.0, rng.exponential(videos["skip_ms"][video]))
-    log_wtr = videos["offset"][video] + LOG_WTR_SLOPE * rows["interest"] + LOG_WTR_NOISE * rng.standard_normal(n)
+    brief_ms = np.where(rng.random(n) < world.SKIP_ZERO_SHARE, 0.0, rng.exponential(videos["skip_ms"][video]))
+    log_wtr = (
+        videos["offset"][video] + world.LOG_WTR_SLOPE * rows["interest"] + world.LOG_WTR_NOISE * rng.standard_normal(n)
+    )
     watched_ms = videos["duration_ms"][video] * np.exp(log_wtr)
-    skipped = rng.random(n) < expit(SKIP_AT_ZERO - rows["interest"])
+    skipped = rng.random(n) < expit(world.SKIP_AT_ZERO - rows["interest"])
     rows["play_ms"] = np.minimum(np.where(skipped, brief_ms, watched_ms), 20 * 60_000).astype(np.int64)
 
 
@@ -326,7 +254,7 @@ def _write_logs(
         low, high = (FIRST_MS + day * DAY_MS for day in days)
         inside = np.flatnonzero((rows["time_ms"] >= low) & (rows["time_ms"] < high))
         inside = inside[np.lexsort((rows["user"][inside], rows["time_ms"][inside]))]
-        again = inside[rng.random(len(inside)) < REPEATED_ROW_SHARE] if name == "standard" else inside[:0]
+        again = inside[rng.random(len(inside)) < world.REPEATED_ROW_SHARE] if name == "standard" else inside[:0]
         picked = np.concatenate([inside, again])
         is_repeat = np.concatenate([np.zeros(len(inside), bool), np.ones(len(again), bool)])
         order = np.lexsort((is_repeat, rows["user"][picked], rows["time_ms"][picked]))

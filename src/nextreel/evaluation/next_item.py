@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from nextreel import metrics
-from nextreel.answers import Exam, blocks, ranks
 from nextreel.engine import Writer
 from nextreel.evaluation import Params
 from nextreel.evaluation.intervals import bootstrap_means, interval
+from nextreel.exam import Exam, blocks
 from nextreel.models import Scorer
 
 KS = (10, 50)
@@ -32,7 +32,7 @@ def summary(exam: Exam, marks: Columns, lists: Columns) -> dict[str, float]:
         asked = exam.of(part)
         rank = marks["rank"][np.isin(marks["case_id"], asked.cases.case_id)]
         shown = lists["video_idx"][np.isin(lists["case_id"], asked.cases.case_id)]
-        catalogue = exam.catalogue_of(part)
+        catalogue = exam.catalogue.of(part)
         values = {name: float(value.mean()) for name, value in per_case(rank).items()}
         values["coverage@10"] = metrics.coverage(shown, len(catalogue))
         values["cold_share"] = float(1 - np.isin(asked.target, catalogue).mean())
@@ -76,5 +76,5 @@ def write_per_user(exam: Exam, marks: Mapping[str, Columns], path: Path) -> None
 
 def validate(model: Scorer, exam: Exam) -> dict[str, float]:
     """Metrics on the valid part, to select by."""
-    rank = np.concatenate([ranks(block, exam.seed) for block in blocks(model, exam, "valid", "validating")])
+    rank = np.concatenate([block.target_ranks() for block in blocks(model, exam, "valid", "validating")])
     return {name: float(value.mean()) for name, value in per_case(rank).items() if name.endswith("@10")}

@@ -11,7 +11,7 @@ import numpy as np
 
 from nextreel import engine, labels
 from nextreel.cases import Cases
-from nextreel.datasets import simulated
+from nextreel.datasets import world
 from nextreel.sequences import Histories
 
 
@@ -40,19 +40,19 @@ class Oracle:
         video = {name: column[at] for name, column in self.videos.items()}
         strength = float(self.topics["sequence_strength"][0])
         following = self.topics["next_probability"]
-        topic = simulated.topic_probability(before, self.users["topic_probability"][user], following, strength)
+        topic = world.topic_probability(before, self.users["topic_probability"][user], following, strength)
         position, owner = histories.flat()
         watched = np.searchsorted(self.videos["video_idx"], histories.events.video_idx[position])
         exposed = np.empty((len(cases), len(video_idx)))
         for today in np.unique(day):
             rows = np.flatnonzero(day == today)
-            weight = simulated.exposure_weight(self.videos["exposure_weight"], self.videos["upload_day"], int(today))
+            weight = world.exposure_weight(self.videos["exposure_weight"], self.videos["upload_day"], int(today))
             share = weight / np.bincount(self.videos["topic"], weights=weight)[self.videos["topic"]]
-            topic[rows] *= simulated.unseen_factor(self._seen_mass(share, watched, owner, len(cases))[rows])
+            topic[rows] *= world.unseen_factor(self._seen_mass(share, watched, owner, len(cases))[rows])
             exposed[rows] = topic[rows][:, video["topic"]] * share[at]
         mood = strength * np.where(before[:, None] >= 0, following[before][:, video["topic"]], 0.0)
-        interest = simulated.interest(self.users["taste"][user] @ video["vector"].T, video["quality"], mood)
-        positive = simulated.watch_beyond(
+        interest = world.interest(self.users["taste"][user] @ video["vector"].T, video["quality"], mood)
+        positive = world.watch_beyond(
             interest, self.bound_ms[at], video["true_duration_ms"], video["log_wtr_offset"], video["skip_mean_ms"]
         )
         with np.errstate(divide="ignore"):
@@ -74,7 +74,7 @@ class Oracle:
 
 def _moment(user_idx: np.ndarray, time_ms: np.ndarray) -> np.ndarray:
     """User and time as one sortable number; a simulated log is far shorter than 2**40 ms = 34 years."""
-    return user_idx.astype(np.int64) << 40 | (time_ms - simulated.FIRST_MS)
+    return user_idx.astype(np.int64) << 40 | (time_ms - world.FIRST_MS)
 
 
 def _bounds_ms(true_ms: np.ndarray, logged_ms: np.ndarray, label: labels.Params, data: Path) -> np.ndarray:

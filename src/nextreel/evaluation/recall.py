@@ -3,7 +3,7 @@
 import numpy as np
 
 from nextreel import metrics
-from nextreel.answers import Exam
+from nextreel.exam import Exam
 
 KS = (50, 100, 200, 500)
 

@@ -3,15 +3,17 @@
 Adding one = its file and its section under `recall` (counting and factor models) or `train` (neural models).
 """
 
+from collections.abc import Mapping
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 
 from nextreel.cases import Cases
+from nextreel.params import S, Section
 from nextreel.sequences import Histories
 
 
@@ -28,12 +30,33 @@ class Scorer(Protocol):
 
 
 class Model(Scorer, Protocol):
-    """A scorer fitted on train. `fit` differs: neural models are told how to validate."""
+    """A fitted scorer."""
+
+    params: Any  # its section, as fitted: with the number of epochs that validation chose
+
+    @classmethod
+    def fit(cls, histories: Histories, n_videos: int, params: Any, rng: np.random.Generator, **validated: Any) -> Self:
+        """Learn from each user's events (index = user_idx). Neural models also take a `validation`."""
+        ...
 
     def save(self, folder: Path) -> None: ...
 
     @classmethod
     def load(cls, folder: Path) -> Self: ...
+
+
+def save_arrays(folder: Path, params: Section, **arrays: np.ndarray) -> None:
+    """Write a model that is no more than params and named arrays."""
+    folder.mkdir()
+    (folder / "params.json").write_text(params.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array)
+
+
+def load_arrays(folder: Path, owner: type[S]) -> tuple[S, dict[str, np.ndarray]]:
+    """What `save_arrays` wrote."""
+    params = owner.model_validate_json((folder / "params.json").read_text(encoding="utf-8"))
+    return params, {path.stem: np.load(path, allow_pickle=False) for path in sorted(folder.glob("*.npy"))}
 
 
 def exists(name: str) -> bool:
@@ -44,3 +67,14 @@ def exists(name: str) -> bool:
 def module(name: str) -> ModuleType:
     """The module of a recommender: its `Params` and its `Model`."""
     return import_module(f"nextreel.models.{name}")
+
+
+def by_part(fitted: Mapping[str, Model]) -> dict[str, Model]:
+    """Who answers which part: valid the model fitted on `train`, the rest the one on `train_valid` if there is one."""
+    last = fitted.get("train_valid", fitted["train"])
+    return {"valid": fitted["train"], "test": last, "next": last}
+
+
+def load(name: str, folder: Path) -> dict[str, Model]:
+    """A saved recommender for each part."""
+    return by_part({path.name: module(name).Model.load(path) for path in sorted(folder.iterdir())})

@@ -16,6 +16,7 @@ from pydantic import Field
 from scipy import sparse
 
 from nextreel.cases import Cases
+from nextreel.models import load_arrays, save_arrays
 from nextreel.params import Float, NonNegativeFloat, PositiveInt, Section, Share
 from nextreel.sequences import Histories
 
@@ -34,12 +35,12 @@ class Params(Section):
 class Model:
     """Scores by similarity to what the history holds; no opinion on videos that it does not lead to."""
 
-    def __init__(self, similarity: sparse.csr_array, params: Params) -> None:
-        self.similarity = similarity  # [n_videos + 1, n_videos + 1] float32, `neighbours` a row
+    def __init__(self, params: Params, similarity: sparse.csr_array) -> None:
         self.params = params
+        self.similarity = similarity  # [n_videos + 1, n_videos + 1] float32, `neighbours` a row
 
     @classmethod
-    def fit(cls, histories: Histories, n_videos: int, params: Params) -> Self:
+    def fit(cls, histories: Histories, n_videos: int, params: Params, rng: np.random.Generator) -> Self:
         video, owner, weight = _events(histories, params)
         size = n_videos + 1
         together = sparse.csr_array((size, size), dtype=np.float64)
@@ -56,7 +57,7 @@ class Model:
         starts = np.searchsorted(row, np.arange(size))
         kept = best[np.arange(len(row)) - starts[row] < params.neighbours]
         pruned = sparse.coo_array((similarity[kept], (both.row[kept], both.col[kept])), shape=(size, size))
-        return cls(pruned.tocsr().astype(np.float32), params)
+        return cls(params, pruned.tocsr().astype(np.float32))
 
     def score(self, cases: Cases, histories: Histories, video_idx: np.ndarray) -> np.ndarray:
         video, owner, weight = _events(histories, self.params)
@@ -70,14 +71,14 @@ class Model:
         return scores[:, video_idx] if video_idx.ndim == 1 else np.take_along_axis(scores, video_idx, axis=1)
 
     def save(self, folder: Path) -> None:
-        folder.mkdir()
-        sparse.save_npz(folder / "similarity.npz", self.similarity)
-        (folder / "params.json").write_text(self.params.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        matrix = self.similarity
+        save_arrays(folder, self.params, data=matrix.data, indices=matrix.indices, indptr=matrix.indptr)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        params = Params.model_validate_json((folder / "params.json").read_text(encoding="utf-8"))
-        return cls(sparse.load_npz(folder / "similarity.npz"), params)
+        params, arrays = load_arrays(folder, Params)
+        size = len(arrays["indptr"]) - 1
+        return cls(params, sparse.csr_array((arrays["data"], arrays["indices"], arrays["indptr"]), (size, size)))
 
 
 def _events(histories: Histories, params: Params) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -6,6 +6,7 @@ from typing import Self
 import numpy as np
 
 from nextreel.cases import Cases
+from nextreel.models import load_arrays, save_arrays
 from nextreel.params import Section
 from nextreel.sequences import Histories
 
@@ -17,22 +18,23 @@ class Params(Section):
 class Model:
     """Score = how often the video was a positive in train."""
 
-    def __init__(self, count: np.ndarray) -> None:
+    def __init__(self, params: Params, count: np.ndarray) -> None:
+        self.params = params
         self.count = count  # [n_videos + 1] float32
 
     @classmethod
-    def fit(cls, histories: Histories, n_videos: int, params: Params) -> Self:
+    def fit(cls, histories: Histories, n_videos: int, params: Params, rng: np.random.Generator) -> Self:
         position, _owner = histories.positives()
         video_idx = histories.events.video_idx[position]
-        return cls(np.bincount(video_idx, minlength=n_videos + 1).astype(np.float32))
+        return cls(params, np.bincount(video_idx, minlength=n_videos + 1).astype(np.float32))
 
     def score(self, cases: Cases, histories: Histories, video_idx: np.ndarray) -> np.ndarray:
         return np.broadcast_to(self.count[video_idx], (len(cases), video_idx.shape[-1])).copy()
 
     def save(self, folder: Path) -> None:
-        folder.mkdir()
-        np.save(folder / "count.npy", self.count)
+        save_arrays(folder, self.params, count=self.count)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        return cls(np.load(folder / "count.npy", allow_pickle=False))
+        params, arrays = load_arrays(folder, Params)
+        return cls(params, **arrays)

@@ -5,13 +5,13 @@ Causal self-attention over a user's last events; pre-norm blocks; learned positi
 
 from typing import Self
 
-import torch
 import torch.nn.functional as F
 from pydantic import model_validator
 from torch import Tensor, nn
 
 from nextreel.nn import recommender
-from nextreel.nn.sequences import N_REACTIONS, UNKNOWN, Batch
+from nextreel.nn.embeddings import TokenEmbedding, embedding
+from nextreel.nn.sequences import Batch
 from nextreel.params import PositiveInt
 
 
@@ -65,20 +65,14 @@ class Network(nn.Module):
 
     def __init__(self, n_rows: int, params: Params) -> None:
         super().__init__()
-        D = params.width
-        self.items = nn.Embedding(n_rows, D, padding_idx=UNKNOWN)
-        self.reactions = nn.Embedding(N_REACTIONS, D)
-        self.positions = nn.Embedding(params.length, D)
-        for table in (self.items, self.reactions, self.positions):
-            nn.init.normal_(table.weight, std=D**-0.5)  # 0.02, as is common, takes twice the epochs to leave popularity
-        with torch.no_grad():
-            self.items.weight[UNKNOWN].zero_()
+        self.tokens = TokenEmbedding(n_rows, params.width)
+        self.positions = embedding(params.length, params.width)
         self.dropout = nn.Dropout(params.dropout)
         self.blocks = nn.Sequential(*(Block(params) for _ in range(params.blocks)))
-        self.norm = nn.LayerNorm(D)
+        self.norm = nn.LayerNorm(params.width)
 
     def forward(self, batch: Batch) -> Tensor:
-        x = self.items(batch.video) + self.reactions(batch.reaction)  # [B, L, D]
+        x = self.tokens(batch)  # [B, L, D]
         x = self.dropout(x + self.positions.weight[: x.shape[1]])
         return self.norm(self.blocks(x))  # [B, L, D]
 

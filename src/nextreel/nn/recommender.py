@@ -1,7 +1,6 @@
 """The recommender around a network: its vocabulary, its training on histories, its scores, its files."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
@@ -14,6 +13,7 @@ from torch import Tensor
 from nextreel.cases import Cases
 from nextreel.errors import UserError
 from nextreel.nn import trainer
+from nextreel.nn.embeddings import TokenEmbedding
 from nextreel.nn.losses import LOSSES
 from nextreel.nn.sequences import FIRST, UNKNOWN, Batch, Tokens
 from nextreel.params import PositiveInt, Share
@@ -36,8 +36,8 @@ class NeuralParams(trainer.Params):
 class Recommender:
     """A `Model` whose network turns tokens into states: score = state at the last token . embedding of the video.
 
-    A subclass names its `Network(n_rows, params)`: a torch Module with `items`, an Embedding of token rows
-    [n_rows, D], and `forward(batch) -> states [B, L, D]`. Videos that were no token of train have no embedding and get
+    A subclass names its `Network(n_rows, params)`: a torch Module with `tokens`, a TokenEmbedding, and
+    `forward(batch) -> states [B, L, D]`. Videos that were no token of train have no embedding and get
     no opinion.
     """
 
@@ -50,8 +50,8 @@ class Recommender:
         self.row_of = np.full(n_videos + 1, UNKNOWN, np.int32)  # video_idx -> token row
         self.row_of[known] = np.arange(FIRST, FIRST + len(known), dtype=np.int32)
         self.network = self.Network(FIRST + len(known), params)
-        assert isinstance(self.network.items, torch.nn.Embedding)
-        self.items = self.network.items
+        assert isinstance(self.network.tokens, TokenEmbedding)
+        self.items = self.network.tokens.items  # tied: the same vectors are the input and the output
 
     @classmethod
     def fit(
@@ -60,11 +60,15 @@ class Recommender:
         n_videos: int,
         params: NeuralParams,
         rng: np.random.Generator,
-        validate: Callable[["Recommender"], dict[str, float]],
-        curve: Path,
-        name: str,
+        validation: trainer.Validation | None = None,
     ) -> Self:
-        """Train on histories; `validate(model)` returns valid metrics, among them `trainer.SELECT_BY`."""
+        """Train on histories, for as many epochs as validation finds best; the model's own `params` say how many.
+
+        To fit again on more events, hand over those params and no validation.
+        """
+        name = cls.__module__.rpartition(".")[2]  # a model's file names it
+        # Users of later days must not change how many random numbers an epoch draws.
+        histories = histories.part(histories.length > 0)
         torch.manual_seed(int(rng.integers(2**31)))
         position, _owner = histories.positives() if params.history == "positives" else histories.flat()
         known = np.unique(histories.events.video_idx[position])
@@ -76,16 +80,16 @@ class Recommender:
         model = cls(params, known, n_videos)
         tokens = Tokens.of(histories, model.row_of, params.history == "positives")
 
-        trainer.train(
+        epochs = trainer.train(
             model.network,
             lambda: tokens.epoch(params.length, params.batch_size, rng),
             tokens.n_batches(params.length, params.batch_size),
             lambda batch: model.loss(batch, rng),
-            lambda: validate(model),
             params,
-            curve,
             name,
+            trainer.watch(validation, model, name) if validation else None,
         )
+        model.params = params.model_copy(update={"epochs": epochs})
         return model
 
     def loss(self, batch: Batch, rng: np.random.Generator) -> Tensor:

@@ -90,9 +90,10 @@ class Tokens:
                 yield self._batch(first[rows], end[rows], length)
 
     def n_batches(self, length: int, batch_size: int) -> int:
-        """About how many batches an epoch has."""
+        """About how many batches: a random cut makes 1 + (n - 1) / length windows of n inputs, on average."""
         n_inputs = np.maximum(self.stop - self.start - 1, 0)
-        return max(1, int((-(-n_inputs // length)).sum()) // batch_size)
+        n_windows = np.where(n_inputs > length, 1 + (n_inputs - 1) / length, n_inputs > 0)
+        return max(1, round(n_windows.sum() / batch_size))
 
     def last(self, length: int) -> tuple[Batch, Tensor]:
         """Each history's last tokens, and the place [n] of the last of them: the input to what comes next."""

@@ -1,14 +1,15 @@
-"""Epochs, early stopping, best weights. Knows no model: it is handed a loss, batches and a validation."""
+"""Epochs, early stopping, best weights. Knows no model: it is handed a loss, batches and a measure."""
 
 import copy
-import csv
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from nextreel import files
 from nextreel.errors import UserError
 from nextreel.params import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Section
 from nextreel.progress import bar
@@ -27,31 +28,33 @@ class Params(Section):
     patience: NonNegativeInt  # epochs without a better valid metric before training stops
 
 
+class Validation(NamedTuple):
+    """How epochs are compared, and where that is written."""
+
+    measure: Callable[[Any], dict[str, float]]  # metrics of what is trained on valid, SELECT_BY among them
+    curve: Path  # CSV: model, epoch, loss and those metrics; whole after every epoch, so that it can be watched
+
+
 def train(
     network: torch.nn.Module,
     epoch: Callable[[], Iterator[B]],
     n_batches: int,
     loss: Callable[[B], Tensor],
-    validate: Callable[[], dict[str, float]],
     params: Params,
-    curve: Path,
     name: str,
-) -> None:
-    """Train `network` with Adam and leave it with the weights of its best epoch by SELECT_BY.
+    after_epoch: Callable[[int, float], float] | None,
+) -> int:
+    """Train `network` with Adam; returns the number of epochs behind the weights that it is left with.
 
-    An epoch has about `n_batches` batches; only the progress bar needs to know.
-
-    Each epoch adds a line to the CSV `curve` (epoch, loss, valid metrics), flushed at once, so that it can be watched.
+    `after_epoch(number, mean loss)` tells how good the epoch is: the weights are those of the best one, and training
+    stops early. Without it they are the last. An epoch has about `n_batches` batches; only the bar needs to know.
     """
     optimizer = torch.optim.Adam(network.parameters(), lr=params.lr, weight_decay=params.weight_decay, fused=True)
-    best, best_weights, waited = -1.0, copy.deepcopy(network.state_dict()), 0
-    curve.parent.mkdir(parents=True, exist_ok=True)
-    steps = bar(f"{name} trains", total=params.epochs * n_batches)
-    with curve.open("w", newline="", encoding="utf-8") as file, steps:
-        writer = csv.writer(file, lineterminator="\n")
+    best, best_epoch, best_weights = -np.inf, params.epochs, None
+    with bar(f"{name} trains", total=params.epochs * n_batches) as steps:
         for number in range(1, params.epochs + 1):
             network.train()
-            total, count = 0.0, 0
+            losses = []
             for batch in epoch():
                 optimizer.zero_grad()
                 value = loss(batch)
@@ -59,18 +62,29 @@ def train(
                     raise UserError(f"{name}: the loss is {value.item()} in epoch {number}; lower `model.lr`")
                 value.backward()
                 optimizer.step()
-                total, count = total + value.item(), count + 1
+                losses.append(value.item())
                 steps.update()
             network.eval()
-            metrics = validate()
-            if number == 1:
-                writer.writerow(["epoch", "loss", *(f"valid_{key}" for key in metrics)])
-            writer.writerow([number, *(f"{x:.5f}" for x in (total / max(count, 1), *metrics.values()))])
-            file.flush()
-            if metrics[SELECT_BY] > best:
-                best, best_weights, waited = metrics[SELECT_BY], copy.deepcopy(network.state_dict()), 0
-            else:
-                waited += 1
-                if waited > params.patience:
-                    break
-    network.load_state_dict(best_weights)
+            if after_epoch is None:
+                continue
+            goodness = after_epoch(number, float(np.mean(losses)))
+            if goodness > best:
+                best, best_epoch, best_weights = goodness, number, copy.deepcopy(network.state_dict())
+            elif number - best_epoch > params.patience:
+                break
+    if best_weights is not None:
+        network.load_state_dict(best_weights)
+    return best_epoch
+
+
+def watch(validation: Validation, model: Any, name: str) -> Callable[[int, float], float]:
+    """What follows an epoch: the model's metrics on valid, added to the curve; returns the one to select by."""
+    lines: list[dict[str, Any]] = []
+
+    def after_epoch(number: int, loss: float) -> float:
+        metrics = validation.measure(model)
+        lines.append({"model": name, "epoch": number, "loss": loss} | {f"valid_{key}": x for key, x in metrics.items()})
+        files.write_csv(validation.curve, {key: np.array([line[key] for line in lines]) for key in lines[0]})
+        return metrics[SELECT_BY]
+
+    return after_epoch

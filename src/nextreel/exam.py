@@ -1,0 +1,118 @@
+"""Cases put to a model: its scores over the catalogue, with seen videos left out, and the rank of each target.
+
+The model never sees the targets; they are only looked up in its scores.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from nextreel import engine, ranking
+from nextreel.cases import Cases, Catalogue
+from nextreel.models import Scorer
+from nextreel.progress import track
+from nextreel.sequences import Events
+
+_BLOCK = 1 << 24  # scores held at a time: 64 MB
+
+
+@dataclass(frozen=True)
+class Exam:
+    """Cases of the protocol `first`, and what is needed to put them to a model and to mark its answers."""
+
+    cases: Cases
+    user_id: np.ndarray  # [n] of each case: with the raw ids ties fall the same way whatever else the log holds
+    events: Events
+    catalogue: Catalogue
+    target: np.ndarray  # [n] video_idx of each case's target, 0 where it has none
+    seed: int  # of the ties
+
+    @classmethod
+    def load(cls, data: Path, seed: int) -> "Exam":
+        """Read what `label` wrote."""
+        columns = engine.load(data / "cases.parquet", where=[("protocol", "=", "first")])
+        user_id = columns.pop("user_id")
+        del columns["protocol"]
+        cases = Cases(**columns | {"part": columns["part"].astype(str)})
+        targets = engine.load(data / "targets.parquet")
+        target = np.zeros(len(cases), np.int32)
+        target[np.searchsorted(cases.case_id, targets["case_id"])] = targets["video_idx"]
+        return cls(cases, user_id, Events.load(data / "sequences"), Catalogue.load(data), target, seed)
+
+    def where(self, keep: np.ndarray | slice) -> "Exam":
+        """Some of the cases, by mask, positions or slice."""
+        return replace(self, cases=self.cases.where(keep), user_id=self.user_id[keep], target=self.target[keep])
+
+    def of(self, part: str) -> "Exam":
+        """The cases of one part."""
+        return self.where(self.cases.part == part)
+
+    @cached_property
+    def _case_key(self) -> np.ndarray:
+        return ranking.case_key(self.user_id, self.cases.time_ms, self.seed)
+
+    def tie(self, case_id: np.ndarray, video_idx: np.ndarray) -> np.ndarray:
+        """What breaks the ties of (case, video) entries [m]: a pseudo-random uint64 each; the smaller goes first."""
+        row = np.searchsorted(self.cases.case_id, case_id)
+        return ranking.tie_hash(self._case_key[row], self.catalogue.video_id[video_idx])
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some of a part's cases with their scores over its catalogue."""
+
+    exam: Exam  # B cases
+    catalogue: np.ndarray  # [N] video_idx, in order
+    scores: np.ndarray  # [B, N] float32; NaN where seen
+
+    def tie(self, row: np.ndarray, column: np.ndarray) -> np.ndarray:
+        """What breaks the ties of entries [m] of the scores."""
+        return self.exam.tie(self.exam.cases.case_id[row], self.catalogue[column])
+
+    def target_ranks(self) -> np.ndarray:
+        """The rank [B] of each case's target, MISS where the list would never come to it: outside the catalogue, or
+        the model has no opinion."""
+        column, listed = _columns(self.catalogue, self.exam.target)
+        row = np.flatnonzero(listed)
+        column = column[row]
+        rank = np.full(len(self.scores), ranking.MISS, np.int32)
+        rank[row] = ranking.target_ranks(self.scores, row, column, self.tie)
+        rank[row[self.scores[row, column] == -np.inf]] = ranking.MISS
+        return rank
+
+    def top_k(self, k: int) -> dict[str, np.ndarray]:
+        """The first k of each case's list: case_id, video_idx, score, rank."""
+        scores = np.where(np.isnan(self.scores), -np.inf, self.scores)
+        row, column, rank = ranking.top_k(scores, k, self.tie)
+        video_idx = self.catalogue[column]
+        return {
+            "case_id": self.exam.cases.case_id[row],
+            "video_idx": video_idx,
+            "score": scores[row, column],
+            "rank": rank,
+        }
+
+
+def blocks(model: Scorer, exam: Exam, part: str, doing: str) -> Iterator[Block]:
+    """Score a part's cases over its catalogue, block by block."""
+    asked, catalogue = exam.of(part), exam.catalogue.of(part)
+    size = max(1, _BLOCK // max(len(catalogue), 1))
+    for start in track(range(0, len(asked.cases), size), doing):
+        some = asked.where(slice(start, start + size))
+        histories = some.cases.histories(exam.events)
+        scores = model.score(some.cases, histories, catalogue)
+        if np.isnan(scores).any():
+            raise ValueError(f"{doing}: the model scores NaN")  # below, NaN means seen
+        position, owner = histories.flat()
+        column, listed = _columns(catalogue, exam.events.video_idx[position])
+        scores[owner[listed], column[listed]] = np.nan
+        yield Block(some, catalogue, scores)
+
+
+def _columns(catalogue: np.ndarray, video_idx: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The position of each video in the sorted catalogue, and whether it is there at all."""
+    column = np.searchsorted(catalogue, video_idx).clip(max=len(catalogue) - 1)
+    return column, catalogue[column] == video_idx

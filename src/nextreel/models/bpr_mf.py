@@ -1,0 +1,73 @@
+"""BPR-MF: matrix factorisation by Bayesian personalised ranking (Rendle et al., UAI 2009), trained by `implicit`.
+
+    score(user, video) = user factors . video factors + video bias
+
+Users are who they were in train: what they watch later changes nothing. A user without a positive there has no factors
+and gets the bias alone.
+"""
+
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from implicit.cpu.bpr import BayesianPersonalizedRanking
+from scipy import sparse
+
+from nextreel.cases import Cases
+from nextreel.models import load_arrays, save_arrays
+from nextreel.params import NonNegativeFloat, PositiveFloat, PositiveInt, Section
+from nextreel.sequences import Histories
+
+
+class Params(Section):
+    factors: PositiveInt
+    lr: PositiveFloat
+    regularization: NonNegativeFloat
+    iterations: PositiveInt  # passes over the positives
+    threads: PositiveInt  # more than one, and no two runs are alike
+
+
+class Model:
+    """No opinion on videos without a positive in train."""
+
+    def __init__(self, params: Params, user_factors: np.ndarray, video_factors: np.ndarray) -> None:
+        self.params = params
+        self.user_factors = user_factors  # [n_users + 1, F + 1] float32; the last column meets the bias
+        self.video_factors = video_factors  # [n_videos + 1, F + 1] float32, NaN without a positive
+
+    @classmethod
+    def fit(cls, histories: Histories, n_videos: int, params: Params, rng: np.random.Generator) -> Self:
+        position, owner = histories.positives()
+        # Numbered without gaps, so that users and videos of later days do not change the random start of the others.
+        users, row = np.unique(owner, return_inverse=True)
+        videos, column = np.unique(histories.events.video_idx[position], return_inverse=True)
+        watched = sparse.csr_matrix((np.ones(len(row), np.float32), (row, column)), (len(users), len(videos)))
+        learner = BayesianPersonalizedRanking(
+            factors=params.factors,
+            learning_rate=params.lr,
+            regularization=params.regularization,
+            iterations=params.iterations,
+            num_threads=params.threads,
+            random_state=rng,
+        )
+        learner.fit(watched, show_progress=False)
+        width = params.factors + 1
+        user_factors = np.zeros((len(histories), width), np.float32)
+        user_factors[:, -1] = 1
+        user_factors[users] = learner.user_factors
+        video_factors = np.full((n_videos + 1, width), np.nan, np.float32)
+        video_factors[videos] = learner.item_factors
+        return cls(params, user_factors, video_factors)
+
+    def score(self, cases: Cases, histories: Histories, video_idx: np.ndarray) -> np.ndarray:
+        user, video = self.user_factors[cases.user_idx], self.video_factors[video_idx]  # [B, F], [N or B, C, F]
+        scores = user @ video.T if video_idx.ndim == 1 else np.einsum("bf,bcf->bc", user, video)
+        return np.where(np.isnan(scores), -np.inf, scores)
+
+    def save(self, folder: Path) -> None:
+        save_arrays(folder, self.params, user_factors=self.user_factors, video_factors=self.video_factors)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        params, arrays = load_arrays(folder, Params)
+        return cls(params, **arrays)

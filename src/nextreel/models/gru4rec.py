@@ -1,0 +1,36 @@
+"""GRU4Rec: a recurrent network over a user's events (Hidasi et al., ICLR 2016), with the batches and losses of SASRec.
+
+Its published weakness is its losses, not its network: with the full softmax it is a strong baseline (Hidasi & Czapp,
+RecSys 2023).
+"""
+
+from torch import Tensor, nn
+
+from nextreel.nn import recommender
+from nextreel.nn.embeddings import TokenEmbedding
+from nextreel.nn.sequences import Batch
+from nextreel.params import PositiveInt
+
+
+class Params(recommender.NeuralParams):
+    layers: PositiveInt
+
+
+class Network(nn.Module):
+    """Tokens -> states."""
+
+    def __init__(self, n_rows: int, params: Params) -> None:
+        super().__init__()
+        self.tokens = TokenEmbedding(n_rows, params.width)
+        self.dropout = nn.Dropout(params.dropout)
+        self.gru = nn.GRU(params.width, params.width, params.layers, batch_first=True)
+        self.norm = nn.LayerNorm(params.width)
+
+    def forward(self, batch: Batch) -> Tensor:
+        states, _last = self.gru(self.dropout(self.tokens(batch)))  # [B, L, D]
+        return self.norm(self.dropout(states))  # [B, L, D]
+
+
+class Model(recommender.Recommender):
+    Network = Network
+    Params = Params

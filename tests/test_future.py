@@ -1,0 +1,99 @@
+"""From raw files to lists: what is logged later changes nothing that was answered before."""
+
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from nextreel import answers, engine, labelling, labels, models, schema, splits
+from nextreel.cases import QUESTIONS
+from nextreel.datasets import kuairand, simulated
+from nextreel.exam import Exam
+from nextreel.params import Params
+
+END = "2022-04-16"  # test begins a day before
+
+
+@pytest.fixture(scope="module")
+def raw(committed, tmp_path_factory):
+    """A world with many new videos each day, without its truth; and the same cut at END, with all that only the
+    future knows gone from the features."""
+    path = tmp_path_factory.mktemp("raw")
+    size = {"n_users": 80, "n_videos": 400, "n_rows": 4_000, "n_days": 10}
+    simulated.write(path / "whole", simulated.Params(**committed["simulate"] | size))
+    for truth in (path / "whole").glob("truth_*"):
+        truth.unlink()
+    shutil.copytree(path / "whole", path / "cut")
+    end_ms = pd.Timestamp(END, tz="Asia/Shanghai").value // 10**6
+    logged = []
+    for log in sorted((path / "cut").glob("log_*.csv")):
+        rows = pd.read_csv(log)
+        rows[rows.time_ms < end_ms].to_csv(log, index=False)
+        logged.append(rows[rows.time_ms < end_ms])
+    past = pd.concat(logged)
+    for kind in ("user", "video"):
+        features = next((path / "cut").glob(f"{kind}_features*.csv"))
+        rows = pd.read_csv(features)
+        known = rows[rows[f"{kind}_id"].isin(past[f"{kind}_id"])]
+        assert len(known) < len(rows) or kind == "user"
+        known.to_csv(features, index=False)
+    return path
+
+
+def asked(folder, data, committed):
+    """Ingest, split by date and label a folder; the exam."""
+    con = engine.connect(engine.Params(memory_limit="1GB"), 2)
+    source = kuairand.read(con, folder)
+    for name, wanted in schema.TABLES.items():
+        table = source.tables.get(name, schema.empty(wanted))
+        engine.write(con, table, data / f"tables/{name}.parquet", schema.ORDER[name])
+    interactions, random = (engine.read(con, data / f"tables/{name}.parquet") for name in ("interactions", "random"))
+    dates = {"by": "date", "valid_from": "2022-04-13", "test_from": "2022-04-15"}
+    split = splits.Params(**committed["split"] | dates)
+    parts = splits.temporal(interactions, random, splits.bounds(interactions, split))
+    settings = labels.Params(**committed["label"])
+    labelled = labels.label(parts, labelling.fit(parts, settings, leave_one_out=False), settings)
+    labelling.write(con, labelled, data, leave_one_out=False)
+    return Exam.load(data, seed=42)
+
+
+@pytest.fixture(scope="module")
+def exams(raw, committed, tmp_path_factory):
+    return [asked(raw / name, tmp_path_factory.mktemp(name), committed) for name in ("whole", "cut")]
+
+
+def lists(exam, name, committed, folder):
+    """{(user_id, part, time_ms): [video_id, ...]} of every case, the first 50."""
+    family = "train" if name in committed["train"] else "recall"
+    short = {"epochs": 2, "patience": 2, "width": 16}
+    module = models.module(name)
+    settings = Params(committed | {"model": committed["model"] | short}).section(
+        f"{family}.{name}", module.Params, defaults="model" if family == "train" else None
+    )
+    rng = np.random.default_rng(exam.seed)
+    model = module.Model.fit(exam.events.train(), exam.catalogue.n_videos, settings, rng)
+    answers.write(dict.fromkeys(QUESTIONS, model), name, exam, folder / "lists.parquet", folder / "ranks.parquet")
+    table = engine.load(folder / "lists.parquet", [("rank", "<=", 50)])
+    row = np.searchsorted(exam.cases.case_id, table["case_id"])
+    found = {}
+    keys = zip(exam.user_id[row].tolist(), exam.cases.part[row], exam.cases.time_ms[row].tolist(), strict=True)
+    for key, video_id in zip(keys, exam.catalogue.video_id[table["video_idx"]].tolist(), strict=True):
+        found.setdefault(key, []).append(video_id)
+    return found
+
+
+def test_the_cut_renumbers_what_is_left(exams):
+    whole, cut = exams
+    assert cut.catalogue.n_videos < whole.catalogue.n_videos
+    shared = np.isin(whole.catalogue.video_id, cut.catalogue.video_id)
+    assert (np.flatnonzero(shared) != np.arange(shared.sum())).any()
+
+
+@pytest.mark.parametrize("name", ["most_popular", "recent_popular", "bpr_mf", "itemcf", "gru4rec", "sasrec"])
+def test_deleting_the_future_changes_no_list(name, exams, committed, tmp_path):
+    whole, cut = (lists(exam, name, committed, tmp_path) for exam in exams)
+    past = {key: videos for key, videos in cut.items() if key[1] != "next"}
+    assert {part for _user, part, _time in past} == {"valid", "test"}
+    assert len(past) > 40
+    assert {key: whole[key] for key in past} == past
