@@ -2,14 +2,15 @@
 PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
+PAGE := .dvc/plots/page.html
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .PHONY: repro test lint types fresh table lock clean
 
-repro: $(STAMP)  ## run the pipeline on params.yaml
+repro: $(PAGE)  ## run the pipeline on params.yaml
 	dvc repro
 
-test: $(STAMP)  ## the whole suite
+test: $(PAGE)  ## the whole suite
 	python -m pytest
 
 lint: $(STAMP)
@@ -40,5 +41,9 @@ $(STAMP): requirements.lock
 	$(VENV)/bin/python -m pip install --disable-pip-version-check -q -r requirements.lock
 	@touch $@
 
+# What `dvc plots` fills in. It holds the charts' library, which is no code of this repository.
+$(PAGE): $(STAMP) src/nextreel/reporting/page.html src/nextreel/reporting/page.py
+	PYTHONPATH=src python -m nextreel.reporting.page
+
 clean:
-	rm -rf $(VENV) data dvc_plots logs .work
+	rm -rf $(VENV) $(PAGE) data dvc_plots logs .work

@@ -19,7 +19,7 @@ def main(params: Params) -> None:
     lists = {name: Path("data/lists") / f"{name}.parquet" for name in settings.channels}
     path = Path("data/candidates.parquet")
     ranks, n_empty = fusion.write(lists, exam, settings, path)
-    files.write_csv(Path("plots/recall.csv"), recall.chart(exam, ranks))
+    files.write_csv(Path("plots/recall.csv"), recall.chart(exam, ranks, settings.pool_size))
     files.write_json(Path("metrics/recall.json"), recall.summary(exam, ranks) | {"cases_without_candidates": n_empty})
 
 

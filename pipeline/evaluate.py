@@ -29,13 +29,13 @@ def main(params: Params) -> None:
         answers.write({"valid": best, "test": best}, "oracle", exam, *judged["oracle"])
     marks = {name: engine.load(ranks) for name, (_lists, ranks) in judged.items()}
     with files.replacing(Path("metrics/models")) as folder:
-        folder.mkdir()
         for name, (lists, _ranks) in judged.items():
             top = engine.load(lists, [("rank", "<=", 10)])
             files.write_json(folder / f"{name}.json", next_item.summary(exam, marks[name], top))
     next_item.write_per_user(exam, marks, data / "per_user.parquet")
     comparison = next_item.compare(exam, marks, settings, np.random.default_rng(params.seed))
     files.write_csv(Path("metrics/comparison.csv"), comparison)
+    files.write_csv(Path("plots/models.csv"), next_item.chart(comparison))
 
 
 stage.run(main)

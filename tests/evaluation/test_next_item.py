@@ -67,4 +67,19 @@ def test_recall_by_part(cycle):
     assert found["itemcf_recall@100"] == 1
     assert found["valid_itemcf_recall@200"] == 0
     assert found["valid_itemcf_recall@500"] == 1
-    assert recall.chart(cycle, {"itemcf": rank})["channel @k"].tolist()[:2] == ["itemcf @050", "itemcf @100"]
+
+
+def test_the_recall_chart_ends_the_fused_line_at_the_pool(cycle):
+    rank = np.where(cycle.cases.part == "test", 60, 1)
+    lines = recall.chart(cycle, {"itemcf": rank, "fused": rank}, pool_size=100)
+    points = list(zip(*(lines[name].tolist() for name in ("model", "k", "recall")), strict=True))
+    assert points[2:5] == [("itemcf", 50, 0), ("itemcf", 100, 1), ("itemcf", 200, 1)]
+    assert points[6:] == [("fused", 10, 0), ("fused", 20, 0), ("fused", 50, 0), ("fused", 100, 1)]
+
+
+def test_the_models_chart_leaves_pairs_out_and_starts_with_the_best(cycle, marks):
+    settings = evaluation.Params(n_resamples=50, confidence=0.9)
+    worst_first = dict(reversed(marks.items()))
+    chart = next_item.chart(next_item.compare(cycle, worst_first, settings, np.random.default_rng(0)))
+    assert list(chart) == ["model", "ndcg@10", "low", "high"]
+    assert chart["model"].tolist() == ["second", "never"]

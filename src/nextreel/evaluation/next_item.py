@@ -64,6 +64,13 @@ def compare(exam: Exam, marks: Mapping[str, Columns], params: Params, rng: np.ra
     }
 
 
+def chart(comparison: Columns) -> Columns:
+    """HEADLINE of every model on its own with its interval, best first, from what `compare` returns."""
+    own = np.flatnonzero(comparison["minus"] == "")
+    best_first = own[np.argsort(-comparison[HEADLINE][own], kind="stable")]
+    return {name: column[best_first] for name, column in comparison.items() if name != "minus"}
+
+
 def write_per_user(exam: Exam, marks: Mapping[str, Columns], path: Path) -> None:
     """Every case's metrics for anyone's own analysis: model, part, user_idx, case_id, rank and the metrics."""
     with Writer(path) as writer:

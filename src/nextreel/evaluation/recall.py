@@ -4,8 +4,10 @@ import numpy as np
 
 from nextreel import metrics
 from nextreel.exam import Exam
+from nextreel.fusion import FUSED
 
 KS = (50, 100, 200, 500)
+CHART_KS = (10, 20, *KS)
 
 
 def summary(exam: Exam, ranks: dict[str, np.ndarray]) -> dict[str, float]:
@@ -21,8 +23,17 @@ def summary(exam: Exam, ranks: dict[str, np.ndarray]) -> dict[str, float]:
     }
 
 
-def chart(exam: Exam, ranks: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Bars of recall on test, named so that a chart sorts them by channel and k."""
-    on_test = {name: rank[exam.cases.part == "test"] for name, rank in ranks.items()}
-    bars = {f"{name} @{k:03}": metrics.hit(rank, k).mean() for name, rank in on_test.items() for k in KS}
-    return {"channel @k": np.array(list(bars)), "recall": np.array(list(bars.values()))}
+def chart(exam: Exam, ranks: dict[str, np.ndarray], pool_size: int) -> dict[str, np.ndarray]:
+    """Recall on test by k, a line a channel, from each case's target rank [n]: columns model, k, recall.
+
+    The fused pool ends at `pool_size`; a larger k would draw the cut as if it were a finding.
+    """
+    on_test = exam.cases.part == "test"
+    points = [
+        (name, k, metrics.hit(rank[on_test], k).mean())
+        for name, rank in ranks.items()
+        for k in CHART_KS
+        if name != FUSED or k <= pool_size
+    ]
+    model, k, recall = zip(*points, strict=True)
+    return {"model": np.array(model), "k": np.array(k), "recall": np.array(recall)}
