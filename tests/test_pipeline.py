@@ -24,7 +24,7 @@ SMALL = {
     **{"n_users": 60, "n_videos": 150, "n_rows": 3000, "n_days": 10},
     **{"epochs": 2, "n_resamples": 50, "pool_size": 50},
 }
-STAGES = ["check", "simulate", "ingest", "split", "label", "candidates", "rank", "evaluate"]
+STAGES = ["check", "simulate", "ingest", "split", "label", "eda", "candidates", "rank", "evaluate"]
 
 
 class Project:
