@@ -1,0 +1,33 @@
+"""What the log looks like: its numbers, charts and pictures. Nothing later rests on them."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+from nextreel import stage
+from nextreel.params import Params
+
+
+def main(params: Params) -> None:
+    import numpy as np
+
+    from nextreel import engine, exploration, files, labels
+    from nextreel.reporting import exploration as pictures
+
+    data, plots = Path("data"), Path("plots")
+    con = engine.connect(params.section("engine", engine.Params), params.threads)
+    parts = engine.read(con, data / "parts.parquet")
+    users, videos = (engine.read(con, data / "tables" / f"{name}.parquet") for name in ("users", "videos"))
+    labelled = labels.label(parts, engine.load(data / "durations.parquet"), params.section("label", labels.Params))
+    standard = labelled.filter(labelled.part != "random")
+    settings = params.section("eda", exploration.Params)
+    found = exploration.explore(standard, users, videos, settings, np.random.default_rng(params.seed))
+    files.write_json(Path("metrics/eda.json"), found.numbers)
+    for name in ("by_hour", "by_day", "cold_by_day"):
+        files.write_csv(plots / f"{name}.csv", found.tables[name])
+    with files.replacing(plots / "eda") as folder:
+        folder.mkdir()
+        pictures.draw(found, folder)
+
+
+stage.run(main)
