@@ -50,7 +50,7 @@ class Run(Section):
 
     seed: Annotated[Int, Field(ge=0, lt=2**63)]  # of the one numpy Generator handed down
     threads: PositiveInt  # of DuckDB and torch; another number gives other bytes
-    cpu_isa: Literal["avx2", "native"]  # avx2: x86 machines agree to the byte; native: may use AVX512 and AMX
+    cpu_isa: Literal["portable", "native"]  # instructions for torch, see `runtime`
 
 
 S = TypeVar("S", bound=Section)
