@@ -129,7 +129,7 @@ def test_rows_before_train_from_and_after_test_until_stand_apart_and_are_counted
     bounds = splits.bounds(rows(times), by_date)
     counts = splits.summary(splits.temporal(rows(times), rows([ms(28), ms(29, 1), ms(30)]), bounds), bounds, by_date)
     assert counts == {
-        **{"strategy": "temporal", "by": "date"},
+        **{"strategy": "temporal", "refit": "none", "by": "date"},
         **{"rows_before": 2, "rows_train": 1, "rows_valid": 1, "rows_test": 2, "rows_after": 2},
         **{"rows_random": 1, "rows_random_left_out": 2},
         **{"valid_from": "2022-04-22", "test_from": "2022-04-29"},
@@ -153,7 +153,7 @@ def test_an_empty_part_is_named_with_the_cut_and_the_log(days, empty):
         splits.summary(splits.temporal(rows(times), rows([]), bounds), bounds, params())
     log = f"{splits.day_of(times[0])} to {splits.day_of(times[-1])}"
     assert str(caught.value) == (
-        f"no row falls into {empty} (valid_from 2022-04-22, test_from 2022-04-29); the log holds {log}: move the split"
+        f"no row falls into {empty} (valid_from 2022-04-22, test_from 2022-04-29; the log holds {log}: move the split)"
     )
 
 
@@ -238,3 +238,75 @@ def test_each_row_is_in_one_part_or_left_out_and_parts_follow_in_time(standard, 
     for part, low, high in zip(ORDER, cuts, cuts[1:], strict=False):
         assert all((time >= low and time < high) == (found == part) for time, found in of_standard)
     assert all(part == ("random" if cuts[2] <= time < cuts[3] else None) for time, part in of_random)
+
+
+# --- leave one out ---
+
+
+def log(*users):
+    """Standard rows with `positive`, from a drawing as "x+xx+": a user each, a row a second, file order the reverse."""
+    drawn = [(user, step, mark) for user, marks in enumerate(users, 1) for step, mark in enumerate(marks)]
+    user, step, mark = (list(column) for column in zip(*drawn, strict=True))
+    columns = {"user_idx": np.array(user, np.int32), "time_ms": np.array(step) * 1000, "row": -np.arange(len(user))}
+    return ibis.memtable(pa.table(columns | {"positive": [m == "+" for m in mark]}))
+
+
+def drawn(labelled, random=None):
+    """The part of every row, a letter each, a string for each user."""
+    random = rows([]) if random is None else random
+    found = splits.leave_one_out(labelled, random.mutate(row=random.row.cast("int64")))
+    out = {}
+    for row in found.order_by("user_idx", "time_ms", "row").to_pyarrow().to_pylist():
+        out[row["user_idx"]] = (
+            out.get(row["user_idx"], "") + {"train": "n", "valid": "v", "test": "t", None: "-"}[row["part"]]
+        )
+    return list(out.values())
+
+
+def test_leave_one_out_as_the_docstring_draws_it():
+    assert drawn(log("x+x+x+xx+", "+x+xx")) == ["nnnnnvvvt", "nnnnn"]
+
+
+@pytest.mark.parametrize(
+    ("marks", "expected"),
+    [("+++", "nvt"), ("++", "nn"), ("x", "n"), ("+x+x+x", "nnvvtt"), ("xx+++xx", "nnnvttt"), ("++++", "nnvt")],
+)
+def test_a_part_begins_with_the_positive_that_is_asked(marks, expected):
+    assert drawn(log(marks)) == [expected]
+
+
+def test_positives_at_one_moment_are_told_apart_by_file_order():
+    table = log("+++").mutate(time_ms=ibis.literal(7).cast("int64"))
+    found = splits.leave_one_out(table, rows([])).order_by("row").to_pyarrow()["part"].to_pylist()
+    assert found == ["train", "valid", "test"]
+
+
+def test_leave_one_out_leaves_the_random_rows_out_and_says_so():
+    table, random = log("x+x+x+", "++", "x"), rows([5, 9], 2)
+    assert drawn(table, random) == ["nnnvvt", "n--n", "n"]
+    settings = params(strategy="leave_one_out")
+    assert splits.bounds(table, settings) is None
+    found = splits.summary(splits.leave_one_out(table, random), None, settings)
+    assert found["rows_random_left_out"] == 2
+    assert found["rows_random"] == 0
+    assert (found["users_asked"], found["users_with_too_few_positives"]) == (1, 2)
+    assert found["random_track"].startswith("left out: ")
+
+
+def test_leave_one_out_without_a_user_to_ask_says_how_many_positives_are_needed():
+    table = log("++", "x+")
+    with pytest.raises(UserError, match="a user is asked from 3 positives on"):
+        splits.summary(splits.leave_one_out(table, rows([])), None, params(strategy="leave_one_out"))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.text("x+", min_size=1, max_size=12), min_size=1, max_size=5))
+def test_leave_one_out_cuts_each_user_in_order(users):
+    for marks, parts_ in zip(users, drawn(log(*users)), strict=True):
+        assert "".join(sorted(parts_, key="nvt".index)) == parts_
+        positive = [part for part, mark in zip(parts_, marks, strict=True) if mark == "+"]
+        if marks.count("+") < 3:
+            assert set(parts_) == {"n"}
+        else:
+            assert positive == ["n"] * (len(positive) - 2) + ["v", "t"]
+            assert marks[parts_.index("v")] == marks[parts_.index("t")] == "+"

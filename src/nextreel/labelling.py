@@ -5,6 +5,7 @@ from pathlib import Path
 import ibis
 import ibis.expr.types as ir
 import numpy as np
+import pyarrow as pa
 from ibis import _
 
 from nextreel import cases, engine, labels
@@ -84,11 +85,11 @@ def _impressions(labelled: ir.Table, questions: Questions) -> ir.Table:
     track = np.where(protocol == "random", "random", "standard")
     keys = {
         "user_idx": some.user_idx,
-        "part": part.tolist(),
+        "part": pa.array(part.tolist(), pa.string()),
         "case_id": some.case_id,
-        "track": track.tolist(),
+        "track": pa.array(track.tolist(), pa.string()),
     }
-    rows = labelled.join(ibis.memtable(keys), ["user_idx", "part"])
+    rows = labelled.join(ibis.memtable(pa.table(keys)), ["user_idx", "part"])
     return rows.select("case_id", "video_idx", "track", "time_ms", "row", label=_.positive, wtr=_.wtr, wtg=_.wtg)
 
 

@@ -175,28 +175,25 @@ def summary(parts: ir.Table, bounds: Bounds | None, params: Params) -> dict[str,
     table = parts.aggregate(
         **{f"rows_{name}": (_.part == name).sum().fill_null(0) for name in PARTS},
         rows_random_left_out=_.part.isnull().sum().fill_null(0),
+        users=_.user_idx.nunique(where=_.part.notnull()),
+        users_asked=_.user_idx.nunique(where=_.part == "test"),
         first_ms=_.time_ms.min(),
         last_ms=_.time_ms.max(),
     ).to_pyarrow()
     row = {name: int(table[name][0].as_py()) for name in table.column_names}
     first, last = day_of(row.pop("first_ms")), day_of(row.pop("last_ms"))
-    about: dict[str, object] = {"strategy": params.strategy, "refit": params.refit or "none"}
+    users, asked = row.pop("users"), row.pop("users_asked")
+    how: dict[str, object] = {"strategy": params.strategy, "refit": params.refit or "none"}
     if bounds is None:
-        users = parts.filter(_.part.notnull()).group_by("user_idx").aggregate(asked=(_.part == "test").any())
-        asked, in_all = (
-            int(n)
-            for n in users.aggregate(users.asked.sum().fill_null(0), users.count()).to_pyarrow().to_pylist()[0].values()
-        )
-        cut = f"a user is asked from {LEAST_POSITIVES} positives on"
-        what: dict[str, object] = {"users_asked": asked, "users_with_too_few_positives": in_all - asked}
-        what["random_track"] = "left out: with a cut for each user no moment has all of train before it"
+        where: dict[str, object] = {"users_asked": asked, "users_with_too_few_positives": users - asked}
+        where["random_track"] = "left out: with a cut for each user no moment has all of train before it"
+        hint = f"a user is asked from {LEAST_POSITIVES} positives on: choose another `label.positive`"
     else:
-        what = {f"{part}_from": day_of(getattr(bounds, f"{part}_from_ms")).isoformat() for part in ("valid", "test")}
-        cut = ", ".join(f"{name} {day}" for name, day in what.items())
-        about["by"] = params.by
+        how["by"] = params.by
+        where = {f"{part}_from": day_of(getattr(bounds, f"{part}_from_ms")).isoformat() for part in ("valid", "test")}
+        cut = ", ".join(f"{name} {day}" for name, day in where.items())
+        hint = f"{cut}; the log holds {first} to {last}: move the split"
     empty = [part for part in ("train", "valid", "test") if not row[f"rows_{part}"]]
     if empty:
-        raise UserError(
-            f"no row falls into {' or '.join(empty)} ({cut}); the log holds {first} to {last}: move the split"
-        )
-    return {**about, **row, **what}
+        raise UserError(f"no row falls into {' or '.join(empty)} ({hint})")
+    return {**how, **row, **where}
