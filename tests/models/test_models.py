@@ -16,7 +16,7 @@ from nextreel.nn import trainer
 
 NEURAL = {
     "lr": 0.01, "weight_decay": 0, "epochs": 12, "batch_size": 32, "patience": 12, "width": 32, "length": 16,
-    "dropout": 0.1, "history": "all", "loss": "softmax", "negatives": 32,
+    "dropout": 0.1, "history": "all", "passed_weight": 0.3, "loss": "softmax", "negatives": 32,
 }  # fmt: skip
 SETTINGS = {
     "most_popular": {},

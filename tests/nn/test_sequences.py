@@ -17,8 +17,8 @@ EVENTS = Events(
 ROW_OF = np.array([0, 2, 3, 4, 5, 0, 0, 0, 0, 0], np.int32)  # video_idx -> token row; 9 is unknown
 
 
-def tokens(only_positives):
-    return Tokens.of(EVENTS.train().part(slice(1, None)), ROW_OF, only_positives)
+def tokens(only_positives, passed_weight=0.0):
+    return Tokens.of(EVENTS.train().part(slice(1, None)), ROW_OF, only_positives, passed_weight)
 
 
 def test_tokens_of_all_events():
@@ -26,14 +26,22 @@ def test_tokens_of_all_events():
     assert made.video.tolist() == [START, 2, 3, 4, 5, START, START, UNKNOWN]
     assert made.reaction.tolist() == [0, LIKED, PASSED, LIKED, LIKED, 0, 0, LIKED]
     # Passed over, at the time of the one before, or unknown: no target.
-    assert made.is_target.tolist() == [False, True, False, True, False, False, False, False]
+    assert made.weight.tolist() == [0, 1, 0, 1, 0, 0, 0, 0]
     assert (made.start.tolist(), made.stop.tolist()) == ([0, 5, 6], [5, 6, 8])
 
 
 def test_tokens_of_positives_alone():
     made = tokens(only_positives=True)
     assert made.video.tolist() == [START, 2, 4, 5, START, START, UNKNOWN]
-    assert made.is_target.tolist() == [False, True, True, False, False, False, False]
+    assert made.weight.tolist() == [0, 1, 1, 0, 0, 0, 0]
+
+
+def test_what_was_passed_over_may_be_a_lighter_target():
+    made = tokens(only_positives=False, passed_weight=0.25)
+    assert made.weight.tolist() == [0, 1, 0.25, 1, 0, 0, 0, 0]  # still none: at the time of the one before, unknown
+    (batch,) = made.epoch(10, 4, np.random.default_rng(0))
+    assert batch.target.tolist() == [[2, 3, 4, UNKNOWN]]
+    assert batch.weight.tolist() == [[1, 0.25, 1, 0]]
 
 
 def test_a_batch_predicts_each_target_from_the_tokens_before_it():
@@ -59,7 +67,7 @@ def test_an_epoch_holds_every_target_once(length):
     made = Tokens.of(events.train(), np.arange(1, n + 2, dtype=np.int32), only_positives=False)
     for _ in range(3):
         targets = np.concatenate([b.target[b.target != UNKNOWN] for b in made.epoch(length, 4, rng)])
-        assert sorted(targets) == sorted(made.video[made.is_target])
+        assert sorted(targets) == sorted(made.video[made.weight > 0])
 
 
 def test_no_padding_is_looked_at():
@@ -70,7 +78,7 @@ def test_no_padding_is_looked_at():
 
     settings = sasrec.Params(
         lr=0.1, weight_decay=0, epochs=1, batch_size=1, patience=0, width=8, length=4, dropout=0.5, history="all",
-        loss="bce", negatives=1, blocks=2, heads=2,
+        passed_weight=0, loss="bce", negatives=1, blocks=2, heads=2,
     )  # fmt: skip
     torch.manual_seed(0)
     network = sasrec.Network(6, settings).eval()

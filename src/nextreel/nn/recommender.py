@@ -28,7 +28,8 @@ class NeuralParams(trainer.Params):
     width: PositiveInt  # D, of embeddings and states
     length: PositiveInt  # L, tokens that a model looks back on
     dropout: Share
-    history: Literal["all", "positives"]  # which events are tokens; targets are positives in either case
+    history: Literal["all", "positives"]  # which events are tokens
+    passed_weight: Share  # of a token that is no positive, as a target beside the positives; 0: it is none
     loss: Literal["bce", "bpr", "sampled_softmax", "softmax"]
     negatives: PositiveInt  # uniform ones: a target's own (bce, bpr) or a batch's (sampled_softmax); softmax takes all
 
@@ -78,7 +79,7 @@ class Recommender:
                 f" {SOFTMAX_LIMIT} choose sampled_softmax, bce or bpr"
             )
         model = cls(params, known, n_videos)
-        tokens = Tokens.of(histories, model.row_of, params.history == "positives")
+        tokens = Tokens.of(histories, model.row_of, params.history == "positives", params.passed_weight)
 
         epochs = trainer.train(
             model.network,
@@ -93,9 +94,13 @@ class Recommender:
         return model
 
     def loss(self, batch: Batch, rng: np.random.Generator) -> Tensor:
-        """The loss of a batch's targets against every video or a sample."""
-        states = self.network(batch)[batch.target != UNKNOWN]  # [M, D]
-        target = batch.target[batch.target != UNKNOWN]  # [M]
+        """The mean loss, by weight, of a batch's targets against every video or a sample."""
+        asked = batch.target != UNKNOWN
+        states, target, weight = (
+            self.network(batch)[asked],
+            batch.target[asked],
+            batch.weight[asked],
+        )  # [M, D], [M], [M]
         items = self.items.weight
         positive = (states * F.embedding(target, items)).sum(-1)
         if self.params.loss == "softmax":
@@ -110,7 +115,7 @@ class Recommender:
             rivals, own = F.embedding(drawn, items), (row, column)  # [1 or M, n, D]
             negative = states @ rivals[0].T if shared else torch.einsum("md,mnd->mn", states, rivals)
         negative[own] = -torch.inf
-        return LOSSES[self.params.loss](positive, negative)
+        return (weight * LOSSES[self.params.loss](positive, negative)).sum() / weight.sum()
 
     @torch.no_grad()
     def score(self, cases: Cases, histories: Histories, video_idx: np.ndarray) -> np.ndarray:

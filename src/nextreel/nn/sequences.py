@@ -5,8 +5,9 @@ A history is a start token and its events in order. Training predicts each event
     tokens    start  a  b  c          inputs   start  a  b
                                       targets    a    b  c
 
-Only positives are targets, and an event that shares its time with the token before it is none, since rows of a user
-with one time do not see each other. Padding stands at the end, where causal attention never looks.
+Positives are targets of weight 1, other events of a smaller weight or none. An event that shares its time with the
+token before it is no target, since rows of a user with one time do not see each other. Padding stands at the end, where
+causal attention never looks.
 """
 
 from collections.abc import Iterator
@@ -31,6 +32,7 @@ class Batch(NamedTuple):
     video: Tensor  # [B, L] int64 token rows
     reaction: Tensor  # [B, L] int64, what the user did with each
     target: Tensor  # [B, L] int64 token row to predict at each place; UNKNOWN = none
+    weight: Tensor  # [B, L] float32 of each target
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,12 @@ class Tokens:
 
     video: np.ndarray  # [T] int32 token rows
     reaction: np.ndarray  # [T] int8
-    is_target: np.ndarray  # [T] bool
+    weight: np.ndarray  # [T] float32 as a target; 0 = none
     start: np.ndarray  # [n]
     stop: np.ndarray  # [n]
 
     @classmethod
-    def of(cls, histories: Histories, row_of: np.ndarray, only_positives: bool) -> "Tokens":
+    def of(cls, histories: Histories, row_of: np.ndarray, only_positives: bool, passed_weight: float = 0.0) -> "Tokens":
         """row_of maps video_idx to token rows."""
         position, owner = histories.positives() if only_positives else histories.flat()
         length = np.bincount(owner, minlength=len(histories)) + 1
@@ -60,9 +62,9 @@ class Tokens:
         time_ms = events.time_ms[position]
         later = np.ones(len(owner), bool)
         later[1:] = (np.diff(owner) != 0) | (np.diff(time_ms) > 0)
-        is_target = np.zeros(len(video), bool)
-        is_target[place] = positive & later & (video[place] >= FIRST)
-        return cls(video, reaction, is_target, start, stop)
+        weight = np.zeros(len(video), np.float32)
+        weight[place] = np.where(positive, 1.0, passed_weight) * (later & (video[place] >= FIRST))
+        return cls(video, reaction, weight, start, stop)
 
     def windows(self, length: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """First input and end of inputs [W] of windows that cover every history once, those without a target left out.
@@ -77,7 +79,7 @@ class Tokens:
         begin = self.start[owner] - shift[owner] + number * length
         first = np.maximum(begin, self.start[owner])
         end = np.minimum(begin + length, self.start[owner] + n_inputs[owner])
-        targets_before = np.concatenate([[0], self.is_target.cumsum()])
+        targets_before = np.concatenate([[0], (self.weight > 0).cumsum()])
         has_target = targets_before[end + 1] > targets_before[first + 1]
         return first[has_target], end[has_target]
 
@@ -106,9 +108,10 @@ class Tokens:
         inside = at < end[:, None]
         at = np.where(inside, at, 0)
         following = np.minimum(at + 1, len(self.video) - 1)
-        has_target = inside & self.is_target[following]
+        weight = np.where(inside, self.weight[following], np.float32(0))
         return Batch(
             torch.from_numpy(np.where(inside, self.video[at], UNKNOWN).astype(np.int64)),
             torch.from_numpy(np.where(inside, self.reaction[at], NO_REACTION).astype(np.int64)),
-            torch.from_numpy(np.where(has_target, self.video[following], UNKNOWN).astype(np.int64)),
+            torch.from_numpy(np.where(weight > 0, self.video[following], UNKNOWN).astype(np.int64)),
+            torch.from_numpy(weight),
         )

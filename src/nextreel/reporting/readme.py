@@ -1,27 +1,27 @@
-"""The results table of README.md, from the committed metrics: `make table`."""
+"""The tables of README.md, from the committed metrics: `make table`."""
 
 import csv
+import json
 from pathlib import Path
 
 from nextreel.files import read_json, replacing
 
-START, END = "<!-- results: make table -->", "<!-- /results -->"
 COLUMNS = ("ndcg@10", "hr@10", "hr@50", "coverage@10", "valid_ndcg@10")
 
 
-def table(metrics: Path) -> str:
+def results(metrics: Path) -> str:
     """Markdown: a row a model, best first, with the 95 % interval of ndcg@10 on test."""
     with (metrics / "comparison.csv").open(encoding="utf-8") as file:
         own = {row["model"]: row for row in csv.DictReader(file) if not row["minus"]}
-    results = {path.stem: read_json(path) for path in sorted((metrics / "models").glob("*.json"))}
-    best_first = sorted(results, key=lambda name: (-results[name]["ndcg@10"], name))
+    found = {path.stem: read_json(path) for path in sorted((metrics / "models").glob("*.json"))}
+    best_first = sorted(found, key=lambda name: (-found[name]["ndcg@10"], name))
     lines = ["| model | " + " | ".join((COLUMNS[0], "95 % interval", *COLUMNS[1:])) + " |"]
     lines.append("|---" * (len(COLUMNS) + 2) + "|")
     for name in best_first:
-        first, *rest = (f"{results[name][column]:.4f}" for column in COLUMNS)
+        first, *rest = (f"{found[name][column]:.4f}" for column in COLUMNS)
         interval = f"{float(own[name]['low']):.4f} to {float(own[name]['high']):.4f}"
         lines.append(f"| {name} | " + " | ".join((first, interval, *rest)) + " |")
-    test = next(iter(results.values()))
+    test = next(iter(found.values()))
     lines += [
         "",
         f"{test['n_cases']:.0f} test cases; {test['cold_share']:.1%} of the targets lie outside the catalogue.",
@@ -29,14 +29,40 @@ def table(metrics: Path) -> str:
     return "\n".join(lines)
 
 
-def update(text: str, table: str) -> str:
-    """`text` with the table between its marks."""
-    before, rest = text.split(START)
-    _old, after = rest.split(END)
-    return f"{before}{START}\n{table}\n{END}{after}"
+def statistics(metrics: Path) -> str:
+    """Markdown: the size and shape of the data."""
+    eda, ingest = json.loads((metrics / "eda.json").read_text()), json.loads((metrics / "ingest.json").read_text())
+    rows = {
+        "users, videos with an event": f"{eda['users']:,}, {eda['videos']:,}",
+        "interactions": f"{eda['interactions']:,} ({eda['positive_share']:.1%} positive)",
+        "rows of randomly exposed videos": f"{ingest['rows_random']:,}",
+        "density": f"{eda['density']:.2%}",
+        "user features, video features": f"{eda['user_features']}, {eda['video_features']}",
+        "days": f"{eda['days']}, {eda['first_day']} to {eda['last_day']}",
+        "events a user, a session (median)": f"{eda['events_per_user_p50']}, {eda['events_per_session_p50']}",
+        "events taken by the top 1 %, 20 % of videos": f"{eda['popularity_top_1_percent_share']:.1%},"
+        f" {eda['popularity_top_20_percent_share']:.1%} (Gini {eda['popularity_gini']:.2f})",
+        "events of videos first logged that day": f"{eda['cold_share']:.1%}",
+        "next tag guessed from the last one": f"{eda['next_tag_hr@1_in_order']:.1%} in order,"
+        f" {eda['next_tag_hr@1_shuffled_mean']:.1%} shuffled",
+    }
+    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
+
+
+TABLES = {"results": results, "statistics": statistics}
+
+
+def update(text: str, metrics: Path) -> str:
+    """`text` with every table between its marks."""
+    for name, table in TABLES.items():
+        start, end = f"<!-- {name}: make table -->", f"<!-- /{name} -->"
+        before, rest = text.split(start)
+        _old, after = rest.split(end)
+        text = f"{before}{start}\n{table(metrics)}\n{end}{after}"
+    return text
 
 
 if __name__ == "__main__":
     readme = Path("README.md")
     with replacing(readme) as temporary:
-        temporary.write_text(update(readme.read_text(encoding="utf-8"), table(Path("metrics"))), encoding="utf-8")
+        temporary.write_text(update(readme.read_text(encoding="utf-8"), Path("metrics")), encoding="utf-8")
