@@ -72,7 +72,8 @@ class Network(nn.Module):
         self.norm = nn.LayerNorm(params.width)
 
     def forward(self, batch: Batch) -> Tensor:
-        x = self.tokens(batch)  # [B, L, D]
+        # Scaled as in the paper's own code: else the first block drowns the token, and training takes twice the epochs.
+        x = self.tokens(batch) * self.tokens.items.embedding_dim**0.5  # [B, L, D]
         x = self.dropout(x + self.positions.weight[: x.shape[1]])
         return self.norm(self.blocks(x))  # [B, L, D]
 

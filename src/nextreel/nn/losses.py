@@ -1,7 +1,5 @@
-"""Losses of next-item prediction: functions of the logits of M targets [M] and of their n negatives [M, n], to [M].
-
-A negative that is its row's own target has the logit -inf and counts for nothing. With every video of the catalogue as
-a negative, `softmax` is the full cross-entropy; with a sample, the sampled one (uniform, so logQ is a constant).
+"""Losses of next-item prediction on a sample: functions of the logits of M targets [M] and of their n negatives [M, n],
+to [M]. A negative that is its row's own target has the logit -inf and counts for nothing.
 """
 
 from collections.abc import Callable
@@ -23,9 +21,9 @@ def bpr(positive: Tensor, negative: Tensor) -> Tensor:
     return F.softplus(negative - positive[:, None]).mean(-1)
 
 
-def softmax(positive: Tensor, negative: Tensor) -> Tensor:
-    """Cross-entropy of the target among itself and its negatives."""
+def sampled_softmax(positive: Tensor, negative: Tensor) -> Tensor:
+    """Cross-entropy of the target among itself and its negatives, which are uniform, so that logQ is a constant."""
     return torch.logaddexp(positive, negative.logsumexp(1)) - positive
 
 
-LOSSES: dict[str, Loss] = {"bce": bce, "bpr": bpr, "sampled_softmax": softmax, "softmax": softmax}
+SAMPLED_LOSSES: dict[str, Loss] = {"bce": bce, "bpr": bpr, "sampled_softmax": sampled_softmax}

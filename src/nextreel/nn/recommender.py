@@ -14,7 +14,7 @@ from nextreel.cases import Cases
 from nextreel.errors import UserError
 from nextreel.nn import trainer
 from nextreel.nn.embeddings import TokenEmbedding
-from nextreel.nn.losses import LOSSES
+from nextreel.nn.losses import SAMPLED_LOSSES
 from nextreel.nn.sequences import FIRST, UNKNOWN, Batch, Tokens
 from nextreel.params import PositiveInt, Share
 from nextreel.sequences import Histories
@@ -102,20 +102,24 @@ class Recommender:
             batch.weight[asked],
         )  # [M, D], [M], [M]
         items = self.items.weight
-        positive = (states * F.embedding(target, items)).sum(-1)
-        if self.params.loss == "softmax":
-            rivals, own = items[FIRST:], (torch.arange(len(target)), target - FIRST)  # a view: no gradient by index
-            negative = states @ rivals.T  # [M, n]
+        if self.params.loss == "softmax":  # a slice of the table is a view: no gradient by index
+            losses = F.cross_entropy(states @ items[FIRST:].T, target - FIRST, reduction="none")
         else:
-            shared = self.params.loss == "sampled_softmax"
-            drawn = torch.from_numpy(
-                rng.integers(FIRST, len(items), (1 if shared else len(target), self.params.negatives))
-            )
-            row, column = torch.nonzero(drawn == target[:, None]).T
-            rivals, own = F.embedding(drawn, items), (row, column)  # [1 or M, n, D]
-            negative = states @ rivals[0].T if shared else torch.einsum("md,mnd->mn", states, rivals)
-        negative[own] = -torch.inf
-        return (weight * LOSSES[self.params.loss](positive, negative)).sum() / weight.sum()
+            losses = self._sampled_losses(states, target, rng)
+        return (weight * losses).sum() / weight.sum()
+
+    def _sampled_losses(self, states: Tensor, target: Tensor, rng: np.random.Generator) -> Tensor:
+        """Against uniform negatives: the batch's (sampled_softmax) or each target's own. A negative that is its row's
+        target counts for nothing."""
+        items = self.items.weight
+        shared = self.params.loss == "sampled_softmax"
+        n_rows = 1 if shared else len(target)
+        drawn = torch.from_numpy(rng.integers(FIRST, len(items), (n_rows, self.params.negatives)))
+        rivals = F.embedding(drawn, items)  # [1 or M, n, D]
+        positive = (states * F.embedding(target, items)).sum(-1)
+        negative = states @ rivals[0].T if shared else torch.einsum("md,mnd->mn", states, rivals)
+        negative = negative.masked_fill(drawn == target[:, None], -torch.inf)  # [M, n]
+        return SAMPLED_LOSSES[self.params.loss](positive, negative)
 
     @torch.no_grad()
     def score(self, cases: Cases, histories: Histories, video_idx: np.ndarray) -> np.ndarray:
