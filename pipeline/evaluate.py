@@ -10,8 +10,6 @@ from nextreel.params import Params
 
 
 def main(params: Params) -> None:
-    import numpy as np
-
     from nextreel import answers, engine, evaluation, files, labels
     from nextreel.evaluation import next_item, oracle
     from nextreel.exam import Exam
@@ -33,7 +31,7 @@ def main(params: Params) -> None:
             top = engine.load(lists, [("rank", "<=", 10)])
             files.write_json(folder / f"{name}.json", next_item.summary(exam, marks[name], top))
     next_item.write_per_user(exam, marks, data / "per_user.parquet")
-    comparison = next_item.compare(exam, marks, settings, np.random.default_rng(params.seed))
+    comparison = next_item.compare(exam, marks, settings)
     files.write_csv(Path("metrics/comparison.csv"), comparison)
     files.write_csv(Path("plots/models.csv"), next_item.chart(comparison))
 

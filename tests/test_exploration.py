@@ -258,7 +258,7 @@ def test_wtg_takes_the_duration_out(committed):
     settings = labels.Params(**committed["label"])
     raw = log([1] * 20_000, [1] * 20_000, play_time_ms=play.tolist(), duration_ms=duration.tolist())
     raw = raw.drop("wtg", "positive").mutate(click=ibis.literal(False), long_view=ibis.literal(False))
-    labelled = labels.label(raw, labels.by_duration(raw, settings), settings)
+    labelled = labels.label_all(raw, settings)
     found, correlation = exploration.watch_time(labelled), exploration.rank_correlations(labelled)
     assert correlation["duration_play_time_spearman"] > 0.4
     assert correlation["duration_wtr_spearman"] < -0.4

@@ -9,6 +9,10 @@ def entries(rows):
     return {"case_id": case_id, "video_idx": video_idx, "score": score, "rank": rank}
 
 
+def tie(case_id, video_idx):
+    return ranking.tie_hash(case_id.astype(np.uint64), video_idx)
+
+
 LISTS = {
     "a": entries([(7, 10, 3.0, 1), (7, 11, 2.0, 2), (8, 12, 1.0, 1)]),
     "b": entries([(7, 11, 9.0, 1), (7, 13, 8.0, 2)]),
@@ -16,7 +20,7 @@ LISTS = {
 
 
 def test_reciprocal_ranks_by_hand():
-    pool = fusion.fuse(LISTS, 10, ranking.tie_hash)
+    pool = fusion.fuse(LISTS, 10, tie)
     assert pool["case_id"].tolist() == [7, 7, 7, 8]
     assert pool["video_idx"].tolist() == [11, 10, 13, 12]
     assert pool["rank"].tolist() == [1, 2, 3, 1]
@@ -27,15 +31,15 @@ def test_reciprocal_ranks_by_hand():
 
 
 def test_the_pool_is_cut_per_case():
-    pool = fusion.fuse(LISTS, 1, ranking.tie_hash)
+    pool = fusion.fuse(LISTS, 1, tie)
     assert pool["video_idx"].tolist() == [11, 12]
 
 
 def test_order_of_channels_does_not_matter():
-    forth, back = (fusion.fuse(dict(items), 10, ranking.tie_hash) for items in (LISTS.items(), reversed(LISTS.items())))
+    forth, back = (fusion.fuse(dict(items), 10, tie) for items in (LISTS.items(), reversed(LISTS.items())))
     assert forth["video_idx"].tolist() == back["video_idx"].tolist()
 
 
 def test_fusing_one_list_keeps_its_order():
-    pool = fusion.fuse({"a": LISTS["a"]}, 10, ranking.tie_hash)
+    pool = fusion.fuse({"a": LISTS["a"]}, 10, tie)
     assert pool["video_idx"].tolist() == [10, 11, 12]

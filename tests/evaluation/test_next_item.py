@@ -43,7 +43,7 @@ def test_a_cold_target_counts_as_a_miss_and_is_told(cycle):
 
 def test_compare_tells_models_and_pairs(cycle, marks):
     settings = evaluation.Params(n_resamples=50, confidence=0.9)
-    table = next_item.compare(cycle, marks, settings, np.random.default_rng(0))
+    table = next_item.compare(cycle, marks, settings)
     rows = dict(zip(zip(table["model"], table["minus"], strict=True), table["ndcg@10"], strict=True))
     gain = 1 / np.log2(3)
     assert rows == pytest.approx(
@@ -80,6 +80,6 @@ def test_the_recall_chart_ends_the_fused_line_at_the_pool(cycle):
 def test_the_models_chart_leaves_pairs_out_and_starts_with_the_best(cycle, marks):
     settings = evaluation.Params(n_resamples=50, confidence=0.9)
     worst_first = dict(reversed(marks.items()))
-    chart = next_item.chart(next_item.compare(cycle, worst_first, settings, np.random.default_rng(0)))
+    chart = next_item.chart(next_item.compare(cycle, worst_first, settings))
     assert list(chart) == ["model", "ndcg@10", "low", "high"]
     assert chart["model"].tolist() == ["second", "never"]

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from nextreel import engine, exploration, labels, splits
+from nextreel import engine, exploration, labelling, labels, splits
 from nextreel.datasets import kuairand
 from nextreel.exploration import Findings, Spectrum
 from nextreel.reporting import exploration as pictures
@@ -17,9 +17,9 @@ def found(tiny_world, committed):
     con = engine.connect(engine.Params(memory_limit="1GB"), 2)
     tables = kuairand.read(con, tiny_world).tables
     bounds = splits.bounds(tables["interactions"], splits.Params(**committed["split"]))
-    parts = splits.parts(tables["interactions"], tables["random"], bounds)
+    parts = splits.temporal(tables["interactions"], tables["random"], bounds)
     settings = labels.Params(**committed["label"])
-    labelled = labels.label(parts, labels.by_duration(parts, settings), settings)
+    labelled = labels.label(parts, labelling.fit(parts, settings, leave_one_out=False), settings)
     eda = exploration.Params(**committed["eda"])
     standard = labelled.filter(ibis._.part != "random")
     return exploration.explore(standard, tables["users"], tables["videos"], eda, np.random.default_rng(42))

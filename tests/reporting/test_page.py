@@ -120,16 +120,12 @@ def test_a_template_is_a_chart_that_dvc_can_fill(template: Path) -> None:
 def test_a_chart_reads_columns_that_its_files_have(path: str) -> None:
     options = PLOTS[path]
     anchors = {"<DVC_METRIC_X>": options["x"], "<DVC_METRIC_Y>": options["y"], "rev": None}
-    template = json.loads((ROOT / ".dvc/plots" / f"{options['template']}.json").read_text(encoding="utf-8"))
-    found = set(fields(template))
+    own = ROOT / ".dvc/plots" / f"{options['template']}.json"
+    found = set(fields(json.loads(own.read_text(encoding="utf-8")))) if own.exists() else set(anchors)  # DVC's own
     named = {anchors.get(field, field) for field in found if f"-{field}" not in found and field[0] != "-"} - {None}
     for table in tables(path):
-        if not table.exists():
-            pytest.skip(f"{path} is not there yet: run `make repro`")
         with table.open(encoding="utf-8") as file:
             columns = set(next(csv.reader(file)))
-        if "model" in named - columns:
-            pytest.skip(f"{table.name} is older than its stage: run `make repro`")
         assert named <= columns
 
 

@@ -41,7 +41,7 @@ def summary(exam: Exam, marks: Columns, lists: Columns) -> dict[str, float]:
     return out
 
 
-def compare(exam: Exam, marks: Mapping[str, Columns], params: Params, rng: np.random.Generator) -> Columns:
+def compare(exam: Exam, marks: Mapping[str, Columns], params: Params) -> Columns:
     """HEADLINE on test of every model with its interval, and of every pair the paired difference with its own.
 
     marks: model -> case_id and rank of every target. A row a comparison; `minus` is empty for a model on its own.
@@ -50,7 +50,7 @@ def compare(exam: Exam, marks: Mapping[str, Columns], params: Params, rng: np.ra
     names = list(marks)
     ranks = [mark["rank"][np.isin(mark["case_id"], test.case_id)] for mark in marks.values()]
     values = np.stack([per_case(rank)[HEADLINE] for rank in ranks], axis=1)
-    means = bootstrap_means(values, test.user_idx, params.n_resamples, rng)
+    means = bootstrap_means(values, test.user_idx, params.n_resamples, np.random.default_rng(exam.seed))
     pairs = [(left, right) for left in range(len(names)) for right in range(len(names)) if left != right]
     left, right = np.array(pairs, dtype=int).reshape(-1, 2).T
     low, high = interval(np.hstack([means, means[:, left] - means[:, right]]), params.confidence)
