@@ -148,6 +148,11 @@ def make_exam(sequences, n_train, n_valid, positive=None):
 
 
 @pytest.fixture(scope="session")
+def world_of():
+    return make_exam
+
+
+@pytest.fixture(scope="session")
 def cycle():
     """Users walk round a circle of 60 videos from anywhere: only order tells what comes next."""
     start = np.random.default_rng(0).integers(0, 60, 300)

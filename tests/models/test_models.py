@@ -306,10 +306,19 @@ def test_recent_popular_by_hand():
     assert model.score(range(1), None, np.array([5, 6, 7])).tolist() == [[1.125, 0.25, 0]]
 
 
-def test_bpr_mf_gives_a_newcomer_the_bias(blocks, tmp_path):
+def test_bpr_mf_gives_a_newcomer_what_does_not_hang_on_the_user(blocks, tmp_path):
     model = fit("bpr_mf", blocks, tmp_path)
     empty = blocks.of("next").where(blocks.of("next").cases.history_end == 0)
     assert (whole_score(model, empty, "next") == model.video_factors[1:81, -1]).all()
+
+
+def test_bpr_mf_knows_popularity(world_of, tmp_path):
+    """Video v of 40 is drawn in proportion to v: without the correction the scores would not rise with it."""
+    rng = np.random.default_rng(0)
+    weight = np.arange(1, 41) / np.arange(1, 41).sum()
+    exam = world_of(np.array([1 + rng.choice(40, 8, replace=False, p=weight) for _ in range(300)]), 6, 1)
+    bias = fit("bpr_mf", exam, tmp_path, factors=4).video_factors[1:, -1]
+    assert np.corrcoef(bias, np.log(np.arange(1, 41)))[0, 1] > 0.8
 
 
 @pytest.mark.parametrize("passed", [0, 0.5])

@@ -1,9 +1,12 @@
 """BPR-MF: matrix factorisation by Bayesian personalised ranking (Rendle et al., UAI 2009), trained by `implicit`.
 
-    score(user, video) = user factors . video factors + video bias
+    score(user, video) = user factors . video factors + video bias + log count(video)
+
+`implicit` draws negatives from the positives of all users, so by popularity: what it learns is how far a video departs
+from its popularity, which the last term gives back (the logQ correction of sampled losses).
 
 Users are who they were in train: what they watch later changes nothing. A user without a positive there has no factors
-and gets the bias alone.
+and gets the rest.
 """
 
 from pathlib import Path
@@ -32,8 +35,8 @@ class Model:
 
     def __init__(self, params: Params, user_factors: np.ndarray, video_factors: np.ndarray) -> None:
         self.params = params
-        self.user_factors = user_factors  # [n_users + 1, F + 1] float32; the last column meets the bias
-        self.video_factors = video_factors  # [n_videos + 1, F + 1] float32, NaN without a positive
+        self.user_factors = user_factors  # [n_users + 1, F + 1] float32; the last column is 1
+        self.video_factors = video_factors  # [n_videos + 1, F + 1] float32; NaN without a positive in train
 
     @classmethod
     def fit(cls, histories: Histories, n_videos: int, params: Params, rng: np.random.Generator) -> Self:
@@ -57,6 +60,7 @@ class Model:
         user_factors[users] = learner.user_factors
         video_factors = np.full((n_videos + 1, width), np.nan, np.float32)
         video_factors[videos] = learner.item_factors
+        video_factors[videos, -1] += np.log(np.bincount(column)).astype(np.float32)
         return cls(params, user_factors, video_factors)
 
     def score(self, cases: Cases, histories: Histories, video_idx: np.ndarray) -> np.ndarray:
