@@ -50,7 +50,6 @@ def ranks(exam: Exam, seed: int) -> np.ndarray:
         exam.catalogue.n_videos,
         settings,
         np.random.default_rng(seed),
-        f"sasrec, seed {seed},",
         trainer.Validation(lambda model: next_item.validate(model, exam), Path("logs/order.csv")),
     )
     return np.concatenate([block.target_ranks() for block in blocks(model, exam, "test", "")])

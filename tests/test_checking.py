@@ -56,6 +56,7 @@ def test_the_committed_file_passes_without_any_data(root, tmp_path, monkeypatch)
         ("seed", "banana", "`seed` is 'banana'; allowed: an integer, at least 0"),
         ("seed", True, "`seed` is True; allowed: an integer"),
         ("threads", 0, "`threads` is 0; allowed: an integer, at least 1"),
+        ("split.refit", "valid", "`split.refit` is 'valid'; allowed: 'train_valid', or none"),
         ("cpu_isa", "avx", "`cpu_isa` is 'avx'; allowed: 'portable' or 'native'"),
         ("model.lr", -1, "`model.lr` is -1; allowed: a number, above 0"),
         ("model.lr", "fast", "`model.lr` is 'fast'"),

@@ -235,6 +235,23 @@ def test_a_mistake_stops_at_check_and_spares_all_outputs(project: Project) -> No
     assert project.bytes_in("data", "metrics", "plots") == before
 
 
+# Over 20 s: the run from the split on, with every model fitted twice.
+def test_leave_one_out_and_refit_run_to_their_end(project: Project) -> None:
+    options = ("-Ssplit.strategy=leave_one_out", "-Ssplit.refit=train_valid", "-Smodel.epochs=1")
+    done = project.dvc("exp", "run", *options)
+    assert done.returncode == 0, done.stdout
+    split, label = (json.loads((project.root / f"metrics/{name}.json").read_text()) for name in ("split", "label"))
+    assert (split["strategy"], split["refit"], split["rows_random"]) == ("leave_one_out", "train_valid", 0)
+    assert label["positives_fitted_on"] == "all rows"
+    assert label["cases_test"] > 0
+    for stage in models():
+        folder = project.root / "data/models" / stage.split("@")[1]
+        assert sorted(path.name for path in folder.iterdir()) == ["train", "train_valid"]
+    found = json.loads((project.root / "metrics/models/two_stage.json").read_text())
+    assert found["n_cases"] == label["cases_test"]
+    assert found["cold_share"] == 0
+
+
 def test_an_option_of_one_model_reruns_that_model_only(project: Project) -> None:
     project.edit_params(r"^    window: \d+$", "    window: 3")
     assert project.repro("recall@itemcf", "train@sasrec") == ["check", "recall@itemcf"]

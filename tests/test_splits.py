@@ -289,7 +289,7 @@ def test_leave_one_out_leaves_the_random_rows_out_and_says_so():
     found = splits.summary(splits.leave_one_out(table, random), None, settings)
     assert found["rows_random_left_out"] == 2
     assert found["rows_random"] == 0
-    assert (found["users_asked"], found["users_with_too_few_positives"]) == (1, 2)
+    assert (found["users_with_enough_positives"], found["users_with_too_few_positives"]) == (1, 2)
     assert found["random_track"].startswith("left out: ")
 
 

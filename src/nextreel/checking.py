@@ -45,7 +45,7 @@ def check_input(params: Params) -> None:
         return
     layout = datasets.layout(ingest)
     layout.inspect(Path(ingest.path))
-    if split.by == "date":  # else the log need not be read
+    if split.strategy == "temporal" and split.by == "date":  # else the log need not be read
         con = engine.connect(params.section("engine", engine.Params), params.threads)
         first_last = layout.time_range(con, Path(ingest.path))
         if first_last is not None:

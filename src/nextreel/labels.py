@@ -174,9 +174,10 @@ def by_duration(rows: ir.Table, train: ir.Table, params: Params, positives_from:
     if not len(buckets.n):
         duration_ms = duration_ms[:0]  # no watch time in train: no row has a WTG
     bucket = buckets.of(duration_ms)
+    bounding = buckets
     if positives_from is not train:
         stats = statistics(positives_from, params)
-    bounding = fit(stats, params)
+        bounding = fit(stats, params)
     quantile_bound = None
     if params.positive == "wtg_quantile":
         quantile_bound = _quantile_bounds(positives_from, stats, bounding, duration_ms)

@@ -145,23 +145,21 @@ def _sentence(key: str, problem: dict[str, Any], owner: type[Section]) -> str:
     message = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     if not problem["loc"]:  # a rule over several keys says all of it
         return f"`{path}`: {message}"
-    return f"`{path}` is {problem['input']!r}; allowed: {_range(owner, str(problem['loc'][0])) or message}"
+    return f"`{path}` is {problem['input']!r}; allowed: {_allowed(owner, str(problem['loc'][0]), message)}"
 
 
 _BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 
 
-def _range(owner: type[Section], key: str) -> str:
-    """`an integer, at least 1` for a number's key; empty for other kinds, whose own message says enough."""
+def _allowed(owner: type[Section], key: str, message: str) -> str:
+    """`an integer, at least 1` for a number's key; other kinds have their own message. `or none` where it may be."""
     field = owner.model_fields.get(key)
     if field is None:
-        return ""
+        return message
     kinds = get_args(field.annotation) or (field.annotation,)
     number = next((name for name in ("int", "float") if any(name in str(kind) for kind in kinds)), None)
-    if number is None:
-        return ""
-    words = ["an integer" if number == "int" else "a number"]
-    for rule in _rules([*field.metadata, *kinds]):
+    words = [message if number is None else "an integer" if number == "int" else "a number"]
+    for rule in _rules([*field.metadata, *kinds]) if number else ():
         words += [f"{word} {getattr(rule, name):g}" for name, word in _BOUNDS.items() if hasattr(rule, name)]
     return ", ".join(words) + (", or none" if type(None) in kinds else "")
 

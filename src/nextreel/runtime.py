@@ -1,8 +1,8 @@
 """How the processor is used. Asked for before torch is imported: plain `dvc repro` never sees a Makefile.
 
 Torch's bytes differ between processors, and training lets the difference grow until metrics move by some thousandths.
-`portable` holds every library to instructions that x86 machines of all makers run alike: AVX2, and for MKL, which obeys
-no more than that on other makers' processors than Intel's, its compatible mode. Training takes 1.4 times as long.
+`portable` holds torch and what it loads to instructions that x86 machines of all makers run alike: AVX2, and for MKL,
+which obeys no more than that on other processors than Intel's, its compatible mode. Training takes 1.4 times as long.
 
 Threads that spin while they wait slow training several times on shared cores, so they sleep.
 """

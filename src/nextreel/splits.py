@@ -185,7 +185,7 @@ def summary(parts: ir.Table, bounds: Bounds | None, params: Params) -> dict[str,
     users, asked = row.pop("users"), row.pop("users_asked")
     how: dict[str, object] = {"strategy": params.strategy, "refit": params.refit or "none"}
     if bounds is None:
-        where: dict[str, object] = {"users_asked": asked, "users_with_too_few_positives": users - asked}
+        where: dict[str, object] = {"users_with_enough_positives": asked, "users_with_too_few_positives": users - asked}
         where["random_track"] = "left out: with a cut for each user no moment has all of train before it"
         hint = f"a user is asked from {LEAST_POSITIVES} positives on: choose another `label.positive`"
     else:

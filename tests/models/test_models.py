@@ -203,7 +203,7 @@ def test_ties_stand_in_a_fixed_order(fitted, blocks, tmp_path):
     assert (np.lexsort((tie, -lists["score"], lists["case_id"])) == np.arange(len(tie))).all()
 
 
-@pytest.mark.parametrize("name", ["most_popular", "recent_popular", "itemcf"])
+@pytest.mark.parametrize("name", ["most_popular", "recent_popular", "bpr_mf", "itemcf"])
 def test_lists_do_not_hang_on_how_the_work_is_cut(name, blocks, tmp_path, monkeypatch):
     """Where scores are sums and no matrix products, which round by the shape of a block."""
     model = fit(name, blocks, tmp_path)
@@ -310,6 +310,17 @@ def test_bpr_mf_gives_a_newcomer_what_does_not_hang_on_the_user(blocks, tmp_path
     model = fit("bpr_mf", blocks, tmp_path)
     empty = blocks.of("next").where(blocks.of("next").cases.history_end == 0)
     assert (whole_score(model, empty, "next") == model.video_factors[1:81, -1]).all()
+
+
+def test_bpr_mf_that_diverges_stops_with_a_word(blocks, tmp_path):
+    with pytest.raises(UserError, match=r"lower `recall\.bpr_mf\.lr`"):
+        fit("bpr_mf", blocks, tmp_path, lr=10)
+
+
+def test_train_without_a_target_stops_with_a_word(blocks, tmp_path):
+    exam = replace(blocks, events=replace(blocks.events, positive=np.zeros(len(blocks.events.video_idx), bool)))
+    with pytest.raises(UserError, match="no target"):
+        fit("gru4rec", exam, tmp_path, passed_weight=0)
 
 
 def test_bpr_mf_knows_popularity(world_of, tmp_path):

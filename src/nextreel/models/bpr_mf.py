@@ -14,9 +14,11 @@ from typing import Self
 
 import numpy as np
 from implicit.cpu.bpr import BayesianPersonalizedRanking
+from implicit.utils import ModelFitError
 from scipy import sparse
 
 from nextreel.cases import Cases
+from nextreel.errors import UserError
 from nextreel.models import load_arrays, save_arrays
 from nextreel.params import NonNegativeFloat, PositiveFloat, PositiveInt, Section
 from nextreel.sequences import Histories
@@ -53,7 +55,10 @@ class Model:
             num_threads=params.threads,
             random_state=rng,
         )
-        learner.fit(watched, show_progress=False)
+        try:
+            learner.fit(watched, show_progress=False)
+        except ModelFitError:
+            raise UserError(f"bpr_mf: the factors diverge; lower `recall.bpr_mf.lr` ({params.lr:g})") from None
         width = params.factors + 1
         user_factors = np.zeros((len(histories), width), np.float32)
         user_factors[:, -1] = 1
@@ -65,7 +70,8 @@ class Model:
 
     def score(self, cases: Cases, histories: Histories, video_idx: np.ndarray) -> np.ndarray:
         user, video = self.user_factors[cases.user_idx], self.video_factors[video_idx]  # [B, F], [N or B, C, F]
-        scores = user @ video.T if video_idx.ndim == 1 else np.einsum("bf,bcf->bc", user, video)
+        # einsum, not @: the same bytes on any processor and in blocks of any size
+        scores = np.einsum("bf,nf->bn" if video_idx.ndim == 1 else "bf,bcf->bc", user, video)
         return np.where(np.isnan(scores), -np.inf, scores)
 
     def save(self, folder: Path) -> None:

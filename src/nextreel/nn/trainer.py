@@ -64,6 +64,8 @@ def train(
                 optimizer.step()
                 losses.append(value.item())
                 steps.update()
+            if not losses:
+                raise UserError(f"{name}: train has no target; raise `model.passed_weight` or lower the label's bar")
             network.eval()
             if after_epoch is None:
                 continue

@@ -1,7 +1,6 @@
 """The tables of README.md, from the committed metrics: `make table`."""
 
 import csv
-import json
 from pathlib import Path
 
 from nextreel.files import read_json, replacing
@@ -31,7 +30,7 @@ def results(metrics: Path) -> str:
 
 def statistics(metrics: Path) -> str:
     """Markdown: the size and shape of the data."""
-    eda, ingest = json.loads((metrics / "eda.json").read_text()), json.loads((metrics / "ingest.json").read_text())
+    eda, ingest = read_json(metrics / "eda.json"), read_json(metrics / "ingest.json")
     rows = {
         "users, videos with an event": f"{eda['users']:,}, {eda['videos']:,}",
         "interactions": f"{eda['interactions']:,} ({eda['positive_share']:.1%} positive)",
@@ -42,10 +41,12 @@ def statistics(metrics: Path) -> str:
         "events a user, a session (median)": f"{eda['events_per_user_p50']}, {eda['events_per_session_p50']}",
         "events taken by the top 1 %, 20 % of videos": f"{eda['popularity_top_1_percent_share']:.1%},"
         f" {eda['popularity_top_20_percent_share']:.1%} (Gini {eda['popularity_gini']:.2f})",
-        "events of videos first logged that day": f"{eda['cold_share']:.1%}",
-        "next tag guessed from the last one": f"{eda['next_tag_hr@1_in_order']:.1%} in order,"
-        f" {eda['next_tag_hr@1_shuffled_mean']:.1%} shuffled",
     }
+    if "cold_share" in eda:
+        rows["events of videos first logged that day"] = f"{eda['cold_share']:.1%}"
+    if "next_tag_asked" in eda:
+        hit_rates = f"{eda['next_tag_hr@1_in_order']:.1%} in order, {eda['next_tag_hr@1_shuffled_mean']:.1%} shuffled"
+        rows["next tag guessed from the last one"] = hit_rates
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
 
 

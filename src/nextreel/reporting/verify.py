@@ -53,14 +53,16 @@ def differences(committed: dict[str, str | float], again: dict[str, str | float]
 
 def main(same_bytes: bool) -> str | None:
     """What went wrong, None if nothing."""
+    if _git(Path(), "status", "--porcelain"):
+        print("uncommitted changes are no part of this: what is verified is the last commit")
     with tempfile.TemporaryDirectory(prefix="nextreel-verify-") as folder:
         clone = Path(folder) / "clone"
-        subprocess.run(["git", "clone", "--quiet", ".", str(clone)], check=True)
+        _git(Path(), "clone", "--quiet", ".", str(clone))
         committed = values(clone / "metrics")
-        subprocess.run([sys.executable, "-m", "dvc", "repro", "--force"], cwd=clone, check=True)
+        if subprocess.run([sys.executable, "-m", "dvc", "repro", "--force"], cwd=clone, check=False).returncode:
+            return "the pipeline did not run to its end; what stopped it is told above"
         again = values(clone / "metrics")
-        status = ["git", "status", "--porcelain", "--", *FOLDERS]
-        changed = subprocess.run(status, cwd=clone, check=True, capture_output=True, text=True).stdout.split("\n")
+        changed = _git(clone, "status", "--porcelain", "--", *FOLDERS).split("\n")
     off = differences(committed, again)
     if off:
         return f"{len(off)} of {len(committed)} metrics differ by more than {TOLERANCE}:\n  " + "\n  ".join(off)
@@ -73,6 +75,13 @@ def main(same_bytes: bool) -> str | None:
     else:
         print(f"other bytes, as another processor may give them: {', '.join(others)}")
     return None
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=folder, check=False, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"git {arguments[0]}: {done.stderr.strip()}")
+    return done.stdout
 
 
 if __name__ == "__main__":
