@@ -14,7 +14,7 @@ from typing import Self
 
 import numpy as np
 from implicit.cpu.bpr import BayesianPersonalizedRanking
-from implicit.utils import ModelFitError
+from implicit.recommender_base import ModelFitError
 from scipy import sparse
 
 from nextreel.cases import Cases
