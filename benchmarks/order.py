@@ -22,7 +22,7 @@ import numpy as np
 
 from nextreel import evaluation
 from nextreel.datasets import simulated
-from nextreel.evaluation import next_item
+from nextreel.evaluation import next_item, validation
 from nextreel.evaluation.intervals import bootstrap_means, interval
 from nextreel.exam import Exam, blocks
 from nextreel.models import sasrec
@@ -50,7 +50,7 @@ def ranks(exam: Exam, seed: int) -> np.ndarray:
         exam.catalogue.n_videos,
         settings,
         np.random.default_rng(seed),
-        trainer.Validation(lambda model: next_item.validate(model, exam), Path("logs/order.csv")),
+        trainer.Validation(lambda model: validation.validate(model, exam), Path("logs/order.csv")),
     )
     return np.concatenate([block.target_ranks() for block in blocks(model, exam, "test", "")])
 
@@ -63,7 +63,7 @@ def main() -> None:
     for seed in range(int(sys.argv[1]) if len(sys.argv) > 1 else 1):
         rng = np.random.default_rng(seed)
         other = replace(exam, events=shuffled(exam.events, exam, rng))
-        pair = [next_item.per_case(ranks(each, seed))[next_item.HEADLINE] for each in (exam, other)]
+        pair = [validation.per_case(ranks(each, seed))[next_item.HEADLINE] for each in (exam, other)]
         values.append(np.stack(pair, axis=1))
         print(f"seed {seed}: in order {pair[0].mean():.4f}, shuffled {pair[1].mean():.4f}", flush=True)
     mean = np.mean(values, axis=0)  # over seeds, per case

@@ -10,30 +10,33 @@ from nextreel.params import Params
 
 
 def main(params: Params) -> None:
-    from nextreel import answers, engine, evaluation, files, labels
-    from nextreel.evaluation import next_item, oracle
+    from nextreel import answers, evaluation, labels
+    from nextreel.evaluation import impressions, lists, next_item, oracle, outputs, two_stage
     from nextreel.exam import Exam
 
-    data = Path("data")
+    data, metrics = Path("data"), Path("metrics")
     settings = params.section("evaluate", evaluation.Params)
-    exam = Exam.load(data, params.seed)
-    judged = {name: (data / "lists" / f"{name}.parquet", data / "ranks" / f"{name}.parquet")
-              for family in ("recall", "train") for name in params.get(family)}  # fmt: skip
-    judged["two_stage"] = (data / "two_stage/lists.parquet", data / "two_stage/ranks.parquet")
+    exam, shown = Exam.load(data, params.seed), impressions.Impressions.load(data, params.seed)
+    models = [name for family in ("recall", "train") for name in params.get(family)]
+    tables = {name: [data / kind / f"{name}.parquet" for kind in ("lists", "ranks")] for name in models}
+    tables["two_stage"] = [data / "two_stage/lists.parquet", data / "two_stage/ranks.parquet"]
+    scores = {name: shown.load_scores(data / "scores" / f"{name}.parquet") for name in models}
     if oracle.Oracle.knows(data):
         scratch = tempfile.TemporaryDirectory()  # goes when the stage ends: the oracle is judged, never fused
-        judged["oracle"] = (Path(scratch.name) / "lists.parquet", Path(scratch.name) / "ranks.parquet")
+        tables["oracle"] = [Path(scratch.name) / "lists.parquet", Path(scratch.name) / "ranks.parquet"]
         best = oracle.Oracle(data, params.section("label", labels.Params))
-        answers.write({"valid": best, "test": best}, "oracle", exam, *judged["oracle"])
-    marks = {name: engine.load(ranks) for name, (_lists, ranks) in judged.items()}
-    with files.replacing(Path("metrics/models")) as folder:
-        for name, (lists, _ranks) in judged.items():
-            top = engine.load(lists, [("rank", "<=", 10)])
-            files.write_json(folder / f"{name}.json", next_item.summary(exam, marks[name], top))
-    next_item.write_per_user(exam, marks, data / "per_user.parquet")
-    comparison = next_item.compare(exam, marks, settings)
-    files.write_csv(Path("metrics/comparison.csv"), comparison)
-    files.write_csv(Path("plots/models.csv"), next_item.chart(comparison))
+        answers.write({"valid": best, "test": best}, "oracle", exam, *tables["oracle"])
+        scores["oracle"] = {params.seed: shown.scored_by(best.positive_probability)}
+    marks = next_item.Marks(exam, {name: next_item.load_ranks(ranks) for name, (_l, ranks) in tables.items()}, settings)
+    judged = impressions.Judged(shown, scores, settings, params.seed) if len(shown.case) else None
+    listed = {name: lists.load_first(path, params.seed) for name, (path, _ranks) in tables.items()}
+    beyond = lists.table(exam, listed, lists.Videos.load(data, exam), settings)
+    ranker, pool_size = params.get("rank.model"), int(params.get("candidates.pool_size"))
+    by_pool = two_stage.table(data, exam, marks.on_test(ranker), pool_size, settings)
+    outputs.write_headlines(metrics, marks, judged, listed)
+    outputs.write_tables(metrics, marks, judged, beyond, by_pool)
+    outputs.write_charts(Path("plots"), marks, judged, two_stage.chart(by_pool, ranker))
+    outputs.write_per_user(data / "per_user.parquet", marks, judged)
 
 
 stage.run(main)

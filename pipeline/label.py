@@ -9,7 +9,7 @@ from nextreel.params import Params
 
 
 def main(params: Params) -> None:
-    from nextreel import engine, files, labelling, labels, splits
+    from nextreel import cases, engine, files, labelling, labels, splits
 
     settings = params.section("label", labels.Params)
     leave_one_out = params.section("split", splits.Params).strategy == "leave_one_out"
@@ -18,7 +18,8 @@ def main(params: Params) -> None:
     durations = labelling.fit(parts, settings, leave_one_out)
     labelled = labels.label(parts, durations, settings)
     engine.write_arrays(durations, Path("data/durations.parquet"))
-    questions = labelling.write(con, labelled, Path("data"), leave_one_out)
+    asked = params.section("cases", cases.Params)
+    questions = labelling.write(con, labelled, Path("data"), asked, leave_one_out)
     by_duration = labels.share_by_duration(labelled.filter(labelled.part != "random"))
     files.write_csv(Path("plots/label_by_duration.csv"), labelling.chart(by_duration))
     files.write_json(Path("metrics/label.json"), labelling.summary(labelled, questions, by_duration, leave_one_out))

@@ -10,13 +10,15 @@ from nextreel.params import Params
 
 def main(params: Params, name: str) -> None:
     from nextreel import answers, models, splits
-    from nextreel.exam import Exam
+    from nextreel.exam import Exam, Shown
 
     module = models.module(name)
     settings = params.section(f"recall.{name}", module.Params)
     refit = params.section("split", splits.Params).refit
-    exam = Exam.load(Path("data"), params.seed)
-    answers.examine(name, module.Model, settings, exam, refit, Path("data"))
+    n_seeds = int(params.get("model.seeds"))
+    data = Path("data")
+    exam, shown = Exam.load(data, params.seed), Shown.load(data)
+    answers.examine(name, module.Model, settings, exam, shown, n_seeds, refit, data)
 
 
 stage.run(main)

@@ -13,17 +13,20 @@ def main(params: Params, name: str) -> None:
 
     runtime.prepare(params.threads, params.cpu_isa)
     from nextreel import answers, models, splits
-    from nextreel.evaluation import next_item
-    from nextreel.exam import Exam
+    from nextreel.evaluation import validation
+    from nextreel.exam import Exam, Shown
     from nextreel.nn import trainer
 
     module = models.module(name)
     settings = params.section(f"train.{name}", module.Params, defaults="model")
     refit = params.section("split", splits.Params).refit
-    exam = Exam.load(Path("data"), params.seed)
-    curve = Path("plots/curves") / f"{name}.csv"
-    validation = trainer.Validation(lambda model: next_item.validate(model, exam), curve)
-    answers.examine(name, module.Model, settings, exam, refit, Path("data"), validation=validation)
+    data = Path("data")
+    exam, shown = Exam.load(data, params.seed), Shown.load(data)
+    curves = {exam.seed: Path("plots/curves") / f"{name}.csv"}  # of the first seed
+    answers.examine(
+        name, module.Model, settings, exam, shown, settings.seeds, refit, data,
+        lambda seed: {"validation": trainer.Validation(lambda m: validation.validate(m, exam), curves.get(seed))},
+    )  # fmt: skip
 
 
 stage.run(main)

@@ -138,8 +138,8 @@ def make_exam(sequences, n_train, n_valid, positive=None):
     tab = np.zeros(len(user_idx), np.int16)
     log = Log(user_idx, sequences.ravel().astype(np.int32), time_ms, tab, positive.ravel(), part)
     nobody = Log(*(column[:0] for column in (user_idx, user_idx, time_ms, tab, positive.ravel(), part)))
-    questions = build(log, nobody, n_users + 1, impressions=True)  # the last user has no event
-    first = questions.cases.where(questions.protocol == "first")
+    questions = build(log, nobody, n_users + 1, "first", impressions=True)  # the last user has no event
+    first = questions.cases.where(questions.protocol == "next_item")
     target = np.zeros(len(first), np.int32)
     target[questions.target_case_id] = questions.target_video_idx
     video_id = 1000 + np.arange(sequences.max() + 1)

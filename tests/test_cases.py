@@ -37,7 +37,7 @@ def random():
 
 @pytest.fixture
 def questions(log, random):
-    return cases.build(log, random, n_users=4, impressions=True)
+    return cases.build(log, random, n_users=4, targets="first", impressions=True)
 
 
 def asked(questions, protocol, part):
@@ -46,11 +46,28 @@ def asked(questions, protocol, part):
 
 
 def test_first_positive_of_each_part(questions):
-    assert asked(questions, "first", "valid") == [(1, 40, 3), (2, 35, 1)]
-    assert asked(questions, "first", "test") == [(2, 55, 3), (3, 70, 0)]
+    assert asked(questions, "next_item", "valid") == [(1, 40, 3), (2, 35, 1)]
+    assert asked(questions, "next_item", "test") == [(2, 55, 3), (3, 70, 0)]
     assert dict(zip(questions.target_case_id.tolist(), questions.target_video_idx.tolist(), strict=True)) == {
         0: 4, 1: 6, 2: 8, 3: 9,
     }  # fmt: skip
+
+
+def test_last_positive_of_each_part(log, random):
+    """The history holds what the part showed before it; rows of one time do not see each other."""
+    questions = cases.build(log, random, n_users=4, targets="last", impressions=True)
+    assert asked(questions, "next_item", "valid") == [(1, 40, 3), (2, 35, 1)]
+    assert asked(questions, "next_item", "test") == [(1, 60, 5), (2, 55, 3), (3, 70, 0)]
+    assert questions.target_video_idx.tolist() == [4, 7, 5, 8, 9]
+    assert questions.dropped_seen == {"valid": 0, "test": 0}
+
+
+def test_successive_positives_are_a_case_each(log, random):
+    questions = cases.build(log, random, n_users=4, targets="successive", impressions=True)
+    assert asked(questions, "next_item", "valid") == [(1, 40, 3), (2, 35, 1), (2, 35, 1)]
+    assert asked(questions, "next_item", "test") == [(1, 60, 5), (2, 55, 3), (3, 70, 0)]
+    assert questions.target_video_idx.tolist() == [4, 6, 7, 5, 8, 9]
+    assert questions.dropped_seen == {"valid": 0, "test": 1}  # video 2, seen in train
 
 
 def test_a_seen_target_drops_the_case_and_counts_it(questions):
@@ -58,7 +75,7 @@ def test_a_seen_target_drops_the_case_and_counts_it(questions):
 
 
 def test_next_asks_every_user_after_the_whole_log(questions):
-    assert asked(questions, "first", "next") == [(1, 71, 6), (2, 71, 4), (3, 71, 1), (4, 71, 0)]
+    assert asked(questions, "next_item", "next") == [(1, 71, 6), (2, 71, 4), (3, 71, 1), (4, 71, 0)]
 
 
 def test_impressions_start_before_the_first_row_of_the_part(questions):
@@ -67,7 +84,7 @@ def test_impressions_start_before_the_first_row_of_the_part(questions):
 
 
 def test_impressions_are_left_out_on_demand(log, random):
-    questions = cases.build(log, random, n_users=4, impressions=False)
+    questions = cases.build(log, random, n_users=4, targets="first", impressions=False)
     assert "impressions" not in questions.protocol
 
 
@@ -120,9 +137,9 @@ def test_rows_outside_the_split_are_history_but_teach_and_ask_nothing():
     ones = np.ones(6, np.int16)
     log = Log(ones, video, time, ones, ones.astype(bool), part.astype(np.int8))
     nobody = Log(*(column[:0] for column in (ones, video, time, ones, ones.astype(bool), ones)))
-    questions = cases.build(log, nobody, 1, impressions=True)
+    questions = cases.build(log, nobody, 1, "first", impressions=True)
     assert questions.dropped_seen == {"valid": 0, "test": 1}  # video 1 was seen before train
-    assert asked(questions, "first", "next") == [(1, 51, 6)]
+    assert asked(questions, "next_item", "next") == [(1, 51, 6)]
     position, _ = log.events(1).train().flat()
     assert video[position].tolist() == [2]
     catalogue = log.catalogue(np.arange(6))

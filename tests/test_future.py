@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nextreel import answers, engine, labelling, labels, models, schema, splits
+from nextreel import answers, cases, engine, labelling, labels, models, schema, splits
 from nextreel.cases import QUESTIONS
 from nextreel.datasets import kuairand, simulated
 from nextreel.exam import Exam
@@ -54,7 +54,7 @@ def asked(folder, data, committed):
     parts = splits.temporal(interactions, random, splits.bounds(interactions, split))
     settings = labels.Params(**committed["label"])
     labelled = labels.label(parts, labelling.fit(parts, settings, leave_one_out=False), settings)
-    labelling.write(con, labelled, data, leave_one_out=False)
+    labelling.write(con, labelled, data, cases.Params(targets="first"), leave_one_out=False)
     return Exam.load(data, seed=42)
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nextreel import engine, labelling, labels, splits
+from nextreel import cases, engine, labelling, labels, splits
 from nextreel.exam import Exam
 
 N_USERS, N_EVENTS = 30, 12
@@ -45,7 +45,7 @@ def write(con, parts, settings, data, leave_one_out):
     engine.write_arrays({"video_id": 900 + np.arange(1, 41)}, tables / "videos.parquet")
     durations = labelling.fit(parts, settings, leave_one_out)
     labelled = labels.label(parts, durations, settings)
-    return labelled, labelling.write(con, labelled, data, leave_one_out)
+    return labelled, labelling.write(con, labelled, data, cases.Params(targets="first"), leave_one_out)
 
 
 def by_hand(frame, threshold):
@@ -70,7 +70,7 @@ def test_leave_one_out_keeps_the_positives_that_cut_the_log(con, interactions, s
     assert found.wtg[train].to_numpy() == pytest.approx(z_train.to_numpy())
     assert found.wtg[train].to_numpy() != pytest.approx(z_all[train].to_numpy())
 
-    asked = questions.cases.where(questions.protocol == "first")
+    asked = questions.cases.where(questions.protocol == "next_item")
     last_two = interactions[positive].groupby("user_idx").tail(2)
     many = interactions[positive].groupby("user_idx").size().loc[lambda n: n >= 3].index
     expected = last_two[last_two.user_idx.isin(many)]
@@ -83,7 +83,7 @@ def test_leave_one_out_recommends_any_video_and_asks_no_impressions(con, interac
     rows = ibis.memtable(interactions)
     parts = splits.leave_one_out(labels.label_all(rows, settings), rows.limit(0))
     _labelled, questions = write(con, parts, settings, tmp_path, leave_one_out=True)
-    assert set(questions.protocol) == {"first"}
+    assert set(questions.protocol) == {"next_item"}
     assert len(engine.load(tmp_path / "impressions.parquet")["case_id"]) == 0
     exam = Exam.load(tmp_path, seed=42)
     everything = np.unique(interactions.video_idx)

@@ -1,6 +1,6 @@
-"""What models answer: their lists and target ranks, the two-stage system's, and recommendations for everybody."""
+"""What models answer: lists, target ranks and scores of what was shown; the two-stage system's; recommendations."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +8,16 @@ import numpy as np
 from ibis import _
 
 from nextreel import engine, files, models, ranking
-from nextreel.cases import QUESTIONS
-from nextreel.exam import Exam, blocks
+from nextreel.cases import QUESTIONS, Cases
+from nextreel.exam import Exam, Shown, blocks
 from nextreel.models import Model, Scorer
 from nextreel.params import PositiveInt, Section
 from nextreel.progress import track
+from nextreel.sequences import Events
 
 LIST_SIZE = 500
 _CASES_AT_A_TIME = 512  # in the ranker, which may hold an embedding for each candidate
+_IMPRESSION_CASES_AT_A_TIME = 64  # there may be thousands of impressions a case
 
 
 class Params(Section):
@@ -26,55 +28,124 @@ class Params(Section):
 
 
 def examine(
-    name: str, model: type[Model], params: Section, exam: Exam, refit: str | None, data: Path, **validated: Any
+    name: str,
+    model: type[Model],
+    params: Section,
+    exam: Exam,
+    shown: Shown,
+    n_seeds: int,
+    refit: str | None,
+    data: Path,
+    validated: Callable[[int], dict[str, Any]] = lambda seed: {},
 ) -> None:
-    """Fit a model on train, save it and write its answers to all cases under the folder `data`.
+    """Fit a model on train, once for each seed (`exam.seed`, the next one, ...), save the first and write the answers
+    of all under the folder `data`:
 
-    `validated` is what a neural model's `fit` needs to choose its epoch. With `refit` train_valid the model is fitted
-    once more on both, for as many epochs as were chosen, and that one answers what comes after valid.
+    models/<name>/             the first seed's model, fitted on train (and on train and valid with `refit`)
+    lists/<name>.parquet       seed, case_id, video_idx, score, rank: the first LIST_SIZE of every case
+    ranks/<name>.parquet       seed, case_id, video_idx, rank: of every target, see `exam.Block`
+    scores/<name>.parquet      seed, case_id, video_idx, score: of every video shown, -inf where it has no opinion
+
+    A model that draws no random number is fitted once. `validated(seed)` is what a neural model's `fit` needs to choose
+    its epoch. With `refit` train_valid the model is fitted once more on both, for as many epochs as were chosen, and
+    that one answers what comes after valid.
     """
-    n_videos = exam.catalogue.n_videos
-    chosen = model.fit(exam.events.train(), n_videos, params, np.random.default_rng(exam.seed), **validated)
-    fitted = {"train": chosen}
+    lists, marks, scores = (data / kind / f"{name}.parquet" for kind in ("lists", "ranks", "scores"))
+    with engine.Writer(lists) as to_lists, engine.Writer(marks) as to_marks, engine.Writer(scores) as to_scores:
+        for seed in range(exam.seed, exam.seed + n_seeds):
+            fitted, random = _fit(model, params, exam, refit, seed, validated(seed))
+            if seed == exam.seed:
+                with files.replacing(data / "models" / name) as folder:
+                    folder.mkdir()
+                    for stretch, each in fitted.items():
+                        each.save(folder / stretch)
+            scorers = models.by_part(fitted)
+            _answer(scorers, name, exam, seed, to_lists, to_marks)
+            _score(scorers, name, shown, seed, to_scores)
+            if not random:
+                break
+
+
+def _fit(
+    model: type[Model], params: Section, exam: Exam, refit: str | None, seed: int, validated: dict[str, Any]
+) -> tuple[dict[str, Model], bool]:
+    """The model by what it was fitted on, and whether it drew random numbers."""
+    rng = np.random.default_rng(seed)
+    before = rng.bit_generator.state
+    fitted = {"train": model.fit(exam.events.train(), exam.catalogue.n_videos, params, rng, **validated)}
+    random = rng.bit_generator.state != before
     if refit == "train_valid":
-        rng = np.random.default_rng(exam.seed)
-        fitted[refit] = model.fit(exam.events.train_valid(), n_videos, chosen.params, rng)
-    with files.replacing(data / "models" / name) as folder:
-        folder.mkdir()
-        for stretch, each in fitted.items():
-            each.save(folder / stretch)
-    lists, marks = (data / kind / f"{name}.parquet" for kind in ("lists", "ranks"))
-    write(models.by_part(fitted), name, exam, lists, marks)
+        chosen = fitted["train"].params
+        rng = np.random.default_rng(seed)
+        fitted[refit] = model.fit(exam.events.train_valid(), exam.catalogue.n_videos, chosen, rng)
+    return fitted, random
 
 
 def write(scorers: Mapping[str, Scorer], name: str, exam: Exam, lists: Path, marks: Path) -> None:
-    """Answer the cases of each part that has a scorer: the table `lists` (case_id, video_idx, score, rank) and the
-    table `marks` of target ranks (case_id, video_idx, rank), see `exam.Block`."""
-    with engine.Writer(lists) as list_writer, engine.Writer(marks) as mark_writer:
-        for part in QUESTIONS:
-            if part not in scorers:
-                continue
-            for block in blocks(scorers[part], exam, part, f"{name} answers {part}"):
-                if part != "next":
-                    _mark(mark_writer, block.exam, block.target_ranks())
-                list_writer.add(block.top_k(LIST_SIZE))
+    """Answer the cases of each part that has a scorer, as `examine` does: the tables `lists` and `marks`."""
+    with engine.Writer(lists) as to_lists, engine.Writer(marks) as to_marks:
+        _answer(scorers, name, exam, exam.seed, to_lists, to_marks)
 
 
-def _mark(writer: engine.Writer, exam: Exam, rank: np.ndarray) -> None:
+def _answer(
+    scorers: Mapping[str, Scorer], name: str, exam: Exam, seed: int, lists: engine.Writer, marks: engine.Writer
+) -> None:
+    for part in QUESTIONS:
+        if part not in scorers:
+            continue
+        for block in blocks(scorers[part], exam, part, f"{name} answers {part}"):
+            if part != "next":
+                _mark(marks, seed, block.exam, block.target_ranks())
+            lists.add(_seeded(seed, block.top_k(LIST_SIZE)))
+
+
+def _score(scorers: Mapping[str, Scorer], name: str, shown: Shown, seed: int, scores: engine.Writer) -> None:
+    """Score what users were shown."""
+    starts = np.searchsorted(shown.case_id, shown.cases.case_id)
+    ends = np.searchsorted(shown.case_id, shown.cases.case_id, side="right")
+    nothing = np.zeros(0, np.float32)
+    scores.add(_seeded(seed, {"case_id": shown.case_id[:0], "video_idx": shown.video_idx[:0], "score": nothing}))
+    for part in ("valid", "test"):
+        asked = np.flatnonzero(shown.cases.part == part)
+        for first in track(range(0, len(asked), _IMPRESSION_CASES_AT_A_TIME), f"{name} scores impressions of {part}"):
+            rows = asked[first : first + _IMPRESSION_CASES_AT_A_TIME]
+            some = shown.cases.where(rows)
+            length = ends[rows] - starts[rows]
+            row = np.repeat(np.arange(len(rows)), length)
+            at = np.repeat(starts[rows] - (length.cumsum() - length), length) + np.arange(len(row))
+            video_idx = shown.video_idx[at]
+            score = _pair_scores(scorers[part], some, shown.events, row, video_idx)
+            scores.add(_seeded(seed, {"case_id": shown.case_id[at], "video_idx": video_idx, "score": score}))
+
+
+def _pair_scores(scorer: Scorer, cases: Cases, events: Events, row: np.ndarray, video_idx: np.ndarray) -> np.ndarray:
+    """Scores [m] of pairs: row [m], in order, of the case and video."""
+    length = np.bincount(row, minlength=len(cases))
+    place = np.arange(len(row)) - np.repeat(length.cumsum() - length, length)
+    padded = np.zeros((len(cases), int(length.max(initial=1))), np.int32)  # [B, C], 0 = padding
+    padded[row, place] = video_idx
+    return scorer.score(cases, cases.histories(events), padded)[row, place]
+
+
+def _seeded(seed: int, columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {"seed": np.full(len(columns["case_id"]), seed, np.int64), **columns}
+
+
+def _mark(writer: engine.Writer, seed: int, exam: Exam, rank: np.ndarray) -> None:
     """Add the rank of each case's target."""
-    writer.add({"case_id": exam.cases.case_id, "video_idx": exam.target, "rank": rank})
+    writer.add(_seeded(seed, {"case_id": exam.cases.case_id, "video_idx": exam.target, "rank": rank}))
 
 
 def forget_others(root: Path, names: Collection[str]) -> None:
     """Delete what models left that are not among `names`: DVC takes the folders of lists and ranks as they are."""
-    for folder in ("data/models", "data/lists", "data/ranks", "plots/curves"):
+    for folder in ("data/models", "data/lists", "data/ranks", "data/scores", "plots/curves"):
         for path in sorted((root / folder).glob("*")):
             if path.name.split(".")[0] not in names:
                 files.remove(path)
 
 
 def rerank(scorers: Mapping[str, Scorer], name: str, exam: Exam, candidates: Path, lists: Path, marks: Path) -> None:
-    """Order each case's candidates by score; write the same two tables as `write`, for the whole system.
+    """Order each case's candidates by score; write the same lists and ranks as `examine`, for the whole system.
 
     A target that is not among its case's candidates is a MISS. Where the model has no opinion the pool's own order
     stands.
@@ -86,18 +157,16 @@ def rerank(scorers: Mapping[str, Scorer], name: str, exam: Exam, candidates: Pat
                 some = asked.where(slice(start, start + _CASES_AT_A_TIME))
                 ids = some.cases.case_id
                 pool = engine.load(candidates, [("case_id", ">=", ids[0]), ("case_id", "<=", ids[-1])])
-                row, place = np.searchsorted(ids, pool["case_id"]), pool["rank"] - 1
-                video_idx = np.zeros((len(ids), int(place.max(initial=0)) + 1), np.int32)  # [B, C], 0 = padding
-                video_idx[row, place] = pool["video_idx"]
-                score = scorers[part].score(some.cases, some.cases.histories(exam.events), video_idx)[row, place]
+                row = np.searchsorted(ids, pool["case_id"])
+                score = _pair_scores(scorers[part], some.cases, exam.events, row, pool["video_idx"])
                 tie = some.tie(pool["case_id"], pool["video_idx"])
                 tie = np.where(score == -np.inf, pool["rank"].astype(np.uint64), tie)
                 _row, entry, rank = ranking.order(row, np.arange(len(row)), score, tie, len(row))
                 ranked = {"case_id": pool["case_id"][entry], "video_idx": pool["video_idx"][entry]}
                 ranked |= {"score": score[entry], "rank": rank}
-                list_writer.add(ranked)
+                list_writer.add(_seeded(exam.seed, ranked))
                 if part != "next":
-                    _mark(mark_writer, some, ranking.listed_rank(ranked, ids, some.target))
+                    _mark(mark_writer, exam.seed, some, ranking.listed_rank(ranked, ids, some.target))
 
 
 def recommend(con: engine.Connection, data: Path, n_recommendations: int) -> None:

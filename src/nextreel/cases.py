@@ -2,10 +2,11 @@
 
 A case is a user at a moment; its history is every event of the user strictly before it. Protocols:
 
-- `first`: one case per user and part (valid, test), at the first positive of the part, whose video is the target; and
-  one per user, without a target, after the whole log (part `next`). A case whose target the user has seen before,
-  liked or not, is dropped and counted.
-- `impressions`: one case per user and part, at the user's first row of the part, for scoring the videos really shown.
+- `next_item`: cases at positives of a part (valid, test), whose video is the target: each user's `first`, its `last`,
+  or all of them, the history growing from one to the next (`successive`); and one per user, without a target, after
+  the whole log (part `next`). A case whose target the user has seen before, liked or not, is dropped and counted.
+- `impressions`: one case per user and part, at the user's first row of the part, for scoring all videos really shown to
+  it in the part: the history is frozen, so that no score reads what came of an earlier row.
 - `random`: the same for the rows exposed at random; the history holds standard rows only.
 
 The catalogue of a part is the videos with an event before the part begins; under leave-one-out, where no part begins at
@@ -14,16 +15,24 @@ one moment, it is every video with an event. A target outside it is a miss.
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Literal, NamedTuple, Self
 
 import numpy as np
 
 from nextreel import engine
+from nextreel.params import Section
 from nextreel.sequences import Events, Histories
 
 PARTS = ("before", "train", "valid", "test", "after")  # of standard rows, in time
 QUESTIONS = ("valid", "test", "next")
 NO_TAB = -1
+Targets = Literal["first", "last", "successive"]
+
+
+class Params(Section):
+    """The section `cases`."""
+
+    targets: Targets  # which positives of a part a user is asked for
 
 
 @dataclass(frozen=True)
@@ -109,14 +118,15 @@ class Catalogue:
         return np.flatnonzero(self.first_part < begins).astype(np.int32)
 
 
-def first_positives(log: Log, part: int, visible: np.ndarray) -> tuple[np.ndarray, int]:
-    """Positions of each user's first positive in a part, and how many were dropped because the video was seen.
+def asked_positives(log: Log, part: int, visible: np.ndarray, targets: Targets) -> tuple[np.ndarray, int]:
+    """Positions of the positives in a part that are asked for, and how many were dropped because the video was seen.
 
     `visible` is `log.history_start()`.
     """
-    candidates = np.flatnonzero(log.positive & (log.part == part))
-    _users, first = np.unique(log.user_idx[candidates], return_index=True)
-    position = candidates[first]
+    position = np.flatnonzero(log.positive & (log.part == part))
+    if targets != "successive":
+        _users, first, count = np.unique(log.user_idx[position], return_index=True, return_counts=True)
+        position = position[first if targets == "first" else first + count - 1]
     if not len(position):
         return position, 0
     # A pair's first position, among the rows of these users alone.
@@ -144,7 +154,7 @@ class Questions(NamedTuple):
     dropped_seen: dict[str, int]  # by part
 
 
-def build(log: Log, random: Log, n_users: int, impressions: bool) -> Questions:
+def build(log: Log, random: Log, n_users: int, targets: Targets, impressions: bool) -> Questions:
     """The cases of every protocol, those on impressions on demand.
 
     `random` holds the rows of the part `random`; its other columns are not read.
@@ -152,7 +162,7 @@ def build(log: Log, random: Log, n_users: int, impressions: bool) -> Questions:
     offsets = log.events(n_users).offsets
     visible = log.history_start()
     groups: list[tuple[str, Cases]] = []
-    targets: list[np.ndarray] = []
+    video_idx: list[np.ndarray] = []
     dropped: dict[str, int] = {}
 
     def ask(protocol: str, part: str, position: np.ndarray) -> None:
@@ -161,13 +171,13 @@ def build(log: Log, random: Log, n_users: int, impressions: bool) -> Questions:
         groups.append((protocol, _cases(part, user, log.time_ms[position], log.tab[position], history_end)))
 
     for part in ("valid", "test"):
-        position, dropped[part] = first_positives(log, PARTS.index(part), visible)
-        ask("first", part, position)
-        targets.append(log.video_idx[position])
+        position, dropped[part] = asked_positives(log, PARTS.index(part), visible, targets)
+        ask("next_item", part, position)
+        video_idx.append(log.video_idx[position])
     everyone = np.arange(1, n_users + 1, dtype=np.int32)
     after = np.full(n_users, log.time_ms.max(initial=0) + 1)
     no_tab = np.full(n_users, NO_TAB, np.int16)
-    groups.append(("first", _cases("next", everyone, after, no_tab, np.diff(offsets)[1:])))
+    groups.append(("next_item", _cases("next", everyone, after, no_tab, np.diff(offsets)[1:])))
     for part in ("valid", "test") if impressions else ():
         ask("impressions", part, first_rows(log.user_idx, log.part == PARTS.index(part)))
 
@@ -180,8 +190,8 @@ def build(log: Log, random: Log, n_users: int, impressions: bool) -> Questions:
     }
     cases = Cases(**columns | {"case_id": np.arange(len(columns["part"]), dtype=np.int64)})
     protocol = np.repeat([name for name, _ in groups], [len(cases) for _, cases in groups])
-    video_idx = np.concatenate(targets)
-    return Questions(cases, protocol, cases.case_id[: len(video_idx)], video_idx, dropped)
+    target_video_idx = np.concatenate(video_idx)
+    return Questions(cases, protocol, cases.case_id[: len(target_video_idx)], target_video_idx, dropped)
 
 
 def _cases(part: str, user_idx: np.ndarray, time_ms: np.ndarray, tab: np.ndarray, history_end: np.ndarray) -> Cases:

@@ -5,7 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from nextreel import answers, datasets, engine, evaluation, exploration, fusion, labels, models, splits
+from nextreel import answers, cases, datasets, engine, evaluation, exploration, fusion, labels, models, splits
 from nextreel.datasets import simulated, world
 from nextreel.errors import UserError
 from nextreel.nn import recommender
@@ -18,6 +18,7 @@ SECTIONS: dict[str, type[Section]] = {
     "ingest": datasets.Params,
     "split": splits.Params,
     "label": labels.Params,
+    "cases": cases.Params,
     "eda": exploration.Params,
     "model": recommender.NeuralParams,
     "candidates": fusion.Params,

@@ -1,6 +1,7 @@
-"""Cases put to a model: its scores over the catalogue, with seen videos left out, and the rank of each target.
+"""Cases put to a model: its scores over the catalogue, with seen videos left out, and the rank of each target; or of
+the videos really shown.
 
-The model never sees the targets; they are only looked up in its scores.
+The model never sees the targets or what came of an impression; targets are only looked up in its scores.
 """
 
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ _BLOCK = 1 << 24  # scores held at a time: 64 MB
 
 @dataclass(frozen=True)
 class Exam:
-    """Cases of the protocol `first`, and what is needed to put them to a model and to mark its answers."""
+    """Cases of the protocol `next_item`, and what is needed to put them to a model and to mark its answers."""
 
     cases: Cases
     user_id: np.ndarray  # [n] of each case: with the raw ids ties fall the same way whatever else the log holds
@@ -33,10 +34,7 @@ class Exam:
     @classmethod
     def load(cls, data: Path, seed: int) -> "Exam":
         """Read what `label` wrote."""
-        columns = engine.load(data / "cases.parquet", where=[("protocol", "=", "first")])
-        user_id = columns.pop("user_id")
-        del columns["protocol"]
-        cases = Cases(**columns | {"part": columns["part"].astype(str)})
+        cases, user_id = _load_cases(data, [("protocol", "=", "next_item")])
         targets = engine.load(data / "targets.parquet")
         target = np.zeros(len(cases), np.int32)
         target[np.searchsorted(cases.case_id, targets["case_id"])] = targets["video_idx"]
@@ -58,6 +56,33 @@ class Exam:
         """What breaks the ties of (case, video) entries [m]: a pseudo-random uint64 each; the smaller goes first."""
         row = np.searchsorted(self.cases.case_id, case_id)
         return ranking.tie_hash(self._case_key[row], self.catalogue.video_id[video_idx])
+
+
+def _load_cases(data: Path, where: list[tuple[str, str, object]]) -> tuple[Cases, np.ndarray]:
+    """Some of the cases that `label` wrote, and the user_id of each."""
+    columns = engine.load(data / "cases.parquet", where)
+    user_id = columns.pop("user_id")
+    del columns["protocol"]
+    return Cases(**columns | {"part": columns["part"].astype(str)}), user_id
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What users were really shown: cases of the protocols `impressions` and `random`, and the videos of each."""
+
+    cases: Cases  # in order of case_id
+    user_id: np.ndarray  # [n]
+    events: Events
+    case_id: np.ndarray  # [m] of each (case, video) once, in order
+    video_idx: np.ndarray  # [m]
+
+    @classmethod
+    def load(cls, data: Path) -> "Shown":
+        """Read what `label` wrote, outcomes apart."""
+        cases, user_id = _load_cases(data, [("protocol", "in", ["impressions", "random"])])
+        shown = engine.load(data / "impressions.parquet", columns=["case_id", "video_idx"])
+        pair = np.unique(shown["case_id"].astype(np.int64) << 32 | shown["video_idx"])
+        return cls(cases, user_id, Events.load(data / "sequences"), pair >> 32, (pair & (2**32 - 1)).astype(np.int32))
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -41,19 +42,27 @@ def remove(path: Path) -> None:
 
 
 def write_json(path: Path, values: Mapping[str, object]) -> None:
-    """Write a flat JSON object, floats rounded to `METRIC_DIGITS` digits so that diffs stay readable."""
-    rounded = {k: round(v, METRIC_DIGITS) if isinstance(v, float) else v for k, v in values.items()}
+    """Write a flat JSON object, floats rounded to `METRIC_DIGITS` digits so that diffs stay readable, NaN as null."""
+    rounded = {k: _rounded(v) if isinstance(v, float) else v for k, v in values.items()}
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(rounded, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
+def _rounded(value: float) -> float | None:
+    return None if math.isnan(value) else round(value, METRIC_DIGITS)
+
+
 def write_csv(path: Path, columns: Mapping[str, np.ndarray]) -> None:
-    """Write equally long columns, floats with `METRIC_DIGITS` digits."""
+    """Write equally long columns, floats with `METRIC_DIGITS` digits, NaN as nothing."""
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
         for row in zip(*(column.tolist() for column in columns.values()), strict=True):
-            writer.writerow([f"{x:.{METRIC_DIGITS}f}" if isinstance(x, float) else x for x in row])
+            writer.writerow([_text(x) if isinstance(x, float) else x for x in row])
+
+
+def _text(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.{METRIC_DIGITS}f}"
 
 
 def read_json(path: Path) -> dict[str, float]:

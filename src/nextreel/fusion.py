@@ -63,7 +63,11 @@ def write(lists: Mapping[str, Path], exam: Exam, params: Params, path: Path) -> 
         for start in track(range(0, len(exam.cases), _CASES_AT_A_TIME), "fusing lists"):
             some = exam.where(slice(start, start + _CASES_AT_A_TIME))
             ids = some.cases.case_id
-            within: list[tuple[str, str, object]] = [("case_id", ">=", ids[0]), ("case_id", "<=", ids[-1])]
+            within: list[tuple[str, str, object]] = [
+                ("seed", "=", exam.seed),
+                ("case_id", ">=", ids[0]),
+                ("case_id", "<=", ids[-1]),
+            ]
             channels = {name: engine.load(file, within) for name, file in lists.items()}
             pool = fuse(channels, params.pool_size, some.tie)
             writer.add(pool)

@@ -21,7 +21,9 @@ def fit(parts: ir.Table, params: labels.Params, leave_one_out: bool) -> dict[str
     return labels.by_duration(parts, train, params, parts if leave_one_out else train)
 
 
-def write(con: engine.Connection, labelled: ir.Table, data: Path, leave_one_out: bool) -> Questions:
+def write(
+    con: engine.Connection, labelled: ir.Table, data: Path, asked: cases.Params, leave_one_out: bool
+) -> Questions:
     """Write into the folder `data`, whose `tables` are read:
 
     sequences/             every user's standard events, see `sequences.Events`
@@ -40,10 +42,10 @@ def write(con: engine.Connection, labelled: ir.Table, data: Path, leave_one_out:
         for name in ("user", "video")
     )  # by user_idx and video_idx; 0 is padding
     n_users = len(user_id) - 1
-    questions = cases.build(log, random, n_users, impressions=not leave_one_out)
-    first = questions.protocol == "first"
+    questions = cases.build(log, random, n_users, asked.targets, impressions=not leave_one_out)
+    next_item = questions.protocol == "next_item"
     counts = {"train": int(log.positive[log.part == cases.PARTS.index("train")].sum())}
-    counts |= {part: int((first & (questions.cases.part == part)).sum()) for part in ("valid", "test")}
+    counts |= {part: int((next_item & (questions.cases.part == part)).sum()) for part in ("valid", "test")}
     without = [part for part, count in counts.items() if not count]
     if without:
         dropped = sum(questions.dropped_seen.values())
@@ -78,9 +80,9 @@ def _log(rows: ir.Table) -> Log:
 
 
 def _impressions(labelled: ir.Table, questions: Questions) -> ir.Table:
-    asked = questions.protocol != "first"
-    some = questions.cases.where(asked)
-    protocol = questions.protocol[asked]
+    shown = questions.protocol != "next_item"
+    some = questions.cases.where(shown)
+    protocol = questions.protocol[shown]
     part = np.where(protocol == "random", "random", some.part)
     track = np.where(protocol == "random", "random", "standard")
     keys = {
@@ -117,7 +119,7 @@ def summary(
         out |= {"positive_share_lowest_decile": lowest, "positive_share_highest_decile": highest}
         if lowest > 0:
             out["positive_share_max_to_min"] = highest / lowest
-    first = questions.protocol == "first"
-    out |= {f"cases_{part}": int((first & (questions.cases.part == part)).sum()) for part in cases.QUESTIONS}
+    next_item = questions.protocol == "next_item"
+    out |= {f"cases_{part}": int((next_item & (questions.cases.part == part)).sum()) for part in cases.QUESTIONS}
     out |= {f"cases_dropped_seen_{part}": count for part, count in questions.dropped_seen.items()}
     return out

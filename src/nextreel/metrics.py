@@ -16,3 +16,8 @@ def ndcg(rank: np.ndarray, k: int) -> np.ndarray:
 def coverage(recommended: np.ndarray, n_catalogue: int) -> float:
     """The share of the catalogue that appears in any list. recommended [m] holds the videos of all lists."""
     return len(np.unique(recommended)) / max(n_catalogue, 1)
+
+
+def reciprocal_rank(rank: np.ndarray, k: int) -> np.ndarray:
+    """MRR@k of one target a case: 1 / rank among the first k, else 0. rank [n] -> [n]."""
+    return hit(rank, k) / np.maximum(rank, 1)

@@ -7,6 +7,7 @@ Times are unix milliseconds; days are days in UTC+8, where the app's users live.
 
 import ibis
 import ibis.expr.types as ir
+import numpy as np
 
 DAY_MS = 86_400_000
 UTC8_MS = 8 * 3_600_000
@@ -130,6 +131,11 @@ ORDER = {
     "truth_videos": ["video_idx"],
     "truth_topics": ["topic"],
 }
+
+
+def days(time_ms: np.ndarray) -> np.ndarray:
+    """The day in UTC+8 of each time: datetime64[D]."""
+    return ((time_ms + UTC8_MS) // DAY_MS).astype("datetime64[D]")
 
 
 def conform(table: ir.Table, schema: ibis.Schema) -> ir.Table:

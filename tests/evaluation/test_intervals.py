@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
-from nextreel.evaluation.intervals import bootstrap_means, interval
+from nextreel.evaluation.intervals import bootstrap_auc, bootstrap_means, interval, mean, simultaneous_interval
 
 
 def test_interval_of_a_mean_agrees_with_the_normal_one():
@@ -26,3 +27,63 @@ def test_columns_share_their_resamples():
     base = rng.normal(0, 1, 300)
     means = bootstrap_means(np.stack([base, base + 0.5], 1), np.arange(300), 200, rng)
     assert means[:, 1] - means[:, 0] == pytest.approx(np.full(200, 0.5))
+
+
+def test_weights_and_missing_values_by_hand():
+    values = np.array([[1.0, np.nan], [3.0, 5.0], [np.nan, np.nan]])
+    assert mean(values, np.array([3.0, 1.0, 9.0])).tolist() == [1.5, 5.0]
+    assert np.isnan(mean(values[[0, 2]])[1])
+    one_user = bootstrap_means(values, np.zeros(3, int), 4, np.random.default_rng(0), np.array([3.0, 1.0, 9.0]))
+    assert one_user.tolist() == [[1.5, 5.0]] * 4
+
+
+def test_weighted_resamples_are_means_of_repeated_cases():
+    """A case of weight 3 is three cases of its user."""
+    rng = np.random.default_rng(4)
+    values, weight = rng.random(50), rng.integers(1, 4, 50)
+    weighted = bootstrap_means(values[:, None], np.arange(50), 100, np.random.default_rng(5), weight.astype(float))
+    repeated = bootstrap_means(
+        np.repeat(values, weight)[:, None], np.repeat(np.arange(50), weight), 100, np.random.default_rng(5)
+    )
+    assert weighted == pytest.approx(repeated)
+
+
+def test_resampled_auc_is_the_auc_of_the_drawn_rows():
+    rng = np.random.default_rng(6)
+    user = rng.integers(0, 30, 400)
+    label, score = rng.random(400) < 0.4, rng.integers(0, 9, 400).astype(float)
+    score[:40] = -np.inf
+    found = bootstrap_auc(label, score, user, 5, np.random.default_rng(7))
+    again = np.random.default_rng(7)
+    finite = np.maximum(score, -1)
+    for value in found:
+        drawn = np.concatenate([np.flatnonzero(user == u) for u in again.integers(0, 30, 30)])
+        assert value == pytest.approx(roc_auc_score(label[drawn], finite[drawn]))
+
+
+def test_simultaneous_intervals_hold_together():
+    """Of 20 comparisons without a difference one by one some leave 0 out; all together hold it in some 95 of 100."""
+    rng = np.random.default_rng(8)
+    all_hold, single = 0, 0
+    for _ in range(100):
+        values = rng.normal(0, 1, (200, 20))
+        means = bootstrap_means(values, np.arange(200), 300, rng)
+        low, high = interval(means, 0.95)
+        single += ((low <= 0) & (high >= 0)).all()
+        low, high = simultaneous_interval(means, values.mean(0), 0.95)
+        all_hold += ((low <= 0) & (high >= 0)).all()
+    assert single < 60
+    assert 88 <= all_hold <= 100
+
+
+def test_simultaneous_intervals_of_equal_columns_are_those_of_one():
+    """Comparisons that hang together cost nothing, which Bonferroni would not see."""
+    rng = np.random.default_rng(9)
+    one = bootstrap_means(rng.normal(0, 1, (500, 1)), np.arange(500), 2000, rng)
+    low, high = simultaneous_interval(np.repeat(one, 10, axis=1), np.zeros(10), 0.95)
+    assert high - low == pytest.approx(np.full(10, 2 * 1.96 * one.std()), rel=0.05)
+
+
+def test_a_difference_that_never_varies_has_no_width():
+    low, high = simultaneous_interval(np.zeros((50, 2)), np.zeros(2), 0.95)
+    assert low.tolist() == high.tolist() == [0, 0]

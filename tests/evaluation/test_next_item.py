@@ -5,81 +5,90 @@ import pytest
 
 from nextreel import evaluation
 from nextreel.cases import PARTS
-from nextreel.engine import load
-from nextreel.evaluation import next_item, recall
+from nextreel.engine import write_arrays
+from nextreel.evaluation.next_item import Marks, load_ranks
+
+SETTINGS = evaluation.Params(n_resamples=50, confidence=0.9)
+GAIN = 1 / np.log2(3)
 
 
 @pytest.fixture
 def marks(cycle):
     """A model that ranks every target second, and one that never ranks any."""
-    asked = np.flatnonzero(cycle.target)
-    known = {"case_id": cycle.cases.case_id[asked], "video_idx": cycle.target[asked]}
-    return {name: {**known, "rank": np.full(len(asked), rank)} for name, rank in (("second", 2), ("never", 0))}
+    n = (cycle.target > 0).sum()
+    return Marks(cycle, {"second": {42: np.full(n, 2)}, "never": {42: np.zeros(n, int)}}, SETTINGS)
 
 
-def test_summary_by_hand(cycle, marks):
-    shown = cycle.of("test").cases.case_id
-    lists = {"case_id": np.repeat(shown, 2), "video_idx": np.tile([1, 2], len(shown))}
-    found = next_item.summary(cycle, marks["second"], lists)
-    assert found["hr@10"] == found["valid_hr@50"] == 1
-    assert found["ndcg@10"] == pytest.approx(1 / np.log2(3))
-    assert found["coverage@10"] == pytest.approx(2 / 60)
-    assert found["valid_coverage@10"] == 0  # no list of a valid case was given
-    assert found["cold_share"] == 0
-    assert found["n_cases"] == (cycle.cases.part[cycle.target > 0] == "test").sum()
-    assert next_item.summary(cycle, marks["never"], lists)["ndcg@50"] == 0
+def test_the_headline_by_hand(marks):
+    assert marks.headline("second") == pytest.approx(
+        {"ndcg@10": GAIN, "ndcg@10_half_width": 0, "hr@10": 1, "hr@50": 1, "valid_ndcg@10": GAIN, "valid_hr@10": 1}
+    )
+    assert not any(marks.headline("never").values())
 
 
-def test_a_cold_target_counts_as_a_miss_and_is_told(cycle):
+def test_every_metric_of_both_parts_is_in_the_table(marks):
+    table = marks.table()
+    rows = dict(
+        zip(zip(*(table[key] for key in ("part", "model", "metric")), strict=True), table["value"], strict=True)
+    )
+    assert len(rows) == 2 * 2 * 5
+    assert rows["test", "second", "mrr@10"] == rows["valid", "second", "mrr@10"] == 0.5
+
+
+def test_a_cold_target_is_told(cycle):
     asked = cycle.of("test")
     assert 0 not in asked.target
     first_part = cycle.catalogue.first_part.copy()
     first_part[asked.target[0]] = len(PARTS)
     smaller = replace(cycle, catalogue=replace(cycle.catalogue, first_part=first_part))
-    marks = {"case_id": cycle.cases.case_id[cycle.target > 0], "rank": np.zeros((cycle.target > 0).sum())}
-    found = next_item.summary(smaller, marks, {"case_id": np.array([]), "video_idx": np.array([])})
-    assert found["cold_share"] == pytest.approx((asked.target == asked.target[0]).mean())
+    never = {"never": {42: np.zeros((cycle.target > 0).sum(), int)}}
+    assert Marks(cycle, never, SETTINGS).cold_share() == {"cold_share": 0, "n_cases": len(asked.target)}
+    found = Marks(smaller, never, SETTINGS).cold_share()["cold_share"]
+    assert found == pytest.approx((asked.target == asked.target[0]).mean())
 
 
-def test_compare_tells_models_and_pairs(cycle, marks):
-    settings = evaluation.Params(n_resamples=50, confidence=0.9)
-    table = next_item.compare(cycle, marks, settings)
-    rows = dict(zip(zip(table["model"], table["minus"], strict=True), table["ndcg@10"], strict=True))
-    gain = 1 / np.log2(3)
+def test_comparison_tells_models_and_pairs(marks):
+    table = marks.comparison()
+    rows = dict(zip(zip(table["model"], table["minus"], strict=True), table["value"], strict=True))
     assert rows == pytest.approx(
-        {("second", ""): gain, ("never", ""): 0, ("second", "never"): gain, ("never", "second"): -gain}
+        {("second", ""): GAIN, ("never", ""): 0, ("second", "never"): GAIN, ("never", "second"): -GAIN}
     )
-    assert (table["low"] <= table["ndcg@10"] + 1e-12).all()
-    assert (table["ndcg@10"] <= table["high"] + 1e-12).all()
+    assert (table["low"] <= table["value"] + 1e-12).all()
+    assert (table["value"] <= table["high"] + 1e-12).all()
 
 
-def test_per_user_values_reproduce_the_summary(cycle, marks, tmp_path):
-    next_item.write_per_user(cycle, marks, tmp_path / "per_user.parquet")
-    table = load(tmp_path / "per_user.parquet", [("model", "=", "second"), ("part", "=", "test")])
-    assert table["hr@10"].mean() == 1
-    assert set(table["user_idx"]) == set(cycle.of("test").cases.user_idx)
+def test_seeds_are_averaged_case_by_case_and_told_apart(cycle):
+    n = (cycle.target > 0).sum()
+    marks = Marks(cycle, {"two": {42: np.full(n, 1), 43: np.full(n, 2)}}, SETTINGS)
+    assert marks.headline("two")["ndcg@10"] == pytest.approx((1 + GAIN) / 2)
+    by_seed = marks.by_seed()
+    on_test = by_seed["part"] == "test"
+    assert by_seed["seed"][on_test].tolist() == [42, 43]
+    assert by_seed["value"][on_test] == pytest.approx([1, GAIN])
+    assert (marks.on_test("two") == 1).all()
 
 
-def test_recall_by_part(cycle):
-    rank = np.where(cycle.cases.part == "test", 60, 500)
-    found = recall.summary(cycle, {"itemcf": rank})
-    assert found["itemcf_recall@50"] == 0
-    assert found["itemcf_recall@100"] == 1
-    assert found["valid_itemcf_recall@200"] == 0
-    assert found["valid_itemcf_recall@500"] == 1
+def test_days_add_up_to_the_whole(cycle):
+    """Half of the users are asked a day later."""
+    shift = np.where(cycle.cases.user_idx % 2, 0, 86_400_000)
+    exam = replace(cycle, cases=replace(cycle.cases, time_ms=cycle.cases.time_ms + shift))
+    rank = np.where(cycle.cases.user_idx % 2, 1, 0)[cycle.target > 0]
+    table = Marks(exam, {"odd": {42: rank}}, SETTINGS).by_day()
+    assert table["day"].tolist() == ["1970-01-01", "1970-01-02"]
+    assert table["value"].tolist() == [1, 0]
+    assert table["n"].sum() == len(exam.of("test").target)
 
 
-def test_the_recall_chart_ends_the_fused_line_at_the_pool(cycle):
-    rank = np.where(cycle.cases.part == "test", 60, 1)
-    lines = recall.chart(cycle, {"itemcf": rank, "fused": rank}, pool_size=100)
-    points = list(zip(*(lines[name].tolist() for name in ("model", "k", "recall")), strict=True))
-    assert points[2:5] == [("itemcf", 50, 0), ("itemcf", 100, 1), ("itemcf", 200, 1)]
-    assert points[6:] == [("fused", 10, 0), ("fused", 20, 0), ("fused", 50, 0), ("fused", 100, 1)]
+def test_per_user_values_reproduce_the_headline(cycle, marks):
+    rows = marks.per_user("second", 42)
+    on_test = rows["part"] == "test"
+    assert rows["ndcg@10"][on_test].mean() == pytest.approx(marks.headline("second")["ndcg@10"])
+    assert (rows["user_id"] == 5000 + rows["user_idx"]).all()
+    assert set(rows["user_idx"][on_test]) == set(cycle.of("test").cases.user_idx)
 
 
-def test_the_models_chart_leaves_pairs_out_and_starts_with_the_best(cycle, marks):
-    settings = evaluation.Params(n_resamples=50, confidence=0.9)
-    worst_first = dict(reversed(marks.items()))
-    chart = next_item.chart(next_item.compare(cycle, worst_first, settings))
-    assert list(chart) == ["model", "ndcg@10", "low", "high"]
-    assert chart["model"].tolist() == ["second", "never"]
+def test_ranks_are_read_by_seed(tmp_path):
+    columns = {"seed": np.repeat([42, 43], 2), "case_id": np.tile([0, 1], 2), "rank": np.array([3, 0, 4, 5])}
+    write_arrays(columns, tmp_path / "ranks.parquet")
+    found = load_ranks(tmp_path / "ranks.parquet")
+    assert {seed: rank.tolist() for seed, rank in found.items()} == {42: [3, 0], 43: [4, 5]}

@@ -10,13 +10,14 @@ from nextreel import answers, models
 from nextreel.cases import QUESTIONS
 from nextreel.engine import load
 from nextreel.errors import UserError
-from nextreel.evaluation import next_item
+from nextreel.evaluation.validation import validate
+from nextreel.exam import Shown
 from nextreel.exam import blocks as scored
 from nextreel.nn import trainer
 
 NEURAL = {
     "lr": 0.01, "weight_decay": 0, "epochs": 12, "batch_size": 32, "patience": 12, "width": 32, "length": 16,
-    "dropout": 0.1, "history": "all", "passed_weight": 0.3, "loss": "softmax", "negatives": 32,
+    "dropout": 0.1, "history": "all", "passed_weight": 0.3, "loss": "softmax", "negatives": 32, "seeds": 1,
 }  # fmt: skip
 SETTINGS = {
     "most_popular": {},
@@ -43,7 +44,7 @@ def fit(name, exam, tmp_path, seed=0, stretch="train", **changes):
 
 
 def validation(exam, curve):
-    return trainer.Validation(lambda model: next_item.validate(model, exam), curve)
+    return trainer.Validation(lambda model: validate(model, exam), curve)
 
 
 @pytest.fixture(scope="module", params=list(SETTINGS))
@@ -131,13 +132,26 @@ def with_other_future(events, end):
     return replace(events, video_idx=video_idx, positive=np.where(after, ~events.positive, events.positive))
 
 
+def nothing_shown(exam):
+    none = np.zeros(0, np.int64)
+    return Shown(exam.cases.where(none), exam.user_id[none], exam.events, none, none.astype(np.int32))
+
+
 def test_fitting_again_is_fitting_on_a_longer_train(fitted, blocks, tmp_path):
     """`split.refit`: the model that answers test is the one of a world whose train ends where valid does."""
     name, model = fitted
     how = {"validation": validation(blocks, tmp_path / "curve.csv")} if neural(name) else {}
     exam = replace(blocks, seed=0)  # the seed of `fit`
     answers.examine(
-        name, type(model), models.module(name).Params(**SETTINGS[name]), exam, "train_valid", tmp_path, **how
+        name,
+        type(model),
+        models.module(name).Params(**SETTINGS[name]),
+        exam,
+        nothing_shown(exam),
+        1,
+        "train_valid",
+        tmp_path,
+        lambda seed: how,
     )
     by_part = models.load(name, tmp_path / "models" / name)
     assert (whole_score(by_part["valid"], blocks, "valid") == whole_score(model, blocks, "valid")).all()

@@ -2,9 +2,12 @@
 
 from typing import Annotated
 
+import numpy as np
 from pydantic import Field
 
 from nextreel.params import Float, PositiveInt, Section
+
+Columns = dict[str, np.ndarray]
 
 
 class Params(Section):

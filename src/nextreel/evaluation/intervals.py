@@ -3,24 +3,78 @@
 import numpy as np
 
 
-def bootstrap_means(values: np.ndarray, user_idx: np.ndarray, n_resamples: int, rng: np.random.Generator) -> np.ndarray:
+def bootstrap_means(
+    values: np.ndarray,
+    user_idx: np.ndarray,
+    n_resamples: int,
+    rng: np.random.Generator,
+    weights: np.ndarray | None = None,
+) -> np.ndarray:
     """Means of values [n, m] over cases, in each of R resamples of users. user_idx [n] -> [R, m].
 
-    Columns share their resamples, so the difference of two is a paired one.
+    weights [n] of the cases are 1 by default; a NaN is no part of its column's mean. Columns share their resamples, so
+    the difference of two is a paired one.
     """
     _users, user = np.unique(user_idx, return_inverse=True)
     n_users = int(user.max(initial=-1)) + 1
-    count = np.bincount(user, minlength=n_users).astype(float)
-    total = np.stack([np.bincount(user, weights=column, minlength=n_users) for column in values.T], axis=1)
+    known = ~np.isnan(values)
+    weight = known if weights is None else known * weights[:, None]
+    total, count = (
+        np.stack([np.bincount(user, weights=column, minlength=n_users) for column in columns.T], axis=1)
+        for columns in (np.where(known, values, 0.0) * weight, weight)
+    )  # [n_users, m] each
     means = np.empty((n_resamples, values.shape[1]))
-    for resample in range(n_resamples):
-        times = np.bincount(rng.integers(0, n_users, n_users), minlength=n_users).astype(float)
-        means[resample] = times @ total / (times @ count)
+    with np.errstate(invalid="ignore"):  # no user with a value was drawn
+        for resample in range(n_resamples):
+            times = np.bincount(rng.integers(0, n_users, n_users), minlength=n_users).astype(float)
+            means[resample] = (times @ total) / (times @ count)
     return means
 
 
+def bootstrap_auc(
+    label: np.ndarray, score: np.ndarray, user_idx: np.ndarray, n_resamples: int, rng: np.random.Generator
+) -> np.ndarray:
+    """The AUC over all rows [n] in each of R resamples of users -> [R]; ties count half."""
+    _users, user = np.unique(user_idx, return_inverse=True)
+    n_users = int(user.max(initial=-1)) + 1
+    by_score = np.argsort(score, kind="stable")
+    user, positive, ordered = user[by_score], label[by_score].astype(float), score[by_score]
+    tied = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))  # first row of each distinct score
+    found = np.empty(n_resamples)
+    with np.errstate(invalid="ignore"):  # a single class was drawn
+        for resample in range(n_resamples):
+            times = np.bincount(rng.integers(0, n_users, n_users), minlength=n_users)[user]
+            positives = np.add.reduceat(times * positive, tied)
+            negatives = np.add.reduceat(times, tied) - positives
+            below = negatives.cumsum() - negatives / 2
+            found[resample] = (positives * below).sum() / (positives.sum() * negatives.sum())
+    return found
+
+
+def mean(values: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    """The means of values [n, m] as `bootstrap_means` takes them: [m], NaN where there is no value."""
+    known = ~np.isnan(values)
+    weight = known if weights is None else known * weights[:, None]
+    with np.errstate(invalid="ignore"):
+        return np.asarray((np.where(known, values, 0.0) * weight).sum(0) / weight.sum(0))
+
+
 def interval(means: np.ndarray, confidence: float) -> tuple[np.ndarray, np.ndarray]:
-    """Lower and upper percentile bounds of resampled means [R, m] -> [m], [m]."""
+    """Lower and upper percentile bounds of resampled means [R, m] -> [m], [m]; NaN resamples are left out."""
     tail = (1 - confidence) / 2
-    low, high = np.quantile(means, [tail, 1 - tail], axis=0)
-    return low, high
+    none = np.isnan(means).all(0)
+    low, high = np.nanquantile(np.where(none, 0.0, means), [tail, 1 - tail], axis=0)
+    return np.where(none, np.nan, low), np.where(none, np.nan, high)
+
+
+def simultaneous_interval(means: np.ndarray, estimate: np.ndarray, confidence: float) -> tuple[np.ndarray, np.ndarray]:
+    """Bounds that hold for all m estimates at once, from their resampled means [R, m] -> [m], [m].
+
+    The bootstrap of the largest studentised deviation (Romano & Wolf, JASA 2005, single step): it corrects for the
+    number of comparisons and knows how they hang together, which Bonferroni does not.
+    """
+    error = np.nanstd(means, axis=0)
+    deviation = np.abs(means - np.nanmean(means, axis=0)) / np.where(error > 0, error, np.inf)
+    largest = np.nanmax(np.where(np.isnan(deviation), -np.inf, deviation), axis=1, initial=0.0)
+    reach = np.quantile(largest, confidence) * error
+    return estimate - reach, estimate + reach

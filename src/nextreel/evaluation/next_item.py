@@ -1,87 +1,97 @@
-"""The protocol `first`: each case's target, ranked over the whole catalogue with seen videos left out."""
+"""The protocol `next_item`: each case's target, ranked over the whole catalogue with seen videos left out.
+
+A model trained with several seeds gets the mean over them, case by case.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from nextreel import metrics
-from nextreel.engine import Writer
-from nextreel.evaluation import Params
-from nextreel.evaluation.intervals import bootstrap_means, interval
-from nextreel.exam import Exam, blocks
-from nextreel.models import Scorer
+from nextreel import engine
+from nextreel.evaluation import Columns, Params
+from nextreel.evaluation.estimates import Estimates, labelled, stack
+from nextreel.evaluation.validation import per_case
+from nextreel.exam import Exam
+from nextreel.schema import days
 
-KS = (10, 50)
 HEADLINE = "ndcg@10"
-Columns = dict[str, np.ndarray]
 
 
-def per_case(rank: np.ndarray) -> Columns:
-    """Each case's metrics [n] from its target's rank [n]."""
-    return {f"hr@{k}": metrics.hit(rank, k) for k in KS} | {f"ndcg@{k}": metrics.ndcg(rank, k) for k in KS}
+def load_ranks(path: Path) -> dict[int, np.ndarray]:
+    """Seed -> the rank [n] of every target, in order of case_id."""
+    columns = engine.load(path, columns=["seed", "rank"])
+    return {int(seed): columns["rank"][columns["seed"] == seed] for seed in np.unique(columns["seed"])}
 
 
-def summary(exam: Exam, marks: Columns, lists: Columns) -> dict[str, float]:
-    """The flat metrics of a model: test, and valid with the prefix `valid_`.
+class Marks:
+    """The target ranks of several models, and what follows from them."""
 
-    marks: case_id and rank of every target; lists: case_id and video_idx of at least the first 10 of every list.
-    """
-    out: dict[str, float] = {}
-    for part, prefix in (("test", ""), ("valid", "valid_")):
-        asked = exam.of(part)
-        rank = marks["rank"][np.isin(marks["case_id"], asked.cases.case_id)]
-        shown = lists["video_idx"][np.isin(lists["case_id"], asked.cases.case_id)]
-        catalogue = exam.catalogue.of(part)
-        values = {name: float(value.mean()) for name, value in per_case(rank).items()}
-        values["coverage@10"] = metrics.coverage(shown, len(catalogue))
-        values["cold_share"] = float(1 - np.isin(asked.target, catalogue).mean())
-        values["n_cases"] = len(rank)
-        out |= {prefix + name: value for name, value in values.items()}
-    return out
+    def __init__(self, exam: Exam, ranks: Mapping[str, dict[int, np.ndarray]], params: Params) -> None:
+        """ranks: model -> what `load_ranks` returns."""
+        self.exam = exam.where(exam.cases.part != "next")
+        self.ranks = ranks
+        self.params = params
+        self.of_part = {part: self._estimates(self.exam.cases.part == part) for part in ("test", "valid")}
 
+    def _estimates(self, rows: np.ndarray, only: tuple[str, ...] = ()) -> Estimates:
+        values = {}
+        for name, by_seed in self.ranks.items():
+            each = per_case(np.stack([rank[rows] for rank in by_seed.values()]))
+            values[name] = {metric: value.mean(0) for metric, value in each.items() if not only or metric in only}
+        return Estimates.of(values, self.exam.cases.user_idx[rows], self.params, self.exam.seed)
 
-def compare(exam: Exam, marks: Mapping[str, Columns], params: Params) -> Columns:
-    """HEADLINE on test of every model with its interval, and of every pair the paired difference with its own.
+    def table(self) -> Columns:
+        """Every metric: part, model, metric, value, low, high."""
+        return stack([labelled(found.table(), part=part) for part, found in self.of_part.items()])
 
-    marks: model -> case_id and rank of every target. A row a comparison; `minus` is empty for a model on its own.
-    """
-    test = exam.of("test").cases
-    names = list(marks)
-    ranks = [mark["rank"][np.isin(mark["case_id"], test.case_id)] for mark in marks.values()]
-    values = np.stack([per_case(rank)[HEADLINE] for rank in ranks], axis=1)
-    means = bootstrap_means(values, test.user_idx, params.n_resamples, np.random.default_rng(exam.seed))
-    pairs = [(left, right) for left in range(len(names)) for right in range(len(names)) if left != right]
-    left, right = np.array(pairs, dtype=int).reshape(-1, 2).T
-    low, high = interval(np.hstack([means, means[:, left] - means[:, right]]), params.confidence)
-    mean = values.mean(0)
-    return {
-        "model": np.array([*names, *(names[i] for i in left)]),
-        "minus": np.array([*("" for _ in names), *(names[i] for i in right)]),
-        HEADLINE: np.concatenate([mean, mean[left] - mean[right]]),
-        "low": low,
-        "high": high,
-    }
+    def headline(self, name: str) -> dict[str, float]:
+        """The flat metrics of a model: test, and valid with the prefix `valid_`."""
+        test, valid = (self.of_part[part].of_model(name) for part in ("test", "valid"))
+        shown = (HEADLINE, f"{HEADLINE}_half_width", "hr@10", "hr@50")
+        return {key: test[key] for key in shown} | {f"valid_{key}": valid[key] for key in (HEADLINE, "hr@10")}
 
+    def cold_share(self) -> dict[str, float]:
+        """The test cases, and the share of their targets outside the catalogue."""
+        asked = self.exam.of("test")
+        return {
+            "cold_share": float(1 - np.isin(asked.target, self.exam.catalogue.of("test")).mean()),
+            "n_cases": len(asked.target),
+        }
 
-def chart(comparison: Columns) -> Columns:
-    """HEADLINE of every model on its own with its interval, best first, from what `compare` returns."""
-    own = np.flatnonzero(comparison["minus"] == "")
-    best_first = own[np.argsort(-comparison[HEADLINE][own], kind="stable")]
-    return {name: column[best_first] for name, column in comparison.items() if name != "minus"}
+    def comparison(self) -> Columns:
+        """HEADLINE on test of every model and pair of models, see `Estimates.comparison`."""
+        return self.of_part["test"].comparison(HEADLINE, self.params.confidence)
 
+    def by_day(self) -> Columns:
+        """HEADLINE by the day of the test case: day, cases, model, metric, value, low, high."""
+        on_test = self.exam.cases.part == "test"
+        day = days(self.exam.cases.time_ms)
+        tables = []
+        for today in np.unique(day[on_test]):
+            rows = on_test & (day == today)
+            table = self._estimates(rows, (HEADLINE,)).table()
+            tables.append({**labelled(table, day=str(today)), "n": np.full(len(table["value"]), rows.sum())})
+        return stack(tables)
 
-def write_per_user(exam: Exam, marks: Mapping[str, Columns], path: Path) -> None:
-    """Every case's metrics for anyone's own analysis: model, part, user_idx, case_id, rank and the metrics."""
-    with Writer(path) as writer:
-        for name, mark in marks.items():
-            case = np.searchsorted(exam.cases.case_id, mark["case_id"])
-            about = {"part": exam.cases.part[case], "user_idx": exam.cases.user_idx[case], **mark}
-            del about["video_idx"]
-            writer.add({"model": np.full(len(case), name), **about, **per_case(mark["rank"])})
+    def by_seed(self) -> Columns:
+        """HEADLINE of every model and seed: part, model, seed, metric, value."""
+        rows = [
+            (part, name, seed, HEADLINE, per_case(rank[self.exam.cases.part == part])[HEADLINE].mean())
+            for part in self.of_part
+            for name, by_seed in self.ranks.items()
+            for seed, rank in by_seed.items()
+        ]
+        names = ("part", "model", "seed", "metric", "value")
+        return {name: np.array(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
 
+    def on_test(self, name: str) -> np.ndarray:
+        """The rank [n] of every test target with the run's own seed."""
+        return self.ranks[name][self.exam.seed][self.exam.cases.part == "test"]
 
-def validate(model: Scorer, exam: Exam) -> dict[str, float]:
-    """Metrics on the valid part, to select by."""
-    rank = np.concatenate([block.target_ranks() for block in blocks(model, exam, "valid", "validating")])
-    return {name: float(value.mean()) for name, value in per_case(rank).items() if name.endswith("@10")}
+    def per_user(self, name: str, seed: int) -> Columns:
+        """Every case with its metrics."""
+        rank = self.ranks[name][seed]
+        cases = self.exam.cases
+        about = {"part": cases.part, "user_idx": cases.user_idx, "user_id": self.exam.user_id, "case_id": cases.case_id}
+        return {**about, "rank": rank, **per_case(rank)}

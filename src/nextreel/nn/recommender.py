@@ -28,6 +28,7 @@ class NeuralParams(trainer.Params):
     width: PositiveInt  # D, of embeddings and states
     length: PositiveInt  # L, tokens that a model looks back on
     dropout: Share
+    seeds: PositiveInt  # how many times the model is trained: with `seed`, `seed` + 1, ...
     history: Literal["all", "positives"]  # which events are tokens
     passed_weight: Share  # of a token that is no positive, as a target beside the positives; 0: it is none
     loss: Literal["bce", "bpr", "sampled_softmax", "softmax"]

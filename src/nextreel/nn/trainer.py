@@ -32,7 +32,7 @@ class Validation(NamedTuple):
     """How epochs are compared, and where that is written."""
 
     measure: Callable[[Any], dict[str, float]]  # metrics of what is trained on valid, SELECT_BY among them
-    curve: Path  # CSV: model, epoch, loss and those metrics; whole after every epoch, so that it can be watched
+    curve: Path | None  # CSV: model, epoch, loss and those metrics; whole after every epoch, so that it can be watched
 
 
 def train(
@@ -86,7 +86,8 @@ def watch(validation: Validation, model: Any, name: str) -> Callable[[int, float
     def after_epoch(number: int, loss: float) -> float:
         metrics = validation.measure(model)
         lines.append({"model": name, "epoch": number, "loss": loss} | {f"valid_{key}": x for key, x in metrics.items()})
-        files.write_csv(validation.curve, {key: np.array([line[key] for line in lines]) for key in lines[0]})
+        if validation.curve is not None:
+            files.write_csv(validation.curve, {key: np.array([line[key] for line in lines]) for key in lines[0]})
         return metrics[SELECT_BY]
 
     return after_epoch

@@ -22,8 +22,8 @@ def values(folder: Path) -> dict[str, str | float]:
         found |= {f"{path.relative_to(folder)} {key}": x for key, x in json.loads(path.read_text()).items()}
     for path in sorted(folder.rglob("*.csv")):
         with path.open(encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                about = " ".join(x for x in row.values() if not _is_number(x))
+            for number, row in enumerate(csv.DictReader(file), 1):
+                about = " ".join([f"row {number}", *(x for x in row.values() if x and not _is_number(x))])
                 found |= {
                     f"{path.relative_to(folder)} {about} {key}": float(x) for key, x in row.items() if _is_number(x)
                 }

@@ -1,0 +1,228 @@
+"""The protocols `impressions` and `random`: the videos really shown to each user in a part, ordered by score.
+
+Both judge the same scores, of models frozen at the end of train and histories frozen at the user's first row of the
+part. The videos of `random` were chosen by nobody: what is measured there is free of exposure bias, and nothing is
+fitted on them.
+
+A stretch of impressions is `valid` or `test` (standard rows) or `random`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from nextreel import engine, metrics, ranking
+from nextreel.cases import Catalogue
+from nextreel.evaluation import Columns, Params
+from nextreel.evaluation.calibration import N_BINS, Calibration
+from nextreel.evaluation.estimates import Estimates, labelled, stack
+from nextreel.evaluation.intervals import bootstrap_auc, interval
+from nextreel.exam import Shown
+from nextreel.schema import days
+
+STRETCHES = ("valid", "test", "random")
+K = 5
+HEADLINE = "gauc"
+PLAIN = 0.5  # the threshold that needs no choice
+
+
+@dataclass(frozen=True)
+class Impressions:
+    """m rows of n cases, in order of case."""
+
+    case: np.ndarray  # [m] position of each row's case
+    video_idx: np.ndarray  # [m]
+    time_ms: np.ndarray  # [m]
+    label: np.ndarray  # [m] bool
+    wtr: np.ndarray  # [m], NaN where unknown
+    wtg: np.ndarray  # [m], NaN where unknown
+    tie: np.ndarray  # [m] uint64, see `ranking.tie_hash`
+    case_id: np.ndarray  # [n]
+    stretch: np.ndarray  # [n] str
+    user_idx: np.ndarray  # [n]
+    user_id: np.ndarray  # [n]
+
+    @classmethod
+    def load(cls, data: Path, seed: int) -> "Impressions":
+        """Read what `label` wrote."""
+        shown, rows = Shown.load(data), engine.load(data / "impressions.parquet")
+        cases = shown.cases
+        case = np.searchsorted(cases.case_id, rows["case_id"])
+        random = np.zeros(len(cases), bool)
+        random[case] = rows["track"] == "random"
+        key = ranking.case_key(shown.user_id, cases.time_ms, seed)
+        tie = ranking.tie_hash(key[case], Catalogue.load(data).video_id[rows["video_idx"]])
+        return cls(
+            case, rows["video_idx"], rows["time_ms"], rows["label"].astype(bool), rows["wtr"], rows["wtg"], tie,
+            cases.case_id, np.where(random, "random", cases.part), cases.user_idx, shown.user_id,
+        )  # fmt: skip
+
+    def rows(self, stretch: str) -> np.ndarray:
+        """Which rows [m] belong to a stretch."""
+        return np.asarray((self.stretch == stretch)[self.case])
+
+    def where(self, keep: np.ndarray) -> "Impressions":
+        """Some of the rows; the cases stay."""
+        names = ("case", "video_idx", "time_ms", "label", "wtr", "wtg", "tie")
+        return replace(self, **{name: getattr(self, name)[keep] for name in names})
+
+    def load_scores(self, path: Path) -> dict[int, np.ndarray]:
+        """Seed -> the score [m] of each row, from a model's table."""
+        wanted = self.case_id[self.case] << 32 | self.video_idx
+        found = {}
+        for seed in np.unique(engine.load(path, columns=["seed"])["seed"]):
+            table = engine.load(path, [("seed", "=", int(seed))])
+            pair = table["case_id"] << 32 | table["video_idx"]
+            by_pair = np.argsort(pair)  # cases of random rows stand behind all others of their part
+            found[int(seed)] = table["score"][by_pair[np.searchsorted(pair, wanted, sorter=by_pair)]]
+        return found
+
+    def scored_by(self, law: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
+        """The score [m] of each row by a law of user_idx, time_ms and video_idx, as only an oracle has one."""
+        return law(self.user_idx[self.case], self.time_ms, self.video_idx)
+
+
+def per_case(rows: Impressions, score: np.ndarray) -> Columns:
+    """Each case's metrics [n]; NaN where it has none. score [m]."""
+    n = len(rows.case_id)
+    auc = metrics.grouped_auc(rows.label, score, rows.case, n)
+    ndcg = metrics.grouped_ndcg(rows.label, score, rows.case, rows.tie, n, K)
+    shown = np.bincount(rows.case, minlength=n) > 0
+    gain = (rows.wtg, score, rows.case, rows.tie, n)
+    return {
+        "gauc": auc,  # weighted by impressions
+        f"ndcg@{K}": np.where(np.isnan(auc), np.nan, ndcg),
+        f"ndcg@{K}_all_users": np.where(shown, np.nan_to_num(ndcg), np.nan),
+        **{f"wtg@{k}": metrics.grouped_top_mean(*gain, k) for k in (K, 2 * K)},
+        **{f"dcwtg@{k}": metrics.grouped_discounted_sum(*gain, k) for k in (K, 2 * K)},
+    }
+
+
+def pooled(rows: Impressions, score: np.ndarray, calibration: Calibration) -> dict[str, float]:
+    """Metrics of all rows together, by what the scores meant on valid."""
+    probability = calibration.probability(score)
+    found = {f"{name}_at_half": value for name, value in _at(rows.label, probability, PLAIN).items()}
+    found |= {f"{name}_at_best": value for name, value in _at(rows.label, probability, calibration.threshold).items()}
+    found["ece"] = metrics.expected_calibration_error(metrics.reliability(rows.label, probability, N_BINS))
+    known = ~np.isnan(rows.wtr)
+    wtr, expected = rows.wtr[known], calibration.watch_ratio(score[known])
+    errors = {"wtr_rmse": metrics.rmse(expected, wtr), "wtr_mae": metrics.mae(expected, wtr)}
+    return {**found, **errors, "wtr_xauc": metrics.xauc(score[known], wtr)}
+
+
+def _at(label: np.ndarray, probability: np.ndarray, threshold: float) -> dict[str, float]:
+    return metrics.threshold_scores(label, probability, threshold)
+
+
+class Judged:
+    """Impressions with the scores of several models, and what follows from them."""
+
+    def __init__(
+        self, impressions: Impressions, scores: Mapping[str, dict[int, np.ndarray]], params: Params, seed: int
+    ) -> None:
+        """scores: model -> what `Impressions.load_scores` returns. `seed` draws the resamples."""
+        self.impressions = impressions
+        self.scores = scores
+        self.params = params
+        self.seed = seed
+        known = [name for name in STRETCHES if (impressions.stretch == name).any()]
+        self.of = {stretch: self._estimates(impressions.rows(stretch)) for stretch in known}
+
+    def _values(self, rows: Impressions, by_seed: Mapping[int, np.ndarray], keep: np.ndarray) -> Columns:
+        """The mean over seeds of each case's metrics."""
+        each = [per_case(rows, score[keep]) for score in by_seed.values()]
+        return {metric: np.mean([values[metric] for values in each], axis=0) for metric in each[0]}
+
+    def _estimates(self, keep: np.ndarray) -> Estimates:
+        rows = self.impressions.where(keep)
+        values = {name: self._values(rows, by_seed, keep) for name, by_seed in self.scores.items()}
+        n_rows = np.bincount(rows.case, minlength=len(rows.case_id)).astype(float)
+        asked = n_rows > 0
+        values = {
+            name: {metric: column[asked] for metric, column in columns.items()} for name, columns in values.items()
+        }
+        return Estimates.of(values, rows.user_idx[asked], self.params, self.seed, {"gauc": n_rows[asked]})
+
+    def _auc(self, by_seed: Mapping[int, np.ndarray], keep: np.ndarray) -> tuple[float, float, float]:
+        """The AUC of all rows together with its bounds, as the mean over seeds."""
+        rows = self.impressions.where(keep)
+        user_idx = rows.user_idx[rows.case]
+        value, resampled = [], []
+        for score in by_seed.values():
+            rng = np.random.default_rng(self.seed)
+            value.append(metrics.auc(rows.label, score[keep]))
+            resampled.append(bootstrap_auc(rows.label, score[keep], user_idx, self.params.n_resamples, rng))
+        low, high = interval(np.mean(resampled, axis=0)[:, None], self.params.confidence)
+        return float(np.mean(value)), float(low[0]), float(high[0])
+
+    def table(self) -> Columns:
+        """Every metric: stretch, model, metric, value, low, high; those of all rows together, AUC apart, have no
+        interval."""
+        tables = []
+        for stretch in self.of:
+            tables.append(labelled(self.of[stretch].table(), stretch=stretch))
+            keep = self.impressions.rows(stretch)
+            for name, by_seed in self.scores.items():
+                found = {"auc": self._auc(by_seed, keep)}
+                found |= {key: (value, np.nan, np.nan) for key, value in self._pooled(by_seed, keep).items()}
+                value, low, high = np.array(list(found.values())).T
+                columns = {"metric": np.array(list(found)), "value": value, "low": low, "high": high}
+                tables.append(labelled(columns, stretch=stretch, model=name))
+        return stack(tables)
+
+    def _pooled(self, by_seed: Mapping[int, np.ndarray], keep: np.ndarray) -> dict[str, float]:
+        rows = self.impressions.where(keep)
+        each = [pooled(rows, score[keep], self._calibration(score)) for score in by_seed.values()]
+        return {metric: float(np.mean([values[metric] for values in each])) for metric in each[0]}
+
+    def _calibration(self, score: np.ndarray) -> Calibration:
+        on_valid = self.impressions.rows("valid")
+        rows = self.impressions.where(on_valid)
+        return Calibration.fit(rows.label, rows.wtr, score[on_valid])
+
+    def reliability(self) -> Columns:
+        """Predicted and observed share of positives by bin of probability, of each model's first seed."""
+        tables = []
+        for stretch in [name for name in self.of if name != "valid"]:
+            keep = self.impressions.rows(stretch)
+            for name, by_seed in self.scores.items():
+                score = next(iter(by_seed.values()))
+                probability = self._calibration(score).probability(score[keep])
+                table = metrics.reliability(self.impressions.label[keep], probability, N_BINS)
+                tables.append(labelled(table, stretch=stretch, model=name))
+        return stack(tables)
+
+    def headline(self, name: str, stretch: str) -> dict[str, float]:
+        """The flat metrics of a model."""
+        found = self.of[stretch].of_model(name)
+        keep = self.impressions.rows(stretch)
+        shown = (HEADLINE, f"{HEADLINE}_half_width", f"ndcg@{K}", f"wtg@{K}")
+        auc = np.mean([metrics.auc(self.impressions.label[keep], score[keep]) for score in self.scores[name].values()])
+        return {key: found[key] for key in shown} | {"auc": float(auc), "rows": int(keep.sum())}
+
+    def comparison(self, stretch: str) -> Columns:
+        """HEADLINE of every model and pair of models, see `Estimates.comparison`."""
+        return self.of[stretch].comparison(HEADLINE, self.params.confidence)
+
+    def by_day(self) -> Columns:
+        """HEADLINE on test by the day of the impression: day, rows, model, metric, value, low, high."""
+        on_test = self.impressions.rows("test")
+        day = days(self.impressions.time_ms)
+        tables = []
+        for today in np.unique(day[on_test]):
+            keep = on_test & (day == today)
+            table = self._estimates(keep).table()
+            mine = table["metric"] == HEADLINE
+            table = {name: column[mine] for name, column in table.items()}
+            tables.append({**labelled(table, day=str(today)), "n": np.full(mine.sum(), keep.sum())})
+        return stack(tables)
+
+    def per_user(self, name: str, seed: int) -> Columns:
+        """Every case with its metrics and its number of rows."""
+        impressions = self.impressions
+        values = per_case(impressions, self.scores[name][seed])
+        n_rows = np.bincount(impressions.case, minlength=len(impressions.case_id))
+        about = {"user_idx": impressions.user_idx, "user_id": impressions.user_id, "case_id": impressions.case_id}
+        return {"part": impressions.stretch, **about, "rows": n_rows, "auc": values.pop("gauc"), **values}

@@ -1,0 +1,120 @@
+"""What the evaluate stage writes: metrics, plots and every user's own values."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from nextreel import files
+from nextreel.engine import Writer
+from nextreel.evaluation import Columns, lists
+from nextreel.evaluation.estimates import EMPTY, labelled, stack
+from nextreel.evaluation.impressions import HEADLINE, Judged
+from nextreel.evaluation.next_item import Marks
+
+PROTOCOL_OF = {"test": "impressions", "random": "random"}  # stretch -> protocol
+
+
+def write_headlines(folder: Path, marks: Marks, judged: Judged | None, listed: Mapping[str, Columns]) -> None:
+    """models/, impressions/ and random/<model>.json: a small table each, for `dvc metrics show` and `diff`."""
+    with files.replacing(folder / "models") as models:
+        for name in marks.ranks:
+            coverage = {f"coverage@{lists.K}": lists.coverage(marks.exam, listed[name], "test")}
+            files.write_json(models / f"{name}.json", marks.headline(name) | coverage | marks.cold_share())
+    for stretch, protocol in PROTOCOL_OF.items():
+        with files.replacing(folder / protocol) as models:
+            models.mkdir()
+            if judged and stretch in judged.of:
+                for name in judged.scores:
+                    files.write_json(models / f"{name}.json", judged.headline(name, stretch))
+
+
+def write_tables(folder: Path, marks: Marks, judged: Judged | None, listed: Columns, two_stage: Columns) -> None:
+    """CSV files with every metric, interval, difference, day and seed. listed: what `lists.table` returns."""
+    by_day = [labelled(marks.by_day(), protocol="next_item")]
+    comparison = [labelled(marks.comparison(), protocol="next_item")]
+    if judged:
+        by_day.append(labelled(judged.by_day(), protocol="impressions"))
+        comparison += [
+            labelled(judged.comparison(stretch), protocol=protocol)
+            for stretch, protocol in PROTOCOL_OF.items()
+            if stretch in judged.of
+        ]
+    tables = {
+        "next_item": marks.table(),
+        "impressions": judged.table() if judged else EMPTY,
+        "calibration": judged.reliability() if judged else EMPTY,
+        "lists": listed,
+        "two_stage": two_stage,
+        "by_day": stack(by_day),
+        "by_seed": marks.by_seed(),
+        "comparison": stack(comparison),
+    }
+    for name, table in tables.items():
+        files.write_csv(folder / f"{name}.csv", table)
+
+
+def write_charts(folder: Path, marks: Marks, judged: Judged | None, two_stage: Columns) -> None:
+    """CSV files for `dvc plots`. two_stage: what `two_stage.chart` returns."""
+    charts = {"models": best_first(marks.comparison()), "two_stage": two_stage}
+    for stretch, protocol in PROTOCOL_OF.items():
+        known = judged and stretch in judged.of
+        charts[protocol] = best_first(judged.comparison(stretch)) if judged and known else EMPTY
+    charts["aging"] = _aging(judged) if judged else EMPTY
+    charts["calibration"] = _calibration(judged) if judged else EMPTY
+    for name, chart in charts.items():
+        files.write_csv(folder / f"{name}.csv", chart)
+
+
+def best_first(comparison: Columns) -> Columns:
+    """Every model on its own with its interval: model, the metric, low, high."""
+    own = np.flatnonzero(comparison["minus"] == "")
+    order = own[np.argsort(-comparison["value"][own], kind="stable")]
+    metric = str(comparison["metric"][0])
+    names = {"model": "model", "value": metric, "low": "low", "high": "high"}
+    return {name: comparison[column][order] for column, name in names.items()}
+
+
+def _aging(judged: Judged) -> Columns:
+    """HEADLINE on impressions by the number of the test day, from 1."""
+    by_day = judged.by_day()
+    _days, number = np.unique(by_day["day"], return_inverse=True)
+    return {"model": by_day["model"], "day": number + 1, HEADLINE: by_day["value"]}
+
+
+def _calibration(judged: Judged) -> Columns:
+    """Observed by predicted share of positives on test, and the line on which both are equal."""
+    found = judged.reliability()
+    on_test = found["stretch"] == "test"
+    points = {name: found[name][on_test] for name in ("model", "predicted", "observed")}
+    ends = np.array([0.0, points["predicted"].max(initial=0)])
+    return stack([points, {"model": np.full(2, "as predicted"), "predicted": ends, "observed": ends}])
+
+
+def write_per_user(path: Path, marks: Marks, judged: Judged | None) -> None:
+    """Every model's values of every case, for anyone's own analysis, a row each: protocol, part, model, seed, user_idx,
+    user_id, case_id, metric, value. README.md says which metrics there are."""
+    with Writer(path) as writer:
+        for name, by_seed in marks.ranks.items():
+            for seed in by_seed:
+                writer.add(_rows("next_item", name, seed, marks.per_user(name, seed)))
+        if judged:
+            for name, scores in judged.scores.items():
+                for seed in scores:
+                    writer.add(_rows("impressions", name, seed, judged.per_user(name, seed)))
+
+
+def _rows(protocol: str, model: str, seed: int, columns: Columns) -> Columns:
+    """Long rows from a column a metric; values that are not there are left out."""
+    keys = ("part", "user_idx", "user_id", "case_id")
+    metrics = [name for name in columns if name not in keys]
+    value = np.stack([columns[name].astype(float) for name in metrics])  # [metrics, n]
+    metric, case = np.nonzero(~np.isnan(value))
+    return {
+        "protocol": np.full(len(case), protocol),
+        "model": np.full(len(case), model),
+        "seed": np.full(len(case), seed),
+        **{key: columns[key][case] for key in keys},
+        "metric": np.array(metrics)[metric],
+        "value": value[metric, case],
+    }

@@ -1,0 +1,136 @@
+"""Impressions judged by hand-computed values; the metrics themselves are tested in test_metrics.py."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from nextreel import evaluation
+from nextreel.engine import write_arrays
+from nextreel.evaluation.calibration import Calibration
+from nextreel.evaluation.impressions import Impressions, Judged, per_case
+
+SETTINGS = evaluation.Params(n_resamples=50, confidence=0.9)
+DAY_MS = 86_400_000
+# case, video, label, score, wtg: the first case is of valid, the second and third of test, the last of random
+ROWS = [
+    (0, 1, True, 0.9, 2.0),
+    (0, 2, False, 0.2, -1.0),
+    (0, 3, False, 0.1, -1.0),
+    (1, 1, True, 0.9, 2.0),
+    (1, 2, False, 0.2, 0.0),
+    (1, 2, True, 0.2, 1.0),  # shown twice
+    (2, 4, False, -np.inf, np.nan),
+    (3, 1, False, 0.9, 0.0),
+    (3, 5, True, 0.5, 1.0),
+    (3, 6, True, 0.3, 1.0),
+]
+CASE, VIDEO, LABEL, SCORE, WTG = (np.array(column) for column in zip(*ROWS, strict=True))
+
+
+@pytest.fixture
+def shown():
+    day = np.array([0, 0, 0, 1, 1, 2, 1, 1, 1, 2])
+    return Impressions(
+        CASE, VIDEO, day * DAY_MS, LABEL, np.where(LABEL, 0.8, 0.1), WTG, np.arange(len(ROWS)).astype(np.uint64),
+        case_id=np.array([10, 11, 12, 13]), stretch=np.array(["valid", "test", "test", "random"]),
+        user_idx=np.array([1, 1, 2, 3]), user_id=np.array([101, 101, 102, 103]),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def judged(shown):
+    return Judged(shown, {"model": {42: SCORE}, "opposite": {42: -SCORE}}, SETTINGS, 42)
+
+
+def test_each_case_by_hand(shown):
+    values = per_case(shown, SCORE)
+    assert values["gauc"] == pytest.approx([1, 0.75, np.nan, 0], nan_ok=True)
+    # Case 1: gains at ranks 1 and 3 of 2 possible (the tie goes to the smaller hash, the row that is no positive).
+    ideal = 1 + 1 / np.log2(3)
+    assert values["ndcg@5"][:3] == pytest.approx([1, 1.5 / ideal, np.nan], nan_ok=True)
+    assert values["ndcg@5_all_users"][2] == 0
+    assert np.isnan(values["wtg@5"]).all()  # nobody has more than five
+
+
+def test_stretches_stay_apart(judged):
+    assert judged.headline("model", "test") == pytest.approx(
+        {"gauc": 0.75, "gauc_half_width": 0, "ndcg@5": 1.5 / (1 + 1 / np.log2(3)), "wtg@5": np.nan,
+         "auc": 7 / 8, "rows": 4},
+        nan_ok=True,
+    )  # fmt: skip
+    assert judged.headline("model", "random")["auc"] == 0
+    assert judged.headline("opposite", "random")["auc"] == 1
+    assert set(judged.of) == {"valid", "test", "random"}
+
+
+def test_gauc_weighs_users_by_their_impressions(shown):
+    """Five rows at AUC 1 and three at 0."""
+    case = np.array([1, 1, 1, 1, 1, 2, 2, 2])
+    label = np.array([True, False, False, False, False, True, False, False])
+    score = np.array([9.0, 1, 1, 1, 1, 0, 1, 1])
+    some = replace(
+        shown, case=case, video_idx=np.arange(8), time_ms=np.zeros(8, int), label=label, wtr=np.ones(8),
+        wtg=np.ones(8), tie=np.arange(8).astype(np.uint64),
+    )  # fmt: skip
+    found = Judged(some, {"model": {42: score}}, SETTINGS, 42).headline("model", "test")
+    assert found["gauc"] == pytest.approx(5 / 8)
+
+
+def test_seeds_are_averaged(shown):
+    found = Judged(shown, {"both": {42: SCORE, 43: -SCORE}}, SETTINGS, 42).headline("both", "random")
+    assert found["gauc"] == found["auc"] == 0.5
+
+
+def test_days_of_test_alone(judged):
+    table = judged.by_day()
+    mine = table["model"] == "model"
+    assert table["day"][mine].tolist() == ["1970-01-02", "1970-01-03"]
+    assert table["value"][mine] == pytest.approx([1, np.nan], nan_ok=True)
+    assert table["n"][mine].tolist() == [3, 1]
+
+
+def test_what_is_fitted_is_fitted_on_valid_alone(shown):
+    """Other labels and watch times in test and random move no probability."""
+    on_valid = shown.rows("valid")
+    other = replace(shown, label=np.where(on_valid, shown.label, ~shown.label), wtr=np.where(on_valid, shown.wtr, 0.5))
+    tables = [Judged(some, {"model": {42: SCORE}}, SETTINGS, 42).reliability() for some in (shown, other)]
+    assert (tables[0]["predicted"] == tables[1]["predicted"]).all()
+    assert (tables[0]["observed"] != tables[1]["observed"]).any()
+
+
+def test_calibration_by_hand():
+    """Two positives of three at score 2, one of two at 1, none where the model has no opinion."""
+    score = np.array([2.0, 2, 2, 1, 1, -np.inf])
+    label = np.array([True, True, False, True, False, False])
+    found = Calibration.fit(label, np.where(label, 1.0, np.nan), score)
+    assert found.probability(np.array([5.0, 2, 1, -np.inf])) == pytest.approx([2 / 3, 2 / 3, 1 / 2, 0])
+    assert found.threshold == pytest.approx(1 / 2)  # precision 3/5, recall 1
+    assert found.watch_ratio(np.array([1.0])) == pytest.approx([1])
+
+
+def test_without_watch_times_there_is_no_error_of_them():
+    found = Calibration.fit(np.array([True, False]), np.full(2, np.nan), np.array([1.0, 0]))
+    assert np.isnan(found.watch_ratio(np.array([1.0]))).all()
+
+
+def test_scores_find_their_rows(shown, tmp_path):
+    """A row a pair and seed; repeats share theirs."""
+    pair = np.unique(np.stack([shown.case_id[CASE], VIDEO]), axis=1)
+    score = pair[0] * 100.0 + pair[1]
+    columns = {
+        "seed": np.repeat([42, 43], len(score)),
+        "case_id": np.tile(pair[0], 2),
+        "video_idx": np.tile(pair[1], 2),
+    }
+    write_arrays(columns | {"score": np.concatenate([score, -score])}, tmp_path / "scores.parquet")
+    found = shown.load_scores(tmp_path / "scores.parquet")
+    assert (found[42] == shown.case_id[CASE] * 100 + VIDEO).all()
+    assert (found[43] == -found[42]).all()
+
+
+def test_every_user_is_told(judged):
+    rows = judged.per_user("model", 42)
+    assert rows["part"].tolist() == ["valid", "test", "test", "random"]
+    assert rows["rows"].tolist() == [3, 3, 1, 3]
+    assert rows["auc"] == pytest.approx([1, 0.75, np.nan, 0], nan_ok=True)
