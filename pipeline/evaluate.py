@@ -14,7 +14,7 @@ def main(params: Params) -> None:
     from nextreel.evaluation import impressions, lists, next_item, oracle, outputs, two_stage
     from nextreel.exam import Exam
 
-    data, metrics = Path("data"), Path("metrics")
+    data = Path("data")
     settings = params.section("evaluate", evaluation.Params)
     exam, shown = Exam.load(data, params.seed), impressions.Impressions.load(data, params.seed)
     models = [name for family in ("recall", "train") for name in params.get(family)]
@@ -31,12 +31,9 @@ def main(params: Params) -> None:
     judged = impressions.Judged(shown, scores, settings, params.seed) if len(shown.case) else None
     listed = {name: lists.load_first(path, params.seed) for name, (path, _ranks) in tables.items()}
     beyond = lists.table(exam, listed, lists.Videos.load(data, exam), settings)
-    ranker, pool_size = params.get("rank.model"), int(params.get("candidates.pool_size"))
-    by_pool = two_stage.table(data, exam, marks.on_test(ranker), pool_size, settings)
-    outputs.write_headlines(metrics, marks, judged, listed)
-    outputs.write_tables(metrics, marks, judged, beyond, by_pool)
-    outputs.write_charts(Path("plots"), marks, judged, two_stage.chart(by_pool, ranker))
-    outputs.write_per_user(data / "per_user.parquet", marks, judged)
+    ranker = params.get("rank.model")
+    by_pool = two_stage.table(data, exam, marks.on_test(ranker), int(params.get("candidates.pool_size")), settings)
+    outputs.write(Path(), marks, judged, listed, beyond, by_pool, ranker)
 
 
 stage.run(main)

@@ -34,7 +34,7 @@ LAYERS: list[set[str]] = [
     {"models"},
     {"labelling", "nn"},
     {"cases"},
-    {"datasets", "exploration", "labels", "metrics", "ranking", "sequences", "splits"},
+    {"datasets", "exploration", "labels", "list_metrics", "metrics", "ranking", "sequences", "splits"},
     {"engine", "schema", "stage"},
     {"files", "params", "progress", "runtime"},
     {"errors"},

@@ -1,8 +1,11 @@
 """The oracle's closed form against the generator it describes."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from nextreel import engine, labels, schema
 from nextreel.cases import Cases
@@ -18,20 +21,34 @@ LABEL = labels.Params(
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    """Few videos and many rows, so that frequencies can be counted."""
+def generated(tmp_path_factory):
+    """Few videos and many rows, so that frequencies can be counted; beside the folder the generator's own rows."""
     folder = tmp_path_factory.mktemp("world")
     settings = simulated.Params(
         n_users=400, n_videos=100, n_rows=40_000, n_days=4, sequence_strength=0.7, duration_bias=1, exposure_bias=1,
         random_share=0.05, seed=5,
     )  # fmt: skip
-    simulated.write(folder / "raw", settings)
+    kept = {}
+    write_truth = simulated._write_truth
+
+    def keep(raw, params, events, random, *truth):
+        kept.update(interactions=events, random=random)
+        write_truth(raw, params, events, random, *truth)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(simulated, "_write_truth", keep)
+        simulated.write(folder / "raw", settings)
     con = engine.connect(engine.Params(memory_limit="1GB"), 2)
     source = kuairand.read(con, folder / "raw")
     for name, wanted in schema.TABLES.items():
         table = source.tables.get(name, schema.empty(wanted))
         engine.write(con, table, folder / "tables" / f"{name}.parquet", schema.ORDER[name])
-    return folder
+    return folder, kept
+
+
+@pytest.fixture(scope="module")
+def world(generated):
+    return generated[0]
 
 
 @pytest.fixture(scope="module")
@@ -106,3 +123,79 @@ def test_seen_videos_make_their_topic_s_others_likelier(world, rows):
     same = topic == topic[0]
     assert again[same] == pytest.approx(fresh[same] * laws.unseen_factor(mass), rel=1e-4)
     assert again[~same] == pytest.approx(fresh[~same], rel=1e-6)
+
+
+def logged(world, name):
+    table = pd.DataFrame(engine.load(world / f"tables/{name}.parquet"))
+    return table, [table[key].to_numpy() for key in ("user_idx", "time_ms", "video_idx")]
+
+
+@pytest.mark.parametrize("name", ["interactions", "random"])
+def test_interest_is_the_generator_s_own(generated, name):
+    world, kept = generated
+    table, keys = logged(world, name)
+    own = kept[name]
+    generator = pd.DataFrame({"user_idx": own["user"] + 1, "time_ms": own["time_ms"], "video_idx": own["video"] + 1})
+    generator["own"], generator["before"] = own["interest"], own["before"]
+    joined = table.merge(generator.drop_duplicates(["user_idx", "time_ms", "video_idx"]), validate="1:1")
+    assert len(joined) == len(table) > 1_500
+    assert Oracle(world, LABEL).interest(*keys).tolist() == joined.own.tolist()
+    assert (joined.before >= 0).mean() > 0.8 if name == "interactions" else (joined.before == -1).all()
+
+
+def test_interest_by_hand(world):
+    """2 * taste . vector + quality + 0.7 * P(topic | topic before), in plain Python."""
+    oracle = Oracle(world, LABEL)
+    table, keys = logged(world, "interactions")
+    state = pd.DataFrame(engine.load(world / "tables/truth_events.parquet")).drop_duplicates(["user_idx", "time_ms"])
+    before = table.merge(state, how="left").topic_before
+    for row in np.flatnonzero(before >= 0)[:5].tolist():
+        user, video = int(table.user_idx[row]) - 1, int(table.video_idx[row]) - 1
+        pairs = zip(oracle.users["taste"][user], oracle.videos["vector"][video], strict=True)
+        mood = 0.7 * oracle.topics["next_probability"][before[row]][oracle.videos["topic"][video]]
+        by_hand = 2 * sum(a * b for a, b in pairs) + oracle.videos["quality"][video] + mood
+        assert oracle.interest(*(key[[row]] for key in keys))[0] == pytest.approx(by_hand)
+
+
+def test_a_moment_that_is_not_logged_is_an_error(world):
+    _table, (user_idx, time_ms, video_idx) = logged(world, "random")
+    with pytest.raises(ValueError, match="1 of 2000 moments"):
+        Oracle(world, LABEL).interest(user_idx, np.where(np.arange(2000) == 7, time_ms - 1, time_ms), video_idx)
+
+
+def test_on_one_millisecond_the_standard_row_s_state_is_taken(world, tmp_path):
+    """A random row beside a standard one of the same user and time, whose session began the day before or not."""
+    shutil.copytree(world / "tables", tmp_path / "tables")
+    truth = pd.DataFrame(engine.load(world / "tables/truth_events.parquet"))
+    standard = truth[truth.topic_before >= 0].iloc[::500]
+    random = standard.assign(topic_before=np.int16(-1), day=standard.day + (np.arange(len(standard)) % 2).astype("i4"))
+    both = pd.concat([truth, random]).sort_values(["user_idx", "time_ms", "day", "topic_before"])
+    engine.write_arrays({name: both[name].to_numpy() for name in both}, tmp_path / "tables/truth_events.parquet")
+    before, day = Oracle(tmp_path, LABEL)._state(standard.user_idx.to_numpy(), standard.time_ms.to_numpy())
+    assert before.tolist() == standard.topic_before.tolist()
+    assert day.tolist() == standard.day.tolist()
+
+
+@pytest.mark.parametrize("positive", ["wtg", "long_view"])
+def test_probability_of_a_logged_positive(world, tmp_path, positive):
+    """Calibrated, over all rows and by decile, and a better order than the video's own share of positives."""
+    label = LABEL.model_copy(update={"positive": positive})
+    shutil.copytree(world / "tables", tmp_path / "tables")
+    con = engine.connect(engine.Params(memory_limit="1GB"), 2)
+    tables = {name: engine.read(con, tmp_path / f"tables/{name}.parquet") for name in ("interactions", "random")}
+    durations = labels.by_duration(tables["interactions"], tables["interactions"], label, tables["interactions"])
+    engine.write_arrays(durations, tmp_path / "durations.parquet")
+    oracle = Oracle(tmp_path, label)
+    found = {}
+    for name, table in tables.items():
+        rows = labels.label(table, durations, label).to_pandas()
+        keys = (rows[key].to_numpy() for key in ("user_idx", "time_ms", "video_idx"))
+        found[name] = rows.assign(probability=oracle.positive_probability(*keys))
+    rate = found["interactions"].groupby("video_idx").positive.mean()
+    for rows in found.values():
+        groups = [("all", rows), *rows.groupby(pd.qcut(rows.probability, 10, duplicates="drop"), observed=True)]
+        for _name, some in groups:
+            p = some.probability
+            assert abs(p.mean() - some.positive.mean()) < 4 * np.sqrt((p * (1 - p)).sum()) / len(p) + 1e-3
+        by_video = roc_auc_score(rows.positive, rows.video_idx.map(rate).fillna(0))
+        assert roc_auc_score(rows.positive, rows.probability) > by_video + 0.02

@@ -42,7 +42,7 @@ def per_list(video_idx: np.ndarray, list_of: np.ndarray, n_lists: int, videos: V
     listed = (video_idx, list_of, n_lists)
     head = list_metrics.short_head(videos.count)
     return {
-        f"popularity@{K}": list_metrics.average_recommendation_popularity(*listed, videos.count),
+        f"popularity@{K}": list_metrics.popularity(*listed, videos.count),
         f"long_tail_share@{K}": list_metrics.long_tail_share(*listed, head),
         f"novelty@{K}": list_metrics.novelty(*listed, videos.count),
         f"tag_diversity@{K}": list_metrics.tag_diversity(*listed, videos.tags),

@@ -1,8 +1,9 @@
-"""The best possible ranking of logged next positives in a simulated world, from its truth:
+"""The best possible answers in a simulated world, from its truth. For logged next positives:
 
 P(the next exposure is v | state, day, seen) x P(v is a positive | exposed, state)
 
-It knows the session's hidden state, the policy, its redraws of seen videos and the law of watch time; no model does.
+and for logged rows, standard or random, the second factor alone, or the interest behind it. It knows the session's
+hidden state, the policy, its redraws of seen videos and the law of watch time; no model does.
 """
 
 from pathlib import Path
@@ -20,10 +21,16 @@ class Oracle:
 
     def __init__(self, data: Path, label: labels.Params) -> None:
         tables = data / "tables"
-        self.events = engine.load(tables / "truth_events.parquet")
+        events = engine.load(tables / "truth_events.parquet")
+        moment = _moment(events["user_idx"], events["time_ms"])
+        # A random row may fall on the millisecond of a standard one of its user. The standard row comes last, and is
+        # taken: its session's day is never the later one, and only it can have a topic before.
+        order = np.lexsort((events["topic_before"], -events["day"], moment))
+        self.moment, self.before, self.day = moment[order], events["topic_before"][order], events["day"][order]
         self.users = engine.load(tables / "truth_users.parquet")
         self.topics = engine.load(tables / "truth_topics.parquet")
         self.videos = engine.load(tables / "truth_videos.parquet")
+        self.strength = float(self.topics["sequence_strength"][0])
         logged_ms = engine.load(tables / "videos.parquet", columns=["duration_ms"])["duration_ms"]  # NaN where unknown
         self.bound_ms = _bounds_ms(self.videos["true_duration_ms"], logged_ms, label, data)
 
@@ -34,13 +41,11 @@ class Oracle:
 
     def score(self, cases: Cases, histories: Histories, video_idx: np.ndarray) -> np.ndarray:
         """log probability [B, N] that the video is shown next and a positive; -inf where it cannot be."""
-        before, day = self._state(cases)
+        before, day = self._state(cases.user_idx, cases.time_ms)
         user = np.searchsorted(self.users["user_idx"], cases.user_idx)
         at = np.searchsorted(self.videos["video_idx"], video_idx)
-        video = {name: column[at] for name, column in self.videos.items()}
-        strength = float(self.topics["sequence_strength"][0])
         following = self.topics["next_probability"]
-        topic = world.topic_probability(before, self.users["topic_probability"][user], following, strength)
+        topic = world.topic_probability(before, self.users["topic_probability"][user], following, self.strength)
         position, owner = histories.flat()
         watched = np.searchsorted(self.videos["video_idx"], histories.events.video_idx[position])
         exposed = np.empty((len(cases), len(video_idx)))
@@ -49,14 +54,28 @@ class Oracle:
             weight = world.exposure_weight(self.videos["exposure_weight"], self.videos["upload_day"], int(today))
             share = weight / np.bincount(self.videos["topic"], weights=weight)[self.videos["topic"]]
             topic[rows] *= world.unseen_factor(self._seen_mass(share, watched, owner, len(cases))[rows])
-            exposed[rows] = topic[rows][:, video["topic"]] * share[at]
-        mood = strength * np.where(before[:, None] >= 0, following[before][:, video["topic"]], 0.0)
-        interest = world.interest(self.users["taste"][user] @ video["vector"].T, video["quality"], mood)
-        positive = world.watch_beyond(
-            interest, self.bound_ms[at], video["true_duration_ms"], video["log_wtr_offset"], video["skip_mean_ms"]
-        )
+            exposed[rows] = topic[rows][:, self.videos["topic"][at]] * share[at]
+        fit = self.users["taste"][user] @ self.videos["vector"][at].T
+        positive = self._positive(self._interest(fit, before[:, None], at), at)
         with np.errstate(divide="ignore"):
             return np.log(exposed * positive).astype(np.float32)
+
+    def interest(self, user_idx: np.ndarray, time_ms: np.ndarray, video_idx: np.ndarray) -> np.ndarray:
+        """The true interest [n] of logged rows, standard or random, in the hidden state of each; all arguments [n].
+
+        Bit for bit the generator's, but for a random row on the very millisecond of a standard row of its user: it
+        gets that row's mood.
+        """
+        before, _day = self._state(user_idx, time_ms)
+        user = np.searchsorted(self.users["user_idx"], user_idx)
+        at = np.searchsorted(self.videos["video_idx"], video_idx)
+        fit = np.einsum("nd,nd->n", self.users["taste"][user], self.videos["vector"][at])
+        return self._interest(fit, before, at)
+
+    def positive_probability(self, user_idx: np.ndarray, time_ms: np.ndarray, video_idx: np.ndarray) -> np.ndarray:
+        """P(positive | exposed, state) [n] of logged rows; as for `interest`."""
+        at = np.searchsorted(self.videos["video_idx"], video_idx)
+        return self._positive(self.interest(user_idx, time_ms, video_idx), at)
 
     def _seen_mass(self, share: np.ndarray, watched: np.ndarray, owner: np.ndarray, n_cases: int) -> np.ndarray:
         """The share [B, K] of each topic's exposures that goes to videos seen before. watched, owner [m]: events."""
@@ -65,11 +84,25 @@ class Oracle:
         cell = case * n_topics + self.videos["topic"][video]
         return np.bincount(cell, share[video], n_cases * n_topics).reshape(n_cases, n_topics)
 
-    def _state(self, cases: Cases) -> tuple[np.ndarray, np.ndarray]:
-        """topic_before [B] and day [B] of the logged row at each case's moment."""
-        logged = _moment(self.events["user_idx"], self.events["time_ms"])
-        row = np.searchsorted(logged, _moment(cases.user_idx, cases.time_ms))
-        return self.events["topic_before"][row], self.events["day"][row]
+    def _state(self, user_idx: np.ndarray, time_ms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """topic_before [n] and day [n] of the logged rows at these moments. Raises ValueError where there is none."""
+        wanted = _moment(user_idx, time_ms)
+        row = np.searchsorted(self.moment, wanted, side="right") - 1
+        unknown = int((self.moment[row] != wanted).sum())
+        if unknown:
+            raise ValueError(f"{unknown} of {len(wanted)} moments are those of no logged row")
+        return self.before[row], self.day[row]
+
+    def _interest(self, fit: np.ndarray, before: np.ndarray, at: np.ndarray) -> np.ndarray:
+        """Interest from fit = taste . vector, topic before and position of the video; shapes broadcast."""
+        following = self.topics["next_probability"][before, self.videos["topic"][at]]
+        mood = self.strength * np.where(before >= 0, following, 0.0)
+        return world.interest(fit, self.videos["quality"][at], mood)
+
+    def _positive(self, interest: np.ndarray, at: np.ndarray) -> np.ndarray:
+        """P(positive | exposed, interest) of the videos at these positions; shapes broadcast."""
+        video = {name: self.videos[name][at] for name in ("true_duration_ms", "log_wtr_offset", "skip_mean_ms")}
+        return world.watch_beyond(interest, self.bound_ms[at], *video.values())
 
 
 def _moment(user_idx: np.ndarray, time_ms: np.ndarray) -> np.ndarray:

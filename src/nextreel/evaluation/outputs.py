@@ -7,12 +7,29 @@ import numpy as np
 
 from nextreel import files
 from nextreel.engine import Writer
-from nextreel.evaluation import Columns, lists
+from nextreel.evaluation import Columns, lists, two_stage
 from nextreel.evaluation.estimates import EMPTY, labelled, stack
 from nextreel.evaluation.impressions import HEADLINE, Judged
 from nextreel.evaluation.next_item import Marks
 
 PROTOCOL_OF = {"test": "impressions", "random": "random"}  # stretch -> protocol
+
+
+def write(
+    root: Path,
+    marks: Marks,
+    judged: Judged | None,
+    listed: Mapping[str, Columns],
+    beyond: Columns,
+    by_pool: Columns,
+    ranker: str,
+) -> None:
+    """Everything. `judged` is None where there are no impressions; listed: the first videos of every model's lists;
+    beyond: what `lists.table` makes of them; by_pool: what `two_stage.table` returns."""
+    write_headlines(root / "metrics", marks, judged, listed)
+    write_tables(root / "metrics", marks, judged, beyond, by_pool)
+    write_charts(root / "plots", marks, judged, two_stage.chart(by_pool, ranker))
+    write_per_user(root / "data/per_user.parquet", marks, judged)
 
 
 def write_headlines(folder: Path, marks: Marks, judged: Judged | None, listed: Mapping[str, Columns]) -> None:
@@ -29,8 +46,8 @@ def write_headlines(folder: Path, marks: Marks, judged: Judged | None, listed: M
                     files.write_json(models / f"{name}.json", judged.headline(name, stretch))
 
 
-def write_tables(folder: Path, marks: Marks, judged: Judged | None, listed: Columns, two_stage: Columns) -> None:
-    """CSV files with every metric, interval, difference, day and seed. listed: what `lists.table` returns."""
+def write_tables(folder: Path, marks: Marks, judged: Judged | None, beyond: Columns, by_pool: Columns) -> None:
+    """CSV files with every metric, interval, difference, day and seed."""
     by_day = [labelled(marks.by_day(), protocol="next_item")]
     comparison = [labelled(marks.comparison(), protocol="next_item")]
     if judged:
@@ -44,8 +61,8 @@ def write_tables(folder: Path, marks: Marks, judged: Judged | None, listed: Colu
         "next_item": marks.table(),
         "impressions": judged.table() if judged else EMPTY,
         "calibration": judged.reliability() if judged else EMPTY,
-        "lists": listed,
-        "two_stage": two_stage,
+        "lists": beyond,
+        "two_stage": by_pool,
         "by_day": stack(by_day),
         "by_seed": marks.by_seed(),
         "comparison": stack(comparison),
@@ -54,9 +71,9 @@ def write_tables(folder: Path, marks: Marks, judged: Judged | None, listed: Colu
         files.write_csv(folder / f"{name}.csv", table)
 
 
-def write_charts(folder: Path, marks: Marks, judged: Judged | None, two_stage: Columns) -> None:
-    """CSV files for `dvc plots`. two_stage: what `two_stage.chart` returns."""
-    charts = {"models": best_first(marks.comparison()), "two_stage": two_stage}
+def write_charts(folder: Path, marks: Marks, judged: Judged | None, by_pool: Columns) -> None:
+    """CSV files for `dvc plots`. by_pool: what `two_stage.chart` returns."""
+    charts = {"models": best_first(marks.comparison()), "two_stage": by_pool}
     for stretch, protocol in PROTOCOL_OF.items():
         known = judged and stretch in judged.of
         charts[protocol] = best_first(judged.comparison(stretch)) if judged and known else EMPTY
