@@ -142,10 +142,21 @@ def test_the_lock_holds_every_stage_and_every_model(finished: Project) -> None:
 def test_metrics_show_is_a_table_of_models(finished: Project) -> None:
     shown = json.loads(finished.dvc("metrics", "show", "--json").stdout)[""]["data"]
     names = [*(stage.split("@")[1] for stage in models()), "two_stage", "oracle"]
-    assert set(shown) == {f"metrics/models/{name}.json" for name in names}
-    keys = [list(entry["data"]) for entry in shown.values()]
-    assert {"ndcg@10", "valid_ndcg@10", "n_cases"} <= set(keys[0])
-    assert all(other == keys[0] for other in keys)
+    for folder, missing, some in (
+        ("models", [], {"ndcg@10", "valid_ndcg@10", "n_cases"}),
+        ("impressions", ["two_stage"], {"gauc", "ndcg@5"}),
+        ("random", ["two_stage"], {"gauc", "ndcg@5"}),
+    ):
+        found = {path: entry["data"] for path, entry in shown.items() if path.startswith(f"metrics/{folder}/")}
+        assert set(found) == {f"metrics/{folder}/{name}.json" for name in names if name not in missing}
+        keys = [list(metrics) for metrics in found.values()]
+        assert some <= set(keys[0])
+        assert all(other == keys[0] for other in keys)
+        if folder == "models":
+            two_stage = len(keys[0])
+    # What a change of the ranker alone can move in `dvc metrics diff`: its own files and the system's.
+    moved = [entry["data"] for path, entry in shown.items() if path.endswith("/sasrec.json")]
+    assert sum(map(len, moved)) + two_stage < 40
 
 
 def test_every_file_that_a_run_leaves_is_an_output_of_a_stage(finished: Project) -> None:
@@ -250,6 +261,7 @@ def test_leave_one_out_and_refit_run_to_their_end(project: Project) -> None:
     found = json.loads((project.root / "metrics/models/two_stage.json").read_text())
     assert found["n_cases"] == label["cases_test"]
     assert found["cold_share"] == 0
+    assert list((project.root / "metrics/impressions").iterdir()) == []  # a part begins with a positive
 
 
 def test_an_option_of_one_model_reruns_that_model_only(project: Project) -> None:
@@ -268,7 +280,10 @@ def test_a_model_comes_and_goes_with_its_file_and_section(finished: Project, pro
         "data/lists/toy.parquet",
         "data/models/toy",
         "data/ranks/toy.parquet",
+        "data/scores/toy.parquet",
+        "metrics/impressions/toy.json",
         "metrics/models/toy.json",
+        "metrics/random/toy.json",
     }
     assert "rank_toy" in candidate_columns(project)
 

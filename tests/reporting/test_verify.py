@@ -14,8 +14,8 @@ def test_every_value_has_its_own_name(tmp_path):
     assert verify.values(tmp_path) == {
         "models/sasrec.json ndcg@10": 0.04,
         "models/sasrec.json n_cases": 7,
-        "comparison.csv sasrec  low": 0.01,
-        "comparison.csv sasrec itemcf low": 0.5,
+        "comparison.csv row 1 sasrec low": 0.01,
+        "comparison.csv row 2 sasrec itemcf low": 0.5,
     }
 
 
@@ -23,7 +23,7 @@ def test_differences_are_those_beyond_the_tolerance(tmp_path):
     write(tmp_path / "a", 0.04)
     write(tmp_path / "b", 0.0419, low="0.0121")
     found = verify.differences(verify.values(tmp_path / "a"), verify.values(tmp_path / "b"))
-    assert found == ["comparison.csv sasrec  low: 0.01 committed, 0.0121 now, +0.00210"]
+    assert found == ["comparison.csv row 1 sasrec low: 0.01 committed, 0.0121 now, +0.00210"]
 
 
 def test_what_is_gone_new_or_no_number_is_told():

@@ -127,7 +127,7 @@ class Judged:
         self.scores = scores
         self.params = params
         self.seed = seed
-        known = [name for name in STRETCHES if (impressions.stretch == name).any()]
+        known = [name for name in STRETCHES if impressions.rows(name).any()]
         self.of = {stretch: self._estimates(impressions.rows(stretch)) for stretch in known}
 
     def _values(self, rows: Impressions, by_seed: Mapping[int, np.ndarray], keep: np.ndarray) -> Columns:

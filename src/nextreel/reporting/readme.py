@@ -10,9 +10,8 @@ COLUMNS = ("ndcg@10", "hr@10", "hr@50", "coverage@10", "valid_ndcg@10")
 
 def results(metrics: Path) -> str:
     """Markdown: a row a model, best first, with the 95 % interval of ndcg@10 on test."""
-    with (metrics / "comparison.csv").open(encoding="utf-8") as file:
-        own = {row["model"]: row for row in csv.DictReader(file) if not row["minus"]}
-    found = {path.stem: read_json(path) for path in sorted((metrics / "models").glob("*.json"))}
+    own = _intervals(metrics, "next_item")
+    found = _by_model(metrics / "models")
     best_first = sorted(found, key=lambda name: (-found[name]["ndcg@10"], name))
     lines = ["| model | " + " | ".join((COLUMNS[0], "95 % interval", *COLUMNS[1:])) + " |"]
     lines.append("|---" * (len(COLUMNS) + 2) + "|")
@@ -26,6 +25,37 @@ def results(metrics: Path) -> str:
         f"{test['n_cases']:.0f} test cases; {test['cold_share']:.1%} of the targets lie outside the catalogue.",
     ]
     return "\n".join(lines)
+
+
+def impressions(metrics: Path) -> str:
+    """Markdown: a row a model, the best on test first, standard and random track side by side."""
+    standard, random = (_by_model(metrics / protocol) for protocol in ("impressions", "random"))
+    intervals = {protocol: _intervals(metrics, protocol) for protocol in ("impressions", "random")}
+    lines = ["| model | gauc | 95 % interval | auc | ndcg@5 | wtg@5 | gauc, random | 95 % interval | auc, random |"]
+    lines.append("|---" * 9 + "|")
+    for name in sorted(standard, key=lambda name: (-standard[name]["gauc"], name)):
+        cells = [name]
+        for protocol, found, columns in (
+            ("impressions", standard[name], ("auc", "ndcg@5", "wtg@5")),
+            ("random", random[name], ("auc",)),
+        ):
+            own = intervals[protocol][name]
+            cells += [f"{found['gauc']:.4f}", f"{float(own['low']):.4f} to {float(own['high']):.4f}"]
+            cells += [f"{found[column]:.4f}" for column in columns]
+        lines.append("| " + " | ".join(cells) + " |")
+    n_rows = [f"{next(iter(found.values()))['rows']:,.0f}" for found in (standard, random)]
+    return "\n".join([*lines, "", f"{n_rows[0]} impressions of test, {n_rows[1]} shown at random."])
+
+
+def _by_model(folder: Path) -> dict[str, dict[str, float]]:
+    return {path.stem: read_json(path) for path in sorted(folder.glob("*.json"))}
+
+
+def _intervals(metrics: Path, protocol: str) -> dict[str, dict[str, str]]:
+    """Each model's own row of the comparison under a protocol."""
+    with (metrics / "comparison.csv").open(encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["protocol"] == protocol]
+    return {row["model"]: row for row in rows if not row["minus"]}
 
 
 def statistics(metrics: Path) -> str:
@@ -50,7 +80,7 @@ def statistics(metrics: Path) -> str:
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
 
 
-TABLES = {"results": results, "statistics": statistics}
+TABLES = {"results": results, "impressions": impressions, "statistics": statistics}
 
 
 def update(text: str, metrics: Path) -> str:

@@ -1,0 +1,325 @@
+"""The leak detector: what must not be known is taken away or spoilt, and nothing may get better or change.
+
+Simple scorers of impressions, known from print on the real slice, show that the protocol itself measures right.
+"""
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+from sklearn.linear_model import LogisticRegression
+
+from nextreel import answers, cases, engine, evaluation, labelling, labels, metrics, models, schema, splits
+from nextreel.datasets import kuairand, simulated
+from nextreel.evaluation.impressions import Impressions, Judged
+from nextreel.evaluation.intervals import bootstrap_means, interval
+from nextreel.exam import Exam, Shown, blocks
+from nextreel.params import Params
+
+SETTINGS = evaluation.Params(n_resamples=500, confidence=0.99)
+OUTCOMES = [
+    *("click", "like", "follow", "comment", "forward", "hate", "long_view", "profile_enter"),
+    *("play_time_ms", "profile_stay_ms", "comment_stay_ms"),
+]
+NAMES = ["most_popular", "recent_popular", "bpr_mf", "itemcf", "gru4rec", "sasrec"]
+
+
+# --- impressions ---
+
+
+def labelled_log(folder, data, committed, positive):
+    """Ingest, split and label a folder; the labelled rows that a scorer may learn from and is asked about."""
+    con = engine.connect(engine.Params(memory_limit="1GB"), 2)
+    source = kuairand.read(con, folder)
+    for name, wanted in schema.TABLES.items():
+        table = source.tables.get(name, schema.empty(wanted))
+        engine.write(con, table, data / f"tables/{name}.parquet", schema.ORDER[name])
+    return label_again(con, data, committed, positive)
+
+
+def label_again(con, data, committed, positive):
+    interactions, random = (engine.read(con, data / f"tables/{name}.parquet") for name in ("interactions", "random"))
+    parts = splits.temporal(interactions, random, splits.bounds(interactions, splits.Params(**committed["split"])))
+    settings = labels.Params(**committed["label"] | {"positive": positive})
+    labelled = labels.label(parts, labelling.fit(parts, settings, leave_one_out=False), settings)
+    labelling.write(con, labelled, data, cases.Params(targets="first"), leave_one_out=False)
+    columns = ["user_idx", "video_idx", "time_ms", "row", "tab", "duration_ms", "part", "positive", *OUTCOMES]
+    videos = pd.read_parquet(data / "tables/videos.parquet", columns=["video_idx", "author_id", "tags"])
+    videos["tag"] = [tags[0] if tags is not None and len(tags) else -1 for tags in videos.pop("tags")]
+    rows = labelled.select(columns).order_by("part", "user_idx", "time_ms", "row").to_pandas()
+    return rows.merge(videos, on="video_idx", how="left")
+
+
+@pytest.fixture(scope="module")
+def made_up(committed, tmp_path_factory):
+    """Rows of a simulated log with their folder; enough of them for a narrow interval."""
+    path = tmp_path_factory.mktemp("leaks")
+    size = {"n_users": 300, "n_videos": 400, "n_rows": 30_000, "n_days": 10, "random_share": 0.1}
+    simulated.write(path / "raw", simulated.Params(**committed["simulate"] | size))
+    return path, labelled_log(path / "raw", path / "data", committed, "wtg")
+
+
+def rate(train, rows, key):
+    """The positive share of each row's key in train, shrunk towards the mean by 10 rows."""
+    mean = train.positive.mean()
+    known = train.groupby(key).positive.agg(["sum", "count"])
+    shrunk = (known["sum"] + 10 * mean) / (known["count"] + 10)
+    return rows[key].map(shrunk).fillna(mean).to_numpy()
+
+
+def features(rows, train):
+    """What is known of a row before its outcome, as whole numbers."""
+    activity = rows.user_idx.map(train.groupby("user_idx").size()).fillna(0)
+    return {
+        "user": rows.user_idx.to_numpy(),
+        "video": rows.video_idx.to_numpy(),
+        "author": rows.author_id.fillna(-1).to_numpy(),
+        "tag": rows.tag.fillna(-1).to_numpy(),
+        "duration": np.log1p(rows.duration_ms.fillna(0)).round(1).to_numpy(),
+        "tab": rows.tab.fillna(-1).to_numpy(),
+        "activity": np.log2(1 + activity).round().to_numpy(),
+    }
+
+
+def one_hot(columns):
+    """[n, values of all features]: each feature's value as a column of its own."""
+    blocks_ = []
+    for values in columns.values():
+        _values, code = np.unique(values, return_inverse=True)
+        at = (np.ones(len(code)), (np.arange(len(code)), code))
+        blocks_.append(sparse.csr_array(at, (len(code), code.max() + 1)))
+    return sparse.hstack(blocks_).tocsr()
+
+
+def logistic(train, rows, learner):
+    together = one_hot(features(pd.concat([train, rows], ignore_index=True), train))
+    learner.fit(together[: len(train)], train.positive)
+    return learner.decision_function(together[len(train) :])
+
+
+def simple_scorers(train, rows):
+    """name -> score [n] of rows, learnt from train alone."""
+    video, user = rate(train, rows, "video_idx"), rate(train, rows, "user_idx")
+    by_ids = logistic(train, rows, LogisticRegression(C=0.1, max_iter=200))
+    return {"video rate": video, "user + video rate": video + user, "logistic": by_ids}
+
+
+def judge(data, rows, scores):
+    """The scores of the rows of valid and test, judged as a model's are."""
+    shown = Impressions.load(data, seed=42)
+    standard = shown.where(~shown.rows("random"))
+    key = pd.MultiIndex.from_arrays([standard.user_idx[standard.case], standard.video_idx, standard.time_ms])
+    wanted = pd.MultiIndex.from_frame(rows[["user_idx", "video_idx", "time_ms"]])
+    at = wanted.get_indexer(key)
+    assert (at >= 0).all()
+    return Judged(standard, {name: {42: score[at]} for name, score in scores.items()}, SETTINGS, 42)
+
+
+def split(rows):
+    return rows[rows.part == "train"], rows[rows.part.isin(["valid", "test"])]
+
+
+def bounds(judged, metric):
+    """model -> low, high, on test."""
+    table = pd.DataFrame(judged.table())
+    mine = table[(table.metric == metric) & (table.stretch == "test")]
+    return {row.model: (row.low, row.high) for row in mine.itertuples()}
+
+
+def test_permuted_labels_teach_nothing(made_up):
+    """Over all rows of train: AUC and GAUC on test are chance. With the true labels they are not."""
+    path, rows = made_up
+    train, later = split(rows)
+    permuted = train.assign(positive=np.random.default_rng(0).permutation(train.positive))
+    for metric in ("auc", "gauc"):
+        for low, high in bounds(judge(path / "data", later, simple_scorers(permuted, later)), metric).values():
+            assert low < 0.5 < high
+        for low, _high in bounds(judge(path / "data", later, simple_scorers(train, later)), metric).values():
+            assert low > 0.5
+
+
+def spoilt(rows, rng):
+    """Other outcomes in every row."""
+    other = rows.copy()
+    for name in OUTCOMES:
+        numbers = other[name].to_numpy()
+        other[name] = ~numbers if numbers.dtype == bool else rng.permutation(numbers) + 1_000
+    return other.assign(positive=~rows.positive)
+
+
+def leaking(feature_maker, rows):
+    """The features that change when nothing but outcomes does."""
+    before, after = (feature_maker(each, rows) for each in (rows, spoilt(rows, np.random.default_rng(1))))
+    return [name for name in before if (before[name] != after[name]).any()]
+
+
+def test_a_planted_feature_is_caught_by_name(made_up):
+    _path, rows = made_up
+    assert leaking(features, rows) == []
+
+    def planted(rows, train):
+        return features(rows, train) | {"watched": np.log1p(rows.play_time_ms.fillna(0)).round().to_numpy()}
+
+    assert leaking(planted, rows) == ["watched"]
+
+
+@pytest.fixture(scope="module")
+def overwritten(made_up, committed, tmp_path_factory):
+    """The log with other outcomes in the rows that are scored: `interactions` from test on, `random`, or nowhere."""
+    path, _rows = made_up
+    folders = {}
+    for spoil in ("nothing", "interactions", "random"):
+        data = folders[spoil] = tmp_path_factory.mktemp(spoil)
+        shutil.copytree(path / "data/tables", data / "tables")
+        con = engine.connect(engine.Params(memory_limit="1GB"), 2)
+        if spoil != "nothing":
+            spoil_outcomes(con, data / "tables", spoil, committed)
+        label_again(con, data, committed, "wtg")
+    return folders
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_outcomes_of_what_is_scored_change_no_score(name, overwritten, committed):
+    """Bit for bit. Standard rows are history of later random ones: of these only their own outcomes may change."""
+    scores = {spoil: impression_scores(name, data, committed) for spoil, data in overwritten.items()}
+    pd.testing.assert_series_equal(scores["nothing"], scores["random"], check_exact=True)
+    standard = [scores[spoil].loc[["impressions"]] for spoil in ("nothing", "interactions")]
+    pd.testing.assert_series_equal(*standard, check_exact=True)
+    assert np.isfinite(standard[0]).any()
+    assert len(standard[0]) < len(scores["nothing"])
+
+
+def spoil_outcomes(con, tables, name, committed):
+    """Overwrite the outcomes of every row of a table from `test_from` on."""
+    interactions = engine.read(con, tables / "interactions.parquet")
+    test_from = splits.bounds(interactions, splits.Params(**committed["split"])).test_from_ms
+    table = engine.read(con, tables / f"{name}.parquet").to_pyarrow()
+    frame = table.to_pandas()
+    late = (frame.time_ms >= test_from).to_numpy()
+    for column in OUTCOMES:
+        numbers = frame[column].to_numpy().copy()
+        numbers[late] = ~numbers[late] if numbers.dtype == bool else numbers[late][::-1] + 7
+        frame[column] = numbers
+    assert late.any()
+    other = type(table).from_pandas(frame, schema=table.schema, preserve_index=False)
+    engine.write_arrays({key: other[key].combine_chunks() for key in other.column_names}, tables / f"{name}.parquet")
+
+
+def impression_scores(name, data, committed):
+    family = "train" if name in committed["train"] else "recall"
+    short = {"epochs": 1, "width": 16}
+    module = models.module(name)
+    settings = Params(committed | {"model": committed["model"] | short}).section(
+        f"{family}.{name}", module.Params, defaults="model" if family == "train" else None
+    )
+    answers.examine(name, module.Model, settings, Exam.load(data, 42), Shown.load(data), 1, None, data)
+    scores, asked = engine.load(data / "scores" / f"{name}.parquet"), engine.load(data / "cases.parquet")
+    case = np.searchsorted(asked["case_id"], scores["case_id"])  # how many cases come before hangs on outcomes
+    keys = [asked[key][case] for key in ("protocol", "part", "user_id")] + [scores["video_idx"]]
+    return pd.Series(scores["score"], pd.MultiIndex.from_arrays(keys))
+
+
+# --- next item ---
+
+NEURAL = {
+    "lr": 0.01, "weight_decay": 0, "epochs": 8, "batch_size": 32, "patience": 8, "width": 32, "length": 24,
+    "dropout": 0.1, "seeds": 1, "history": "all", "passed_weight": 0.3, "loss": "softmax", "negatives": 32,
+}  # fmt: skip
+UNORDERED = {"window": 24, "decay": 1, "recency": 1, "shrink": 0, "neighbours": 60, "passed_weight": 1}
+
+
+def fitted(name, exam, **changes):
+    module = models.module(name)
+    own = {
+        "most_popular": {},
+        "recent_popular": {"half_life_hours": 1},
+        "bpr_mf": {"factors": 8, "lr": 0.05, "regularization": 0.01, "iterations": 30, "threads": 1},
+        "itemcf": {"window": 10, "decay": 0.9, "recency": 0.9, "shrink": 1, "neighbours": 50, "passed_weight": 0.3},
+        "gru4rec": NEURAL | {"layers": 1},
+        "sasrec": NEURAL | {"blocks": 1, "heads": 1},
+    }
+    settings = module.Params(**own[name] | changes)
+    return module.Model.fit(exam.events.train(), exam.catalogue.n_videos, settings, np.random.default_rng(0))
+
+
+def test_ranks(model, exam):
+    return np.concatenate([block.target_ranks() for block in blocks(model, exam, "test", "")])
+
+
+test_ranks.__test__ = False
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_uniform_videos_in_train_leave_chance(name, blocks):
+    """Nothing links train to the targets any more: HR@10 is 10 of the videos that are left, N less those seen."""
+    rng = np.random.default_rng(3)
+    events = blocks.events
+    in_train = np.arange(len(events.video_idx)) < np.repeat(events.train_end, np.diff(events.offsets))
+    drawn = rng.integers(1, 81, len(events.video_idx)).astype(np.int32)
+    exam = replace(blocks, events=replace(events, video_idx=np.where(in_train, drawn, events.video_idx)))
+    asked = exam.of("test")
+    position, owner = asked.cases.histories(exam.events).flat()
+    seen = np.zeros((len(asked.cases), 81), bool)
+    seen[owner, exam.events.video_idx[position]] = True
+    unseen = ~seen[np.arange(len(asked.cases)), asked.target]
+    chance = 10 / (80 - seen.sum(1))[unseen]
+    hit = metrics.hit(test_ranks(fitted(name, exam), exam), 10)[unseen]
+    means = bootstrap_means((hit - chance)[:, None], asked.cases.user_idx[unseen], 500, rng)
+    low, high = interval(means, 0.99)
+    assert low[0] < 0 < high[0]
+    assert high[0] - low[0] < 0.3
+
+
+def shuffled(exam, rng):
+    """The events before test in a random order for each user."""
+    events = exam.events
+    video_idx = np.array(events.video_idx)
+    for user in range(1, events.n_users + 1):
+        mine = slice(events.offsets[user], events.valid_end[user])
+        video_idx[mine] = rng.permutation(video_idx[mine])
+    return replace(exam, events=replace(events, video_idx=video_idx))
+
+
+@pytest.mark.parametrize("name", ["gru4rec", "sasrec"])
+def test_without_order_a_sequence_model_is_no_better_than_one_that_has_none(name, cycle):
+    """On the circle the set of the last steps leaves two ends to go on from; only order tells which."""
+    rng = np.random.default_rng(4)
+    mixed = shuffled(cycle, rng)
+    without = metrics.hit(test_ranks(fitted("itemcf", mixed, **UNORDERED), mixed), 1)
+    hits = {exam: metrics.hit(test_ranks(fitted(name, world), world), 1) for exam, world in
+            (("in order", cycle), ("shuffled", mixed))}  # fmt: skip
+    user_idx = cycle.of("test").cases.user_idx
+    means = bootstrap_means(np.stack([hit - without for hit in hits.values()], axis=1), user_idx, 500, rng)
+    low, _high = interval(means, 0.95)
+    assert low[0] > 0.2
+    assert low[1] <= 0
+
+
+# --- the protocol against figures in print ---
+
+
+def test_simple_scorers_on_the_real_slice(real_data, committed, tmp_path):
+    """Label long_view, cut at the 70 % and 85 % quantiles of time; the figures come from another implementation."""
+    rows = labelled_log(real_data / "kuairand-pure-slice/data", tmp_path, committed, "long_view")
+    train, later = split(rows)
+    assert (later.part == "test").sum() == 33_367
+    judged = judge(tmp_path, later, simple_scorers(train, later))
+    values = judged.per_user("video rate", 42)
+    both = ~np.isnan(values["auc"]) & (values["part"] == "test")
+    assert (both.sum(), values["rows"][both].sum()) == (4_070, 17_411)
+    found = {
+        name: (judged.headline(name, "test")["auc"], judged.headline(name, "test")["gauc"]) for name in judged.scores
+    }
+    assert found["video rate"] == pytest.approx((0.6708, 0.6264), abs=0.003)
+    assert found["user + video rate"] == pytest.approx((0.7038, 0.6264), abs=0.004)
+    assert found["logistic"] == pytest.approx((0.7232, 0.6519), abs=0.01)
+
+
+def test_the_random_log_of_another_release_reads(real_data):
+    """143 rows of KuaiRand-1K's random log; its users and videos have no features there."""
+    source = kuairand.read(engine.connect(engine.Params(memory_limit="1GB"), 2), real_data / "kuairand-1k-random/data")
+    random = source.tables["random"].to_pandas()
+    assert (len(random), random.user_idx.nunique(), random.video_idx.nunique()) == (143, 6, 142)
