@@ -15,10 +15,10 @@ def main(params: Params, name: str) -> None:
     from nextreel import answers, models, splits
     from nextreel.evaluation import validation
     from nextreel.exam import Exam, Shown
-    from nextreel.nn import trainer
+    from nextreel.nn import recommender, trainer
 
     module = models.module(name)
-    settings = params.section(f"train.{name}", module.Params, defaults="model")
+    settings: recommender.NeuralParams = params.section(f"train.{name}", module.Params, defaults="model")
     refit = params.section("split", splits.Params).refit
     data = Path("data")
     exam, shown = Exam.load(data, params.seed), Shown.load(data)

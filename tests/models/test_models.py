@@ -89,7 +89,7 @@ def test_lists_hold_unseen_videos_of_the_catalogue_once_in_order(fitted, blocks,
         assert set(shown) <= set(blocks.catalogue.of(one.part[0]).tolist())
     assert ranks["case_id"].tolist() == blocks.cases.case_id[blocks.target > 0].tolist()
     listed = {(c, v): r for c, v, r in zip(lists["case_id"], lists["video_idx"], lists["rank"], strict=True)}
-    for case, video, rank in zip(*ranks.values(), strict=True):
+    for case, video, rank in zip(ranks["case_id"], ranks["video_idx"], ranks["rank"], strict=True):
         assert listed.get((case, video), rank) == rank  # list and full ranking tell the same place
 
 

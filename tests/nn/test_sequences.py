@@ -77,7 +77,8 @@ def test_no_padding_is_looked_at():
     from nextreel.models import sasrec
 
     settings = sasrec.Params(
-        lr=0.1, weight_decay=0, epochs=1, batch_size=1, patience=0, width=8, length=4, dropout=0.5, history="all",
+        lr=0.1, weight_decay=0, epochs=1, batch_size=1, patience=0, width=8, length=4, dropout=0.5, seeds=1,
+        history="all",
         passed_weight=0, loss="bce", negatives=1, blocks=2, heads=2,
     )  # fmt: skip
     torch.manual_seed(0)

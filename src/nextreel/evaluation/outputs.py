@@ -12,6 +12,7 @@ from nextreel.evaluation.estimates import EMPTY, labelled, stack
 from nextreel.evaluation.impressions import HEADLINE, Judged
 from nextreel.evaluation.next_item import Marks
 
+LEAST_ROWS = 100  # of a bin in the picture of calibration
 PROTOCOL_OF = {"test": "impressions", "random": "random"}  # stretch -> protocol
 
 
@@ -93,17 +94,17 @@ def best_first(comparison: Columns) -> Columns:
 
 
 def _aging(judged: Judged) -> Columns:
-    """HEADLINE on impressions by the number of the test day, from 1."""
+    """HEADLINE on impressions by test day."""
     by_day = judged.by_day()
-    _days, number = np.unique(by_day["day"], return_inverse=True)
-    return {"model": by_day["model"], "day": number + 1, HEADLINE: by_day["value"]}
+    return {"model": by_day["model"], "day": by_day["day"], HEADLINE: by_day["value"]}
 
 
 def _calibration(judged: Judged) -> Columns:
-    """Observed by predicted share of positives on test, and the line on which both are equal."""
+    """Observed by predicted share of positives on test, of bins that hold enough rows to tell, and the line on which
+    both are equal."""
     found = judged.reliability()
-    on_test = found["stretch"] == "test"
-    points = {name: found[name][on_test] for name in ("model", "predicted", "observed")}
+    told = (found["stretch"] == "test") & (found["rows"] >= LEAST_ROWS)
+    points = {name: found[name][told] for name in ("model", "predicted", "observed")}
     ends = np.array([0.0, points["predicted"].max(initial=0)])
     return stack([points, {"model": np.full(2, "as predicted"), "predicted": ends, "observed": ends}])
 
