@@ -1,5 +1,6 @@
 """The pipeline as DVC runs it, on a tiny world: what reruns when, what a mistake or a kill leaves behind."""
 
+import csv
 import json
 import os
 import re
@@ -246,9 +247,9 @@ def test_a_mistake_stops_at_check_and_spares_all_outputs(project: Project) -> No
     assert project.bytes_in("data", "metrics", "plots") == before
 
 
-# Over 20 s: the run from the split on, with every model fitted twice.
-def test_leave_one_out_and_refit_run_to_their_end(project: Project) -> None:
-    options = ("-Ssplit.strategy=leave_one_out", "-Ssplit.refit=train_valid", "-Smodel.epochs=1")
+# Over 20 s: the run from the split on, with every model fitted twice for each of two seeds.
+def test_leave_one_out_refit_and_seeds_run_to_their_end(project: Project) -> None:
+    options = ("-Ssplit.strategy=leave_one_out", "-Ssplit.refit=train_valid", "-Smodel.epochs=1", "-Smodel.seeds=2")
     done = project.dvc("exp", "run", *options)
     assert done.returncode == 0, done.stdout
     split, label = (json.loads((project.root / f"metrics/{name}.json").read_text()) for name in ("split", "label"))
@@ -262,6 +263,9 @@ def test_leave_one_out_and_refit_run_to_their_end(project: Project) -> None:
     assert found["n_cases"] == label["cases_test"]
     assert found["cold_share"] == 0
     assert list((project.root / "metrics/impressions").iterdir()) == []  # a part begins with a positive
+    with (project.root / "metrics/by_seed.csv").open(encoding="utf-8") as file:
+        seeds = [row["seed"] for row in csv.DictReader(file) if (row["part"], row["model"]) == ("test", "sasrec")]
+    assert seeds == ["42", "43"]
 
 
 def test_an_option_of_one_model_reruns_that_model_only(project: Project) -> None:

@@ -162,6 +162,34 @@ def test_fitting_again_is_fitting_on_a_longer_train(fitted, blocks, tmp_path):
     assert (whole_score(by_part["test"], blocks) != whole_score(model, blocks)).any()
 
 
+@pytest.fixture
+def shown(blocks):
+    """Three videos shown to each user that is asked in test."""
+    asked = blocks.of("test")
+    pairs = np.unique(np.stack([np.repeat(asked.cases.case_id, 3), np.tile([3, 50, 77], len(asked.cases))]), axis=1)
+    return Shown(asked.cases, asked.user_id, blocks.events, pairs[0], pairs[1].astype(np.int32))
+
+
+def test_every_seed_answers_and_the_first_is_saved(fitted, blocks, shown, tmp_path):
+    """A model that draws nothing is fitted once."""
+    name, model = fitted
+    how = {"validation": validation(blocks, tmp_path / "curve.csv")} if neural(name) else {}
+    exam = replace(blocks, seed=0)  # the seed of `fit`
+    settings = models.module(name).Params(**SETTINGS[name])
+    answers.examine(name, type(model), settings, exam, shown, 2, None, tmp_path, lambda seed: how)
+    tables = {kind: load(tmp_path / kind / f"{name}.parquet") for kind in ("lists", "ranks", "scores")}
+    seeds = [0, 1] if name in ("bpr_mf", "gru4rec", "sasrec") else [0]
+    for table in tables.values():
+        assert np.unique(table["seed"]).tolist() == seeds
+    first, last = (tables["scores"]["score"][tables["scores"]["seed"] == seed] for seed in (seeds[0], seeds[-1]))
+    assert len(first) == len(shown.case_id)
+    whole = model.score(shown.cases, shown.cases.histories(blocks.events), np.array([3, 50, 77]))
+    np.testing.assert_allclose(first, whole.ravel(), rtol=1e-4, atol=1e-5)
+    assert (first != last).any() == (len(seeds) == 2)
+    saved = models.load(name, tmp_path / "models" / name)["test"]
+    assert (whole_score(saved, blocks) == whole_score(model, blocks)).all()
+
+
 def test_without_refit_one_model_answers_all(fitted, blocks, tmp_path):
     name, model = fitted
     model.save(tmp_path / "train")
