@@ -13,11 +13,12 @@ import numpy as np
 
 from nextreel import engine, ranking
 from nextreel.cases import Cases, Catalogue
-from nextreel.models import Scorer
+from nextreel.models import Factored, Scorer
 from nextreel.progress import track
 from nextreel.sequences import Events
 
 _BLOCK = 1 << 24  # scores held at a time: 64 MB
+_CASES = 1024  # whose targets are ranked together by products
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,37 @@ def blocks(model: Scorer, exam: Exam, part: str, doing: str) -> Iterator[Block]:
         column, listed = _columns(catalogue, exam.events.video_idx[position])
         scores[owner[listed], column[listed]] = np.nan
         yield Block(some, catalogue, scores)
+
+
+def target_ranks(model: Scorer, exam: Exam, part: str, doing: str) -> np.ndarray:
+    """The rank [n] of the target of each of a part's cases, see `Block.target_ranks`. Where scores are products, they
+    are counted and not kept; near ones may then round otherwise than in a block."""
+    if not isinstance(model, Factored):
+        return np.concatenate([block.target_ranks() for block in blocks(model, exam, part, doing)])
+    asked, catalogue = exam.of(part), exam.catalogue.of(part)
+    column, listed = _columns(catalogue, asked.target)
+    rank = np.full(len(asked.cases), ranking.MISS, np.int32)
+    ranked = np.flatnonzero(listed)
+    for start in track(range(0, len(ranked), _CASES), doing):
+        rows = ranked[start : start + _CASES]
+        some = asked.where(rows)
+        rank[rows] = _product_ranks(model, some, catalogue, column[rows])
+    return rank
+
+
+def _product_ranks(model: Factored, exam: Exam, catalogue: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """The rank [B] of each case's target, a column of the catalogue [N]."""
+    histories = exam.cases.histories(exam.events)
+    position, owner = histories.flat()
+    column, listed = _columns(catalogue, exam.events.video_idx[position])
+    return ranking.product_ranks(
+        model.queries(exam.cases, histories),
+        lambda columns: model.vectors(catalogue[columns]),
+        len(catalogue),
+        target,
+        (owner[listed], column[listed]),
+        lambda row, columns: exam.tie(exam.cases.case_id[row], catalogue[columns]),
+    )
 
 
 def _columns(catalogue: np.ndarray, video_idx: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,13 +1,20 @@
 """Order by score, ties broken by a seeded hash of (case, video): never by popularity or file order, so that a constant
 scorer gets what chance gives."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 MISS = 0  # the rank of a target that was never ranked: outside the catalogue or pool, or the model has no opinion
 
 Tie = Callable[[np.ndarray, np.ndarray], np.ndarray]  # row and column [m] of entries -> uint64 [m]
+Vectors = Callable[[slice | np.ndarray], np.ndarray]  # of columns [n] -> float32 [n, D]; NaN where there is no opinion
+
+_COLUMNS = 512  # of a tile of scores; with a thousand rows it stays in a core's cache
+_GROUP = 128  # columns counted together, in bytes
+_PAIRS = 1 << 15  # scored at a time
 
 
 def case_key(user_id: np.ndarray, time_ms: np.ndarray, seed: int) -> np.ndarray:
@@ -66,6 +73,123 @@ def target_ranks(scores: np.ndarray, row: np.ndarray, column: np.ndarray, tie: T
     entry, tied_column = np.nonzero(rivals == score)
     ahead = tie(row[entry], tied_column) < tie(row, column)[entry]
     return np.asarray(1 + better + np.bincount(entry[ahead], minlength=len(row))).astype(np.int32)
+
+
+def product_ranks(
+    queries: np.ndarray,
+    vectors: Vectors,
+    n_columns: int,
+    column: np.ndarray,
+    seen: tuple[np.ndarray, np.ndarray],
+    tie: Tie,
+) -> np.ndarray:
+    """`target_ranks` [B] of the entries (row, column [B]) of the scores queries [B, D] . vectors [N, D], one a row;
+    MISS where there is no opinion. The entries `seen`, rows and columns [m], are no rivals.
+
+    The scores are never held together: tiles of them are counted in cache. Whoever is so near to the target in its tile
+    that rounding could decide is scored again like the target itself, pair by pair with the same sums, so that neither
+    the tile nor the processor decides.
+    """
+    score = _pair_scores(queries, vectors(column))
+    tiles = _Tiles(queries, vectors, n_columns, score, seen, tie, tie(np.arange(len(column)), column))
+    starts = iter(range(0, n_columns, _COLUMNS))  # shared: each tile is one thread's
+    blas = ThreadpoolController().select(user_api="blas")
+    n_threads = max((library["num_threads"] for library in blas.info()), default=1)
+    with blas.limit(limits=1), ThreadPoolExecutor(n_threads) as pool:
+        ahead = sum(pool.map(tiles.ahead, [starts] * n_threads))
+    return np.where(np.isnan(score), MISS, 1 + ahead).astype(np.int32)
+
+
+def _pair_scores(queries: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+    """The scores [m] of pairs: both are [m, D]. The same bytes for a pair wherever it stands."""
+    return np.asarray(np.einsum("md,md->m", np.ascontiguousarray(queries), np.ascontiguousarray(vectors)))
+
+
+class _Tiles:
+    """Counts who is ahead of each row's target, tile by tile.
+
+    A tile is [C, n]: some columns of the catalogue by all rows, padded to a multiple of 8. It holds differences to the
+    target, (score - target's score) / length of the query, so that one number, and not one a row, tells who is near.
+    """
+
+    def __init__(
+        self,
+        queries: np.ndarray,
+        vectors: Vectors,
+        n_columns: int,
+        score: np.ndarray,
+        seen: tuple[np.ndarray, np.ndarray],
+        tie: Tie,
+        own_tie: np.ndarray,
+    ) -> None:
+        if not np.isfinite(queries).all():
+            raise ValueError("a query is not finite")
+        B, D = queries.shape
+        self.queries, self.vectors, self.n_columns = queries, vectors, n_columns
+        self.score, self.tie, self.own_tie = score, tie, own_tie  # of the targets [B]
+        self.n = -(-B // 8) * 8
+        length = np.linalg.norm(queries.astype(np.float64), axis=1)
+        length[length == 0] = 1
+        self.against = np.zeros((self.n, D + 1), np.float32)  # the last column is against 1
+        self.against[:B, :D] = queries / length[:, None]
+        bar = score / length
+        self.reach = np.fmax.reduce(np.abs(bar), initial=0)
+        self.against[:, D] = -np.finfo(np.float32).max  # nobody comes near: no target
+        self.against[:B, D][~np.isnan(bar)] = -bar[~np.isnan(bar)]
+        row, column = seen
+        self.seen = np.sort(column.astype(np.int64) * self.n + row)  # places in the transposed scores
+
+    def ahead(self, starts: Iterator[int]) -> np.ndarray:
+        """How many of the tiles' columns are ahead of each row's target [B]."""
+        B, D = self.queries.shape
+        vectors = np.ones((_COLUMNS, D + 1), np.float32)
+        tile = np.empty((_COLUMNS, self.n), np.float32)
+        over, above = np.empty((2, _COLUMNS, self.n), bool)
+        ahead = np.zeros(self.n, np.int64)
+        for start in starts:
+            stop = min(start + _COLUMNS, self.n_columns)
+            vectors[: stop - start, :D] = self.vectors(slice(start, stop))
+            vectors[stop - start :, :D] = np.nan  # NaN is neither over nor under anything
+            np.matmul(vectors, self.against.T, out=tile)
+            first, last = np.searchsorted(self.seen, [start * self.n, stop * self.n])
+            tile.ravel()[self.seen[first:last] - start * self.n] = np.nan
+            margin = self._margin(vectors[:, :D])
+            surely = _counts(np.greater(tile, margin, out=above))
+            group, row = np.nonzero(_counts(np.greater_equal(tile, -margin, out=over)) != surely)
+            ahead += surely.sum(0, dtype=np.int64)
+            if len(row):
+                column = group[:, None] * _GROUP + np.arange(_GROUP)
+                near = np.abs(tile[column, row[:, None]]) <= margin
+                which = np.nonzero(near)[0]
+                ahead += self._settled(row[which], column[near], vectors[:, :D], start)
+        return ahead[:B]
+
+    def _margin(self, vectors: np.ndarray) -> np.float32:
+        """What rounding can make of a difference in the tile and of two scores of pairs: each sum of D products is off
+        by at most D / 2 epsilon times the lengths of both factors, whatever the order of its terms."""
+        longest = np.sqrt(np.fmax.reduce(np.einsum("nd,nd->n", vectors, vectors)))
+        margin = np.finfo(np.float32).eps * (vectors.shape[1] + 4) * (longest + self.reach)
+        if np.isinf(margin):
+            raise ValueError("a vector is not finite")
+        return np.float32(margin)
+
+    def _settled(self, row: np.ndarray, column: np.ndarray, vectors: np.ndarray, start: int) -> np.ndarray:
+        """How many of the pairs (row, column of the tile) [m] are ahead of each row's target [n]."""
+        ahead = np.zeros(self.n, np.int64)
+        for first in range(0, len(row), _PAIRS):
+            r, c = row[first : first + _PAIRS], column[first : first + _PAIRS]
+            score = _pair_scores(self.queries[r], vectors[c])
+            before = score > self.score[r]
+            tied = np.flatnonzero(score == self.score[r])
+            before[tied] = self.tie(r[tied], start + c[tied]) < self.own_tie[r[tied]]
+            ahead += np.bincount(r[before], minlength=self.n)
+        return ahead
+
+
+def _counts(mask: np.ndarray) -> np.ndarray:
+    """How many are True in each _GROUP of rows of a mask [C, n]: uint8 [C / _GROUP, n], added eight at a time."""
+    eight = mask.view(np.uint64)
+    return np.add.reduce(eight.reshape(-1, _GROUP, eight.shape[1]), axis=1).view(np.uint8)
 
 
 def listed_rank(listed: Mapping[str, np.ndarray], case_id: np.ndarray, target: np.ndarray) -> np.ndarray:

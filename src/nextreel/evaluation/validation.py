@@ -4,7 +4,7 @@ import numpy as np
 
 from nextreel import metrics
 from nextreel.evaluation import Columns
-from nextreel.exam import Exam, blocks
+from nextreel.exam import Exam, target_ranks
 from nextreel.models import Scorer
 
 KS = (10, 50)
@@ -18,6 +18,5 @@ def per_case(rank: np.ndarray) -> Columns:
 
 def validate(model: Scorer, exam: Exam) -> dict[str, float]:
     """Metrics on the valid part, to select by."""
-    rank = np.concatenate([block.target_ranks() for block in blocks(model, exam, "valid", "validating")])
-    values = per_case(rank)
+    values = per_case(target_ranks(model, exam, "valid", "validating"))
     return {name: float(values[name].mean()) for name in ("hr@10", "ndcg@10")}

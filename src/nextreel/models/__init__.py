@@ -8,7 +8,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 
@@ -26,6 +26,19 @@ class Scorer(Protocol):
         video_idx is [N], the same for all B cases, or [B, C], each case's own (0 = padding, any score).
         Returns float32 [B, N] or [B, C].
         """
+        ...
+
+
+@runtime_checkable
+class Factored(Scorer, Protocol):
+    """A scorer whose scores are products, score = query . vector: targets are ranked without keeping them."""
+
+    def queries(self, cases: Cases, histories: Histories) -> np.ndarray:
+        """The query of each case, float32 [B, D]."""
+        ...
+
+    def vectors(self, video_idx: np.ndarray) -> np.ndarray:
+        """The vector of each video [N], float32 [N, D]; NaN where there is no opinion. Threads may ask at once."""
         ...
 
 

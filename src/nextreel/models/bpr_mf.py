@@ -68,8 +68,14 @@ class Model:
         video_factors[videos, -1] += np.log(np.bincount(column)).astype(np.float32)
         return cls(params, user_factors, video_factors)
 
+    def queries(self, cases: Cases, histories: Histories) -> np.ndarray:
+        return self.user_factors[cases.user_idx]
+
+    def vectors(self, video_idx: np.ndarray) -> np.ndarray:
+        return self.video_factors[video_idx]
+
     def score(self, cases: Cases, histories: Histories, video_idx: np.ndarray) -> np.ndarray:
-        user, video = self.user_factors[cases.user_idx], self.video_factors[video_idx]  # [B, F], [N or B, C, F]
+        user, video = self.queries(cases, histories), self.vectors(video_idx)  # [B, F], [N or B, C, F]
         # einsum, not @: the same bytes on any processor and in blocks of any size
         scores = np.einsum("bf,nf->bn" if video_idx.ndim == 1 else "bf,bcf->bc", user, video)
         return np.where(np.isnan(scores), -np.inf, scores)

@@ -123,13 +123,21 @@ class Recommender:
         return SAMPLED_LOSSES[self.params.loss](positive, negative)
 
     @torch.no_grad()
-    def score(self, cases: Cases, histories: Histories, video_idx: np.ndarray) -> np.ndarray:
+    def queries(self, cases: Cases, histories: Histories) -> np.ndarray:
         self.network.eval()
-        states = self._states(histories)
+        return np.asarray(self._states(histories).numpy())
+
+    def vectors(self, video_idx: np.ndarray) -> np.ndarray:
         rows = self.row_of[video_idx]
-        items = self.items(torch.from_numpy(rows.astype(np.int64)))  # [N, D] or [B, C, D]
-        scores = states @ items.T if rows.ndim == 1 else torch.einsum("bd,bcd->bc", states, items)
-        return np.where(rows == UNKNOWN, -np.inf, scores.numpy()).astype(np.float32)
+        vectors = self.items.weight.detach().numpy()[rows]
+        vectors[rows == UNKNOWN] = np.nan
+        return vectors
+
+    def score(self, cases: Cases, histories: Histories, video_idx: np.ndarray) -> np.ndarray:
+        states = torch.from_numpy(self.queries(cases, histories))
+        items = torch.from_numpy(self.vectors(video_idx))  # [N, D] or [B, C, D]
+        scores = states @ items.T if items.ndim == 2 else torch.einsum("bd,bcd->bc", states, items)
+        return np.where(self.row_of[video_idx] == UNKNOWN, -np.inf, scores.numpy()).astype(np.float32)
 
     def _states(self, histories: Histories) -> Tensor:
         """The state [B, D] at each history's last token. Only the last events are looked at, where all are tokens."""
