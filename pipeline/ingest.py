@@ -1,4 +1,4 @@
-"""Raw files -> data/tables: checked rows, repeats dropped, ids numbered."""
+"""Raw files -> data/tables: checked rows, repeats dropped, ids numbered; what was rejected is kept aside."""
 
 import sys
 from pathlib import Path
@@ -13,15 +13,17 @@ def main(params: Params) -> None:
 
     settings = params.section("ingest", datasets.Params)
     con = engine.connect(params.section("engine", engine.Params), params.threads)
-    source = datasets.layout(settings).read(con, Path(settings.path))
-    datasets.check_bad_rows(source, settings.max_rejected_share)
+    source = datasets.layout(settings).read(con, settings)
+    datasets.write_quarantine(con, source, Path("data/quarantine.parquet"))
+    datasets.check_rejected(source, settings.max_rejected_share)
     written = {}
     for name, wanted in schema.TABLES.items():
         path = Path("data/tables") / f"{name}.parquet"
         engine.write(con, source.tables.get(name, schema.empty(wanted)), path, schema.ORDER[name])
+        schema.check(path, name)
         written[name] = engine.read(con, path)
-        schema.check(written[name], wanted, name)
     files.write_json(Path("metrics/ingest.json"), datasets.summary(source, written))
+    files.write_json(Path("metrics/manifest.json"), datasets.manifest(source))
 
 
 stage.run(main)

@@ -5,9 +5,13 @@
 Times are unix milliseconds; days are days in UTC+8, where the app's users live.
 """
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import ibis
 import ibis.expr.types as ir
 import numpy as np
+import pyarrow.parquet as pq
 
 DAY_MS = 86_400_000
 UTC8_MS = 8 * 3_600_000
@@ -50,6 +54,7 @@ USERS = ibis.schema(
     }
 )
 
+CATEGORY_LEVELS = (1, 2, 3, 4)  # from the widest to the narrowest
 VIDEOS = ibis.schema(
     {
         "video_idx": "!int32",
@@ -65,6 +70,10 @@ VIDEOS = ibis.schema(
         "music_id": "int64",
         "music_type": "int32",
         "tags": "array<int32>",
+        "caption": "string",
+        "cover_text": "string",
+        **{f"category_{level}_id": "int32" for level in CATEGORY_LEVELS},
+        **{f"category_{level}_name": "string" for level in CATEGORY_LEVELS},
     }
 )
 
@@ -133,6 +142,28 @@ ORDER = {
 }
 
 
+# What a value may be, by the column's name, in any table; both ends are allowed.
+FIRST_MS, LAST_MS = 946_684_800_000, 4_102_444_800_000  # years 2000 to 2100: seconds or microseconds fall outside
+INT16, INT32, INT64 = 2**15 - 1, 2**31 - 1, 2**63 - 1
+RANGES: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(["user_idx", "video_idx"], (1, INT32)),
+    **dict.fromkeys(["user_id", "video_id"], (0, INT64)),
+    "time_ms": (FIRST_MS, LAST_MS),
+    "row": (1, INT64),
+    "tab": (0, INT16),
+    "duration_ms": (1, INT32),
+    **dict.fromkeys(["play_time_ms", "profile_stay_ms", "comment_stay_ms", "width", "height"], (0, INT32)),
+    "topic_before": (-1, INT16),
+    "topic": (0, INT16),
+    "true_duration_ms": (1, INT32),
+}
+# Columns that no two rows share, beside those of ORDER.
+KEYS = {
+    "interactions": ["user_idx", "time_ms", "video_idx"],
+    "random": ["user_idx", "time_ms", "video_idx"],
+}
+
+
 def days(time_ms: np.ndarray) -> np.ndarray:
     """The day in UTC+8 of each time: datetime64[D]."""
     return ((time_ms + UTC8_MS) // DAY_MS).astype("datetime64[D]")
@@ -148,14 +179,56 @@ def empty(schema: ibis.Schema) -> ir.Table:
     return ibis.memtable(schema.to_pyarrow().empty_table())
 
 
-def check(table: ir.Table, schema: ibis.Schema, name: str) -> None:
-    """Raise ValueError where columns, types or nulls differ from the schema: a bug of the reader, not of its user."""
-    found = {column: dtype.copy(nullable=True) for column, dtype in table.schema().items()}
-    wanted = {column: dtype.copy(nullable=True) for column, dtype in schema.items()}
-    if found != wanted:
-        raise ValueError(f"{name}: columns {found} differ from the schema {wanted}")
-    required = [column for column, dtype in schema.items() if not dtype.nullable]
-    nulls = table.aggregate(**{column: table[column].isnull().sum() for column in required}).to_pyarrow()
-    holes = {column: count for column, (count,) in nulls.to_pydict().items() if count}
-    if holes:
-        raise ValueError(f"{name}: nulls in required columns {holes}")
+def check(path: Path, name: str) -> None:
+    """Raise ValueError where a table written as `name` differs from its schema: columns, types, nulls, ranges, order or
+    keys. That is a bug of the reader of the source, never a mistake of its user.
+
+    Nulls and ranges are read from the files' statistics; only the columns of order and key are read.
+    """
+    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+    schema = TABLES[name]
+    for file in files:
+        parquet = pq.ParquetFile(file)
+        found = {c: t.copy(nullable=True) for c, t in ibis.Schema.from_pyarrow(parquet.schema_arrow).items()}
+        wanted = {c: t.copy(nullable=True) for c, t in schema.items()}
+        if found != wanted:
+            raise ValueError(f"{name}: columns {found} differ from the schema {wanted}")
+        for group in range(parquet.metadata.num_row_groups):
+            _check_statistics(parquet.metadata.row_group(group), schema, name)
+    _check_order(files, ORDER[name], KEYS.get(name, ORDER[name]), name)
+
+
+def _check_statistics(group: pq.RowGroupMetaData, schema: ibis.Schema, name: str) -> None:
+    for at in range(group.num_columns):
+        column, found = group.column(at).path_in_schema, group.column(at).statistics
+        if column not in schema.names:
+            continue  # the elements of a list
+        if not schema[column].nullable and found.null_count:
+            raise ValueError(f"{name}: {column} must not be null; {found.null_count} rows are")
+        low, high = RANGES.get(column, (-np.inf, np.inf))
+        if column in RANGES and found.has_min_max and not low <= found.min <= found.max <= high:
+            raise ValueError(f"{name}: {column} goes from {found.min} to {found.max}; allowed is {low} to {high}")
+
+
+def _check_order(files: Sequence[Path], order: Sequence[str], key: Sequence[str], name: str) -> None:
+    """Every row must stand above the one before it in `order`, and no two may share the `key`: rows that share its
+    columns in `order` lie together, so that only those are compared in the rest."""
+    shared, rest = [c for c in order if c in key], [c for c in key if c not in order]
+    run = {c: np.zeros(0, np.int64) for c in (*order, *rest)}  # the last rows, alike in `shared`, so far
+    for file in files:
+        for batch in pq.ParquetFile(file).iter_batches(1 << 20, columns=list(run)):
+            rows = {c: np.concatenate([run[c], batch[c].to_numpy()]) for c in run}
+            above = np.zeros(len(rows[order[0]]) - 1, bool)
+            alike = np.ones_like(above)
+            for c in order:
+                above |= alike & (rows[c][1:] > rows[c][:-1])
+                alike &= rows[c][1:] == rows[c][:-1]
+            if not above.all():
+                raise ValueError(f"{name}: rows are not in order of {', '.join(order)}, or two are alike in it")
+            alike = np.logical_and.reduce([rows[c][1:] == rows[c][:-1] for c in shared])
+            number = np.concatenate([[0], (~alike).cumsum()])
+            together = np.flatnonzero(np.concatenate([[False], alike]) | np.concatenate([alike, [False]]))
+            keys = np.stack([number[together], *(rows[c][together] for c in rest)])
+            if np.unique(keys, axis=1).shape[1] < len(together):
+                raise ValueError(f"{name}: two rows share {', '.join(key)}")
+            run = {c: column[number == number[-1]] for c, column in rows.items()}

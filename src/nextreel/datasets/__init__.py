@@ -1,28 +1,52 @@
 """Raw files -> the tables of `nextreel.schema`. The only home of raw names; one module a layout.
 
-A layout module offers `inspect(folder)`, which finds the files and checks their headers within seconds, and
-`read(con, folder)`, which yields the tables.
+A layout module offers `inspect(params)`, which finds the files and checks their headers within seconds, `time_range`,
+and `read(con, params)`, which yields the tables.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Literal
+from typing import Literal, get_args
 
+import ibis
 import ibis.expr.types as ir
+from pydantic import model_validator
 
+from nextreel import engine, schema
 from nextreel.errors import UserError
 from nextreel.params import Section, Share
+from nextreel.raw import REASONS, Intake, Rejects
+
+
+class Names(Section):
+    """The section `ingest.table`: what the columns of a log of your own are called."""
+
+    user_id: str
+    video_id: str
+    time: str
+    time_unit: Literal["ms", "s", "datetime"]
+    play_time: str | None
+    duration: str | None
+    watch_unit: Literal["ms", "s"]  # of play time and duration
+    is_rand: str | None  # 1: the video was exposed at random
+    tab: str | None
+    click: str | None
+    long_view: str | None
+    like: str | None
+    follow: str | None
+    comment: str | None
+    forward: str | None
+    hate: str | None
 
 
 class Params(Section):
-    layout: Literal["kuairand"]
-    path: str  # the folder with the raw files
+    layout: Literal["kuairand", "table"]
+    path: str  # a folder with the raw files; for a table also a file
     max_rejected_share: Share  # of a file's rows: more bad ones (repeats do not count) stop the run
-
-
-Bad = dict[Path, tuple[int, int, str]]  # file -> bad rows, all rows, the first bad one in words
+    table: Names  # how `layout` table reads its columns
 
 
 @dataclass(frozen=True)
@@ -30,10 +54,21 @@ class Source:
     """What a layout's `read` returns."""
 
     tables: dict[str, ir.Table]  # by the names of `schema.TABLES`; what the source lacks is left out
-    rows_read: int  # data lines of the logs
-    rows_dropped: dict[str, int]  # by reason
-    feature_rows_dropped: int  # of users and videos, unreadable or invalid
-    bad: Bad
+    intake: Intake  # what was read, and what was rejected
+    logs: Sequence[Path]  # the files whose rows are events; the others hold features
+    licence: str
+    citation: str
+
+    @property
+    def rows_read(self) -> int:
+        """Data lines of the logs."""
+        return sum(file.n_rows for file in self.intake.files if file.path in self.logs)
+
+    def rejected(self, logs: bool = True) -> dict[str, int]:
+        """Rows of the logs, or of the other files, that were rejected, by reason."""
+        names = {path.name for path in self.logs}
+        mine = [reject for reject in self.intake.rejects() if (reject.file in names) == logs]
+        return {reason: sum(reject.n for reject in mine if reject.reason == reason) for reason in REASONS}
 
 
 def layout(params: Params) -> ModuleType:
@@ -41,36 +76,69 @@ def layout(params: Params) -> ModuleType:
     return import_module(f"nextreel.datasets.{params.layout}")
 
 
-def check_bad_rows(source: Source, max_rejected_share: float) -> None:
-    """Raise UserError, with a line a file, where a file has more bad rows than allowed."""
-    worst = {
-        path: (bad, total, example)
-        for path, (bad, total, example) in source.bad.items()
-        if bad > max_rejected_share * total
-    }
-    if worst:
-        lines = [
-            f"  {path}: {bad} of {total} rows ({bad / total:.2%}); the first: {example}"
-            for path, (bad, total, example) in worst.items()
-        ]
+def check_rejected(source: Source, max_rejected_share: float) -> None:
+    """Raise UserError, with a summary by reason, where a file has more bad rows than allowed."""
+    lines = []
+    for file in source.intake.files:
+        bad = [r for r in source.intake.rejects() if r.file == file.path.name and r.reason != "repeated"]
+        n_bad = sum(reject.n for reject in bad)
+        if n_bad > max_rejected_share * file.n_rows:
+            lines.append(f"  {file.path}: {n_bad} of {file.n_rows} rows ({n_bad / file.n_rows:.2%})")
+            lines += [f"    {_sentence(reject)}" for reject in bad]
+    if lines:
         raise UserError(
-            "too many rows cannot be used:\n" + "\n".join(lines) + f"\n  allowed is `ingest.max_rejected_share` ="
-            f" {max_rejected_share:g} of a file's rows; mend the file, or raise the share if you can spare the rows"
+            "too many rows cannot be used:\n" + "\n".join(lines) + "\n  allowed is `ingest.max_rejected_share` ="
+            f" {max_rejected_share:g} of a file's rows. Every one is in data/quarantine.parquet; mend the file, or raise"
+            " the share if you can spare the rows"
         )
 
 
+def _sentence(reject: Rejects) -> str:
+    where = f" in {reject.column}" if reject.column else ""
+    value = "" if reject.value is None else f": {reject.value[:100]}"
+    words = f"{reject.n} {reject.reason.replace('_', ' ')}{where}, the first on line {reject.line}{value}"
+    if reject.reason == "out_of_range":
+        for unit, factor in (("seconds", 1_000), ("microseconds", 1 / 1_000)):
+            if schema.FIRST_MS <= float(reject.value or 0) * factor <= schema.LAST_MS:
+                words += f" ({unit}? milliseconds are expected)"
+    return words
+
+
+def write_quarantine(con: engine.Connection, source: Source, path: Path) -> None:
+    """Write every rejected row: file, line, column (null: the line as a whole), value, reason."""
+    engine.write(con, source.intake.quarantine(), path, ["file", "line"])
+
+
+def manifest(source: Source) -> dict[str, object]:
+    """What the tables were made from: bytes, SHA-256 and data lines of each file, the licence and what to cite."""
+    files = {
+        file.path.name: {"bytes": file.n_bytes, "sha256": file.sha256, "rows": file.n_rows}
+        for file in source.intake.files
+    }
+    return {"licence": source.licence, "citation": source.citation, **files}
+
+
 def summary(source: Source, tables: dict[str, ir.Table]) -> dict[str, int]:
-    """What was read, kept and dropped, flat: `rows_read` = `rows_kept` + every `rows_dropped_<reason>`."""
+    """What was read, kept and rejected, flat: `rows_read` = `rows_kept` + every `rows_<reason>`; of the files of
+    features only what was rejected."""
     counts = {name: tables[name].count().execute() for name in ("interactions", "random", "users", "videos")}
     known = tables["interactions"].duration_ms.count().execute()
     return {
         "rows_read": source.rows_read,
         "rows_kept": counts["interactions"] + counts["random"],
-        **{f"rows_dropped_{reason}": count for reason, count in source.rows_dropped.items()},
-        "feature_rows_dropped": source.feature_rows_dropped,
+        **{f"rows_{reason}": n for reason, n in source.rejected().items()},
+        **{f"feature_rows_{reason}": n for reason, n in source.rejected(logs=False).items()},
         "rows_standard": counts["interactions"],
         "rows_random": counts["random"],
         "rows_standard_without_duration": counts["interactions"] - known,
         "users": counts["users"],
         "videos": counts["videos"],
     }
+
+
+def index(con: engine.Connection, kind: str, *tables: ir.Table) -> ir.Table:
+    """`<kind>_id` and `<kind>_idx` = 1 + the id's rank among all ids of the tables."""
+    key = f"{kind}_id"
+    ids = ibis.union(*(table.select(key) for table in tables), distinct=True) if len(tables) > 1 else tables[0].select(key).distinct()
+    ranked = ids.mutate(**{f"{kind}_idx": ibis.row_number().over(order_by=key) + 1})
+    return con.create_table(f"{kind}_ids", ranked)

@@ -1,0 +1,418 @@
+"""Raw files, each read once: rows that can be used, and a quarantine of those that cannot.
+
+Every line of a file is accounted for: it is a row, or stands in the quarantine with its file, line, column, value and
+reason. DuckDB reads them, whatever engine runs the tables later: other engines know no order of lines.
+"""
+
+import csv
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import duckdb
+import ibis.expr.types as ir
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from nextreel import engine
+from nextreel.errors import UserError
+from nextreel.schema import INT32
+
+EXACT = 2**53  # a DOUBLE holds integers exactly up to here
+REASONS = (
+    "wrong_cells",  # more or fewer cells than the header has, or a cell that is no UTF-8
+    "not_a_number",  # or no date and time
+    "missing",  # what may not be empty
+    "fraction",  # of a whole number
+    "out_of_range",
+    "repeated",  # the key of an earlier row
+)
+_QUARANTINE, _PLACES = "quarantine", "places"  # tables of the engine; for the second see Intake._place
+_PLAIN = b"0123456789,-\r\n"  # the bytes of a file of whole numbers
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Column:
+    """What a raw column may hold. Whole numbers may be written as floats ("87433.0"); seconds (fractions allowed) and
+    datetimes (UTC where they name no zone) become whole milliseconds, which `low` and `high` bound."""
+
+    low: int = 0
+    high: int = INT32
+    required: bool = False
+    reads: Literal["integer", "seconds", "datetime", "text"] = "integer"
+
+    @property
+    def stored(self) -> str:
+        """The smallest SQL type that holds it."""
+        if self.reads == "text":
+            return "VARCHAR"
+        if self.low >= 0 and self.high < 2**8:
+            return "UTINYINT"
+        sizes = {"SMALLINT": 2**15, "INTEGER": 2**31}
+        return next((name for name, size in sizes.items() if -size <= self.low and self.high < size), "BIGINT")
+
+
+Columns = Mapping[str, Column]
+
+
+@dataclass(frozen=True)
+class File:
+    """What is known of a file that was read."""
+
+    path: Path
+    n_bytes: int
+    sha256: str
+    n_rows: int  # data lines
+
+
+@dataclass(frozen=True)
+class Rejects:
+    """Rejected rows of a file that share column and reason."""
+
+    file: str
+    column: str | None  # None: the line as a whole
+    reason: str
+    n: int
+    line: int  # of the first
+    value: str | None  # of the first
+
+
+class Intake:
+    """Reads files into tables of an engine and keeps aside what cannot be used. One for an engine.
+
+    `row` numbers the rows of one `read` through all its files, in their order, from 1. It is DuckDB's own row number,
+    which follows the order of insertion and costs nothing; a window over the file would hold it to one thread.
+    """
+
+    def __init__(self, con: engine.Connection) -> None:
+        self.con = con
+        self.files: list[File] = []
+        self._n_tables = 0
+        self._run(
+            f'CREATE TABLE {_QUARANTINE} (file VARCHAR, line BIGINT, "column" VARCHAR, value VARCHAR, reason VARCHAR)'
+        )
+        self._run(f"CREATE TABLE {_PLACES} (owner VARCHAR, from_row BIGINT, file VARCHAR, line_less_row BIGINT)")
+
+    def read(self, paths: Sequence[Path], columns: Columns) -> ir.Table:
+        """The usable rows of CSV or Parquet files of one kind: the columns, found by name, and `row`.
+
+        Quotes are understood in a CSV file that has text or quotes its header; elsewhere they are no part of a number,
+        and a stray one spoils its own line only.
+
+        Raises UserError where a file is empty, compressed, has duplicate or missing columns, or where lines are lost
+        (a stray quote can swallow many).
+        """
+        table = self._new("rows")
+        stored = ", ".join(f"{_name(c)} {column.stored}" for c, column in columns.items())
+        self._run(f"CREATE TABLE {table} ({stored}, fault USMALLINT, value VARCHAR)")
+        for path in paths:
+            check_header(path, columns)
+        with ThreadPoolExecutor(1) as ahead:
+            for path, digest in zip(paths, ahead.map(_digest, paths), strict=True):
+                read = self._read_parquet if path.suffix == ".parquet" else self._read_csv
+                self.files.append(read(path, digest, columns, table))
+        faults = _faults(columns, dict.fromkeys(columns, ""))
+        column, reason = (_list(_text(x) for x in each) for each in zip(*((c, r) for c, r, _bad in faults), strict=True))
+        self._set_aside(
+            table,
+            f"SELECT rowid + 1 AS row, {column}[fault] AS \"column\", regexp_replace(value, '\\.0$', '') AS value,"
+            f" {reason}[fault] AS reason FROM {table} WHERE fault IS NOT NULL",
+        )
+        names = ", ".join(map(_name, columns))
+        self._run(f"CREATE VIEW usable_{table} AS SELECT {names}, rowid + 1 AS row FROM {table} WHERE fault IS NULL")
+        return self.con.table(f"usable_{table}")
+
+    def first_of(self, rows: ir.Table, key: Sequence[str]) -> ir.Table:
+        """What `read` returned without the rows that repeat the key of an earlier one; those are set aside.
+
+        Only keys whose hash occurs twice are compared: a small part of the rows.
+        """
+        source, repeated, columns = rows.get_name(), self._new("repeated"), ", ".join(map(_name, key))
+        self._run(
+            f"CREATE TABLE {repeated} AS SELECT row FROM (SELECT {columns}, row FROM {source} WHERE hash({columns}) IN"
+            f" (SELECT hash({columns}) AS h FROM {source} GROUP BY h HAVING count(*) > 1))"
+            f" QUALIFY row_number() OVER (PARTITION BY {columns} ORDER BY row) > 1"
+        )
+        self._set_aside(
+            source.removeprefix("usable_"),
+            f"SELECT row, NULL AS \"column\", NULL AS value, 'repeated' AS reason FROM {repeated}",
+        )
+        return rows.anti_join(self.con.table(repeated), "row")
+
+    def quarantine(self) -> ir.Table:
+        """Every rejected row: file, line, column (null: the line as a whole), value and reason, one of `REASONS`."""
+        return self.con.table(_QUARANTINE)
+
+    def rejects(self) -> list[Rejects]:
+        """The quarantine counted by file, column and reason, the most frequent first."""
+        found = self._run(
+            f'SELECT file, "column", reason, count(*), min(line), arg_min(value, line) FROM {_QUARANTINE}'
+            ' GROUP BY ALL ORDER BY file, count(*) DESC, "column", reason'
+        )
+        return [Rejects(*row) for row in found.fetchall()]
+
+    def _run(self, query: str) -> Any:
+        return self.con.raw_sql(query)
+
+    def _new(self, kind: str) -> str:
+        self._n_tables += 1
+        return f"{kind}_{self._n_tables}"
+
+    def _count(self, table: str, what: str = "count(*)", where: str = "true") -> tuple[Any, ...]:
+        return tuple(self._run(f"SELECT {what} FROM {table} WHERE {where}").fetchone())
+
+    def _read_csv(self, path: Path, digest: "Digest", columns: Columns, table: str) -> File:
+        has_text = any(column.reads in ("text", "datetime") for column in columns.values())
+        quote = '"' if has_text else _quote(path)
+        # 87433.6 would become 87434 without a word in an integer column. A file of whole numbers holds none.
+        types = {c: column.stored if digest.plain else _loose_type(column) for c, column in columns.items()}
+        declared = ", ".join(f"{_text(c)}: {_text(kind)}" for c, kind in types.items())
+        errors = self._new("errors")
+        (before,) = self._count(table)
+        self._insert(
+            f"read_csv({_text(str(path))}, header=true, delim=',', quote={_text(quote)}, escape={_text(quote)},"
+            f" types={{{declared}}}, store_rejects=true, rejects_table='{errors}', rejects_scan='{errors}_scans',"
+            " rejects_limit=0, null_padding=false)",
+            path, columns, types, table,
+        )  # fmt: skip
+        n_rejected = self._set_unread_aside(path, errors, table, before)
+        breaks = [
+            f"coalesce(sum(len({_name(c)}) - len(replace({_name(c)}, chr(10), ''))), 0)"
+            for c, column in columns.items()
+            if column.reads == "text"
+        ]  # within quotes
+        n_kept, n_breaks = self._count(table, f"count(*), {' + '.join(breaks) or 0}", f"rowid >= {before}")
+        if n_kept + n_rejected + n_breaks != digest.n_lines:
+            raise UserError(
+                f"{path}: {digest.n_lines} data lines, but {n_kept} were read and {n_rejected} rejected; a stray quote or"
+                " a blank line makes the rest uncertain. Find and mend it, then run again"
+            )
+        return File(path, path.stat().st_size, digest.sha256, n_kept + n_rejected)
+
+    def _read_parquet(self, path: Path, digest: "Digest", columns: Columns, table: str) -> File:
+        source = f"read_parquet({_text(str(path))})"
+        types = dict(self._run(f"SELECT column_name, column_type FROM (DESCRIBE FROM {source})").fetchall())
+        (before,) = self._count(table)
+        self._insert(source, path, columns, types, table)
+        self._place(path, table, before, "SELECT 1, 0")
+        return File(path, path.stat().st_size, digest.sha256, pq.ParquetFile(path).metadata.num_rows)
+
+    def _insert(self, source: str, path: Path, columns: Columns, types: Mapping[str, str], table: str) -> None:
+        """Append the rows of a file; a bad one has the number of its first fault, see `_faults`, and the value."""
+        stored = ", ".join(_read(c, column, types[c]) for c, column in columns.items())
+        bad = " OR ".join(_bad(columns, types))
+        faults = _faults(columns, types)
+        cases = " ".join(f"WHEN {bad} THEN {at}" for at, (_c, _reason, bad) in enumerate(faults, 1))
+        values = _list(f"CAST({_name(c)} AS VARCHAR)" for c in columns)
+        owner = _list(str(1 + list(columns).index(c)) for c, _reason, _bad in faults)
+        try:
+            self._run(
+                f"INSERT INTO {table} SELECT {stored}, fault, CASE WHEN fault IS NOT NULL THEN {values}[{owner}[fault]]"
+                f" END FROM (SELECT *, CASE WHEN {bad} THEN CASE {cases} END END AS fault FROM {source})"
+            )
+        except duckdb.Error as error:
+            raise _unreadable(path, error) from None
+
+    def _set_unread_aside(self, path: Path, errors: str, table: str, before: int) -> int:
+        """Put the lines that the reader itself rejected into quarantine; their number."""
+        lines = self._new("lines")
+        number = "regexp_extract(error_message, 'Could not convert string \"(.*)\" to ''', 1, 's')"
+        self._run(
+            f"CREATE TABLE {lines} AS SELECT line, error_type = 'CAST' AS is_cast, column_name,"
+            f" CASE WHEN error_type = 'CAST' THEN {number} ELSE csv_line END AS value FROM {errors}"
+            " QUALIFY row_number() OVER (PARTITION BY line ORDER BY column_idx) = 1"
+        )
+        self._run(
+            f"INSERT INTO {_QUARANTINE} SELECT {_text(path.name)}, line, CASE WHEN is_cast THEN column_name END, value,"
+            " CASE WHEN NOT is_cast THEN 'wrong_cells' WHEN try_cast(value AS DOUBLE) IS NULL THEN 'not_a_number'"
+            f" ELSE 'out_of_range' END FROM {lines}"
+        )
+        # The k-th row of a file stands on line k + 1, and one further down for each rejected line above it; the i-th of
+        # those, from 0, has line - 2 - i rows above it.
+        self._place(
+            path, table, before,
+            "SELECT 1, 1 UNION ALL SELECT above + 1, max(2 + i) FROM (SELECT i, line - 2 - i AS above FROM"
+            f" (SELECT line, row_number() OVER (ORDER BY line) - 1 AS i FROM {lines})) GROUP BY above",
+        )  # fmt: skip
+        return int(self._count(lines)[0])
+
+    def _place(self, path: Path, table: str, before: int, query: str) -> None:
+        """Note on which lines the rows of a file stand. The query: (k, lines to add), for its rows from the k-th on."""
+        self._run(
+            f"INSERT INTO {_PLACES} SELECT '{table}', k + {before}, {_text(path.name)}, max(added) - {before}"
+            f" FROM ({query}) found(k, added) GROUP BY k"
+        )
+
+    def _set_aside(self, table: str, query: str) -> None:
+        """Put rows of a table (row, column, value, reason) into quarantine."""
+        self._run(
+            f'INSERT INTO {_QUARANTINE} SELECT file, row + line_less_row, "column", value, reason FROM ({query}) bad'
+            f" ASOF JOIN (FROM {_PLACES} WHERE owner = '{table}') place ON bad.row >= place.from_row"
+        )
+
+
+class Digest(NamedTuple):
+    """What one pass over the bytes of a file tells."""
+
+    sha256: str
+    n_lines: int  # of data
+    plain: bool  # they hold whole numbers and nothing else
+
+
+def _digest(path: Path) -> Digest:
+    sha256, n_lines, plain = hashlib.sha256(), 0, True
+    with path.open("rb") as file:
+        header = last = file.readline()
+        sha256.update(header)
+        while block := file.read(_BLOCK):
+            sha256.update(block)
+            n_lines += block.count(b"\n")
+            plain = plain and not block.translate(None, _PLAIN)
+            last = block
+    return Digest(sha256.hexdigest(), n_lines + (last is not header and not last.endswith(b"\n")), plain)
+
+
+def check_header(path: Path, columns: Iterable[str]) -> None:
+    """Raise UserError where a CSV or Parquet file cannot be read at all, lacks one of `columns` or has one twice."""
+    header = _parquet_header(path) if path.suffix == ".parquet" else _csv_header(path)
+    twice = sorted({c for c in header if header.count(c) > 1})
+    if twice:
+        raise UserError(f"{path}: the header names {', '.join(twice)} more than once; rename or drop the copies")
+    missing = [c for c in columns if c not in header]
+    if missing:
+        raise UserError(f"{path}: columns missing: {', '.join(missing)}; the header has: {', '.join(header)}")
+
+
+def _csv_header(path: Path) -> list[str]:
+    with path.open("rb") as file:
+        start = file.readline()
+    if start.startswith(b"\x1f\x8b"):
+        raise UserError(f"{path} is gzip-compressed although its name ends in .csv; decompress it first (gunzip)")
+    if not start.strip():
+        raise UserError(f"{path} is empty; a header line and data rows are expected")
+    return next(csv.reader([start.decode("utf-8-sig", errors="replace").strip()]))
+
+
+def _parquet_header(path: Path) -> list[str]:
+    try:
+        return list(pq.read_schema(path).names)
+    except pa.ArrowInvalid as error:
+        raise UserError(f"{path} cannot be read as Parquet, perhaps it is cut short: {error}") from None
+
+
+def time_range(con: engine.Connection, paths: Sequence[Path], name: str, column: Column) -> tuple[int, int] | None:
+    """The smallest and largest possible milliseconds in a column of some files, None where there is none."""
+    ends: list[int] = []
+    for path in paths:
+        if path.suffix == ".parquet":
+            source = f"read_parquet({_text(str(path))})"
+            (kind,) = con.raw_sql(f"SELECT typeof(any_value({_name(name)})) FROM {source}").fetchone()
+        else:
+            kind = "VARCHAR"
+            source = (
+                f"read_csv({_text(str(path))}, header=true, delim=',', quote={_text(_quote(path))}, escape='',"
+                " all_varchar=true, ignore_errors=true)"
+            )
+        number = _number(name, column, str(kind))
+        query = (
+            f"SELECT min(x), max(x) FROM (SELECT {number} AS x FROM {source}) WHERE x BETWEEN {column.low} AND"
+            f" {column.high}"
+        )
+        try:
+            ends += [int(x) for x in con.raw_sql(query).fetchone() if x is not None]
+        except duckdb.Error as error:
+            raise _unreadable(path, error) from None
+    return (min(ends), max(ends)) if ends else None
+
+
+_INTEGERS = {f"{sign}{size}INT" for sign in ("", "U") for size in ("TINY", "SMALL", "BIG")} | {"INTEGER", "UINTEGER"}
+_FLOATS = {"DOUBLE", "FLOAT"}
+
+
+def _loose_type(column: Column) -> str:
+    """What a CSV reader should take a column for in a file that may hold anything."""
+    if column.stored == "VARCHAR" or column.reads == "datetime" or column.high > EXACT:
+        return "VARCHAR"
+    return "DOUBLE"
+
+
+def _number(c: str, column: Column, type_: str) -> str:
+    """A column of an SQL type as a number to be judged: whole milliseconds for times, else as it stands."""
+    name = _name(c)
+    if column.reads == "datetime":
+        time = name if type_.startswith("TIMESTAMP") or type_ == "DATE" else f"try_cast({name} AS TIMESTAMPTZ)"
+        return f"epoch_ms(CAST({time} AS TIMESTAMPTZ))"
+    number = name if type_ in _INTEGERS or type_ in _FLOATS else f"try_cast({name} AS DOUBLE)"
+    return f"round(1000 * {number})" if column.reads == "seconds" else number
+
+
+def _read(c: str, column: Column, type_: str) -> str:
+    """A column as it is stored; what cannot be is null, and its row is bad."""
+    if column.reads == "text":
+        return f"CAST({_name(c)} AS VARCHAR)"
+    exact = column.reads == "integer" and type_ == "VARCHAR"  # digits beyond what a DOUBLE holds
+    return f"try_cast({_name(c) if exact else _number(c, column, type_)} AS {column.stored})"
+
+
+def _bad(columns: Columns, types: Mapping[str, str]) -> Iterable[str]:
+    """Conditions of which one holds for a bad row and none for a usable one: cheaper than to look for its fault. A null
+    is none of them; DuckDB takes NaN for the largest number."""
+    for c, column in columns.items():
+        number = _number(c, column, types[c])
+        if column.required:
+            yield f"{_name(c)} IS NULL"
+        if column.reads == "text":
+            continue
+        if not types[c].startswith("U") or column.low > 0:
+            yield f"{number} < {column.low}"
+        yield f"{number} > {column.high}"
+        if column.reads == "integer" and types[c] not in _INTEGERS:
+            yield f"{number} <> trunc({number})"
+        if types[c] not in {*_INTEGERS, *_FLOATS}:
+            yield f"{_name(c)} IS NOT NULL AND {number} IS NULL"
+
+
+def _faults(columns: Columns, types: Mapping[str, str]) -> list[tuple[str, str, str]]:
+    """(column, reason, condition) of everything that can be wrong with a value, in the order to look for it."""
+    found = []
+    for c, column in columns.items():
+        name, number = _name(c), _number(c, column, types[c])
+        if column.required:
+            found.append((c, "missing", f"{name} IS NULL"))
+        if column.reads != "text":
+            found.append((c, "not_a_number", f"{name} IS NOT NULL AND {number} IS NULL"))
+            found.append((c, "fraction", f"isfinite({number}) AND {number} <> trunc({number})"))
+            found.append((c, "out_of_range", f"{name} IS NOT NULL AND NOT ({number} BETWEEN {column.low} AND {column.high})"))
+    return found
+
+
+def _quote(path: Path) -> str:
+    """The quote of a file of numbers: one only if the header has it."""
+    with path.open("rb") as file:
+        return '"' if b'"' in file.readline() else ""
+
+
+def _unreadable(path: Path, error: duckdb.Error) -> Exception:
+    if isinstance(error, duckdb.OutOfMemoryException | duckdb.IOException):
+        return error  # no fault of the file
+    reason = str(error).splitlines()[0]
+    return UserError(f"{path} cannot be read, perhaps for a stray quote or mixed line ends: {reason}")
+
+
+def _text(value: str) -> str:
+    """A string as an SQL literal."""
+    return "'" + value.replace("'", "''") + "'"
+
+
+def _name(column: str) -> str:
+    """A column's name in SQL."""
+    return '"' + column.replace('"', '""') + '"'
+
+
+def _list(items: Iterable[str]) -> str:
+    """A list in SQL."""
+    return f"[{', '.join(items)}]"
