@@ -5,7 +5,7 @@ STAMP := $(VENV)/.installed
 PAGE := .dvc/plots/page.html
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: repro test lint types fresh verify table lock clean
+.PHONY: repro test lint types fresh download verify table lock clean
 
 repro: $(PAGE)  ## run the pipeline on params.yaml
 	dvc repro
@@ -25,6 +25,9 @@ fresh: $(STAMP)  ## dvc.lock agrees with the code and params.yaml
 	if echo "$$out" | grep -q 'Running stage'; then \
 	  echo "$$out"; echo 'dvc.lock is stale: run `make repro` and commit dvc.lock, metrics and plots'; exit 1; \
 	else echo 'dvc.lock is fresh'; fi
+
+download: $(STAMP)  ## fetch, check and unpack a published data set: make download DATA=kuairand-1k
+	PYTHONPATH=src python -m nextreel.download $(DATA)
 
 verify: $(STAMP)  ## run again in a clone, compare with what is committed; BYTES=1 on the machine that committed it
 	PYTHONPATH=src python -m nextreel.reporting.verify $(if $(BYTES),bytes)

@@ -3,6 +3,7 @@
 import io
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -22,13 +23,17 @@ class _Lines(io.TextIOBase):
         sys.stderr.flush()
 
 
-def bar(doing: str, total: int | None = None) -> tqdm:
-    """A bar of batches, to be updated by hand and closed; nothing is shown for work that is soon done."""
+def bar(doing: str, total: int | None = None, unit: str = " batches", done: int = 0) -> tqdm:
+    """A bar to be updated by hand and closed; nothing is shown for work that is soon done.
+
+    unit: "B" counts bytes, shown as MB or GB. done: how many of `total` an earlier run did.
+    """
+    new = partial(tqdm, desc=doing, total=total, unit=unit, unit_scale=unit == "B", initial=done, leave=False)
     if sys.stderr.isatty():
-        return tqdm(desc=doing, total=total, unit=" batches", delay=1, leave=False)
+        return new(delay=1)
     every = _SECONDS_BETWEEN_LINES
-    return tqdm(
-        desc=doing, total=total, unit=" batches", delay=every, mininterval=every, leave=False, ascii=True,
+    return new(
+        delay=every, mininterval=every, ascii=True,
         file=_Lines(), bar_format="{desc}: {n_fmt}/{total_fmt}, {rate_fmt}, {remaining} left",
     )  # fmt: skip
 
