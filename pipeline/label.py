@@ -11,10 +11,10 @@ from nextreel.params import Params
 def main(params: Params) -> None:
     from nextreel import cases, engine, files, labelling, labels, splits
 
-    settings = params.section("label", labels.Params)
     leave_one_out = params.section("split", splits.Params).strategy == "leave_one_out"
     con = engine.connect(params.section("engine", engine.Params), params.threads)
     parts = engine.read(con, Path("data/parts.parquet"))
+    settings = labels.usable(parts, params.section("label", labels.Params))
     durations = labelling.fit(parts, settings, leave_one_out)
     labelled = labels.label(parts, durations, settings)
     engine.write_arrays(durations, Path("data/durations.parquet"))

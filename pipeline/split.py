@@ -17,7 +17,7 @@ def main(params: Params) -> None:
     settings = params.section("split", splits.Params)
     bounds = splits.bounds(interactions, settings)
     if bounds is None:
-        labelled = labels.label_all(interactions, params.section("label", labels.Params))
+        labelled = labels.label_all(interactions, labels.usable(interactions, params.section("label", labels.Params)))
         parts = splits.leave_one_out(labelled, random)
     else:
         parts = splits.temporal(interactions, random, bounds)

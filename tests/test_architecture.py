@@ -35,6 +35,7 @@ LAYERS: list[set[str]] = [
     {"labelling", "nn"},
     {"cases"},
     {"datasets", "exploration", "labels", "list_metrics", "metrics", "ranking", "sequences", "splits"},
+    {"raw"},
     {"download", "engine", "schema", "stage"},
     {"files", "params", "progress", "runtime"},
     {"errors"},

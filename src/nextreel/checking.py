@@ -45,10 +45,10 @@ def check_input(params: Params) -> None:
         splits.check_dates(split, world.FIRST_MS, end_ms - 1)
         return
     layout = datasets.layout(ingest)
-    layout.inspect(Path(ingest.path))
+    layout.inspect(ingest)
     if split.strategy == "temporal" and split.by == "date":  # else the log need not be read
         con = engine.connect(params.section("engine", engine.Params), params.threads)
-        first_last = layout.time_range(con, Path(ingest.path))
+        first_last = layout.time_range(con, ingest)
         if first_last is not None:
             splits.check_dates(split, *first_last)
 

@@ -7,7 +7,8 @@ fitted on all rows, since the positives make the split.
 - positive: every rule is a bound on play time that depends on the duration alone, except `click` and `long_view`,
   which keep the logged value.
 
-A row without duration has neither WTR nor WTG and is positive under no rule that needs them.
+A row without duration has neither WTR nor WTG and is positive under no rule that needs them. A log without any watch
+time is another matter: see `usable`.
 """
 
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ import numpy as np
 from ibis import _
 from pydantic import Field
 
+from nextreel.errors import UserError
 from nextreel.params import Float, NonNegativeFloat, PositiveFloat, PositiveInt, Section
 
 SMOOTHING = 0.25  # width of the neighbourhood of a bucket, in log duration: buckets within some 25 % of its length
@@ -60,6 +62,30 @@ class Buckets:
         left = (right - 1).clip(0)
         nearer_left = np.abs(wanted - self.number[left]) <= np.abs(self.number[right] - wanted)
         return np.where(nearer_left & (self.number[right] != wanted), left, right)
+
+
+NO_WATCH_TIME = "none in the log: every row is positive, and WTR and WTG are left out"
+
+
+def usable(rows: ir.Table, params: Params) -> Params:
+    """The params, with every row a positive where the log holds no watch time and the rule needs one.
+
+    Raises UserError where the log has watch times but not the reaction that the rule is about.
+    """
+    known = rows.aggregate(
+        watch_time=(_.play_time_ms.notnull() & _.duration_ms.notnull()).sum(),
+        click=_.click.count(),
+        long_view=_.long_view.count(),
+    ).to_pyarrow()
+    counts = {name: known[name][0].as_py() or 0 for name in known.column_names}
+    if params.positive == "all" or counts.get(params.positive, counts["watch_time"]):
+        return params
+    if counts["watch_time"]:
+        raise UserError(
+            f"`label.positive` is {params.positive!r}, which the log does not say; allowed with its watch times: wtg, wtr,"
+            " wtg_quantile, all"
+        )
+    return params.model_copy(update={"positive": "all"})
 
 
 def watch_ms(params: Params) -> ir.IntegerValue:

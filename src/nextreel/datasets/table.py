@@ -1,0 +1,107 @@
+"""A log of your own: a CSV or Parquet file, or a folder of them, a row an event; `ingest.table` names its columns.
+
+User, video and time are enough. Without a watch time every row is a positive, see `labels.usable`.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import ibis
+import ibis.expr.types as ir
+from ibis import _
+
+from nextreel import engine, raw, schema
+from nextreel.datasets import Names, Params, Source, index
+from nextreel.errors import UserError
+from nextreel.raw import Column, Columns, Intake
+from nextreel.schema import INT16, INT32, INT64
+
+FLAGS = ("click", "long_view", "like", "follow", "comment", "forward", "hate", "is_rand")
+_KEY, _FLAG = Column(0, INT64, required=True), Column(0, 1)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Your column of each of ours that you have, and what it may hold."""
+
+    names: dict[str, str]
+    columns: Columns
+
+    @classmethod
+    def of(cls, names: Names) -> "Layout":
+        reads = {"ms": "integer", "s": "seconds", "datetime": "datetime"}
+        watch = Column(0, INT32, reads=reads[names.watch_unit])  # type: ignore[arg-type]
+        time = Column(schema.FIRST_MS, schema.LAST_MS, True, reads[names.time_unit])  # type: ignore[arg-type]
+        ours = {
+            **{"user_id": _KEY, "video_id": _KEY, "time": time, "play_time": watch, "duration": watch},
+            **{"tab": Column(0, INT16), **dict.fromkeys(FLAGS, _FLAG)},
+        }
+        found = {name: theirs for name in ours if (theirs := getattr(names, name)) is not None}
+        return cls(found, {theirs: ours[name] for name, theirs in found.items()})
+
+
+def inspect(params: Params) -> list[Path]:
+    """Find the files and check their headers. Raises UserError that names what is missing and where it was sought."""
+    path = Path(params.path)
+    files = sorted([*path.glob("*.csv"), *path.glob("*.parquet")]) if path.is_dir() else [path]
+    if not files or not all(file.is_file() and file.suffix in (".csv", ".parquet") for file in files):
+        raise UserError(
+            f"`ingest.path` is {params.path!r}; `ingest.layout: table` takes a .csv or .parquet file, or a folder of them"
+        )
+    layout = Layout.of(params.table)
+    twice = {theirs for theirs in layout.names.values() if list(layout.names.values()).count(theirs) > 1}
+    if twice:
+        raise UserError(f"`ingest.table` gives {', '.join(sorted(twice))} to more than one of its keys")
+    for file in files:
+        raw.check_header(file, layout.columns)
+    return files
+
+
+def time_range(con: engine.Connection, params: Params) -> tuple[int, int] | None:
+    """First and last plausible time, None where there is none."""
+    layout = Layout.of(params.table)
+    name = layout.names["time"]
+    return raw.time_range(con, inspect(params), name, layout.columns[name])
+
+
+def read(con: engine.Connection, params: Params) -> Source:
+    """Read a log into tables; rows that cannot be used go into quarantine, see `nextreel.raw`.
+
+    Raises UserError where files or columns are missing, or there is no row.
+    """
+    files, intake, layout = inspect(params), Intake(con), Layout.of(params.table)
+    key = [layout.names[name] for name in ("user_id", "video_id", "time")]
+    theirs = intake.first_of(intake.read(files, layout.columns), key)
+    if not any(file.n_rows for file in intake.files):
+        raise UserError(f"{params.path}: there are columns but no rows")
+    rows = theirs.select("row", **{name: theirs[column] for name, column in layout.names.items()})
+    user_ids, video_ids = index(con, "user", rows), index(con, "video", rows)
+    events = _events(rows.join(user_ids, "user_id").join(video_ids, "video_id"))
+    tables = {
+        "interactions": schema.conform(events.filter(~_.is_rand), schema.INTERACTIONS),
+        "random": schema.conform(events.filter(_.is_rand), schema.RANDOM),
+        "users": _conform(user_ids, schema.USERS),
+        "videos": _conform(video_ids, schema.VIDEOS),
+    }
+    return Source(tables, intake, files, "its owner's", "none given")
+
+
+def _events(rows: ir.Table) -> ir.Table:
+    def column(name: str, kind: str) -> ir.Value:
+        return rows[name] if name in rows.columns else ibis.null(kind)
+
+    flags = {name: column(name, "int8") == 1 for name in FLAGS}
+    return rows.select(
+        "user_idx", "video_idx", "row", **flags | {"is_rand": flags["is_rand"].fill_null(False)},
+        time_ms=rows.time,
+        tab=column("tab", "int16"),
+        play_time_ms=column("play_time", "int64"),
+        duration_ms=column("duration", "int64").nullif(0),
+        **dict.fromkeys(["profile_enter"], ibis.null("boolean")),
+        **dict.fromkeys(["profile_stay_ms", "comment_stay_ms"], ibis.null("int64")),
+    )  # fmt: skip
+
+
+def _conform(table: ir.Table, wanted: ibis.Schema) -> ir.Table:
+    """With a null in every column that a log has no word of."""
+    return schema.conform(table.mutate(**{c: ibis.null(t) for c, t in wanted.items() if c not in table.columns}), wanted)
