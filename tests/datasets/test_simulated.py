@@ -81,6 +81,13 @@ def test_the_same_parameters_give_the_same_bytes(tiny_world, committed, tmp_path
     assert all((tmp_path / "other" / n).read_bytes() != (tiny_world / n).read_bytes() for n in names if "log" in n)
 
 
+def test_a_size_stands_for_three_numbers(committed, tmp_path):
+    simulated.write(tmp_path / "S", simulated.Params(**committed["simulate"] | WORLD | {"size": "S"}))
+    world = World(tmp_path / "S")
+    assert (len(world.users), len(world.videos)) == (1_000, 10_000)
+    assert 99_000 < len(world.unique()) <= 100_000
+
+
 def test_the_log_has_the_rows_asked_for(world):
     pushed_out = WORLD["n_rows"] - len(world.unique())  # sessions that began before the end and ran over it
     assert 0 <= pushed_out < 0.01 * WORLD["n_rows"]

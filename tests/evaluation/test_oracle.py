@@ -25,18 +25,18 @@ def generated(tmp_path_factory):
     """Few videos and many rows, so that frequencies can be counted; beside the folder the generator's own rows."""
     folder = tmp_path_factory.mktemp("world")
     settings = simulated.Params(
-        n_users=400, n_videos=100, n_rows=40_000, n_days=4, sequence_strength=0.7, duration_bias=1, exposure_bias=1,
-        random_share=0.05, seed=5,
+        size=None, n_users=400, n_videos=100, n_rows=40_000, n_days=4, sequence_strength=0.7, duration_bias=1,
+        exposure_bias=1, random_share=0.05, seed=5,
     )  # fmt: skip
     kept = {}
-    write_truth = simulated._write_truth
+    write_states = simulated._write_states
 
-    def keep(raw, params, events, random, *truth):
+    def keep(raw, events, random):
         kept.update(interactions=events, random=random)
-        write_truth(raw, params, events, random, *truth)
+        write_states(raw, events, random)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(simulated, "_write_truth", keep)
+        patch.setattr(simulated, "_write_states", keep)
         simulated.write(folder / "raw", settings)
     con = engine.connect(engine.Params(memory_limit="1GB"), 2)
     source = kuairand.read(con, folder / "raw")

@@ -4,9 +4,10 @@ It checks the machinery; its numbers are no evidence about users. `datasets.worl
 log, from the second half on, stands a log of videos exposed uniformly at random, between sessions.
 """
 
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -18,10 +19,21 @@ from scipy.special import expit
 from nextreel.datasets import world
 from nextreel.datasets.world import FIRST_DAY, FIRST_MS, N_TOPICS, WIDTH
 from nextreel.params import Int, NonNegativeFloat, NonNegativeInt, PositiveInt, Section, Share
+from nextreel.progress import track
 from nextreel.schema import DAY_MS, UTC8_MS
+
+SIZES = {
+    "S": {"n_users": 1_000, "n_videos": 10_000, "n_rows": 100_000},
+    "M": {"n_users": 8_000, "n_videos": 300_000, "n_rows": 1_200_000},  # as many rows a user as the default world
+    "L": {"n_users": 1_000, "n_videos": 4_370_000, "n_rows": 11_700_000},  # the shape of KuaiRand-1K
+}
+_ROWS = 1 << 18  # whose vectors are held at a time
+
+Columns = dict[str, np.ndarray]
 
 
 class Params(Section):
+    size: Literal["S", "M", "L"] | None  # in place of the next three, see SIZES
     n_users: PositiveInt
     n_videos: Annotated[Int, Field(ge=N_TOPICS)]
     n_rows: PositiveInt  # of the standard log, before repeats
@@ -35,23 +47,30 @@ class Params(Section):
 
 def write(folder: Path, params: Params) -> None:
     """Write the logs, the features and, beside them, the truth. The same params give the same bytes."""
+    if params.size is not None:
+        params = params.model_copy(update=SIZES[params.size])
     rng = np.random.default_rng(params.seed)
     topics = _topics(rng)
     users = _users(rng, params, topics)
     videos = _videos(rng, params, topics)
+    folder.mkdir(parents=True)
+    _write_rows(rng, folder, params, users, videos, topics)
+    _write_features(rng, folder, users, videos)
+    _write_truth(folder, params, users, videos, topics)
+
+
+def _write_rows(
+    rng: np.random.Generator, folder: Path, params: Params, users: Columns, videos: Columns, topics: Columns
+) -> None:
+    """Make the exposures and what came of them; write the logs and the truth of each row."""
     sessions = _sessions(rng, params, users)
     events = _events(rng, params, sessions, users, videos, topics)
     random = _random_events(rng, params, users, videos)
     for rows in (events, random):
         _watch(rng, params, rows, users, videos, topics)
-    _clock(rng, events)
-    folder.mkdir(parents=True)
+    _clock(rng, sessions, events)
     _write_logs(rng, folder, params, events, random, videos)
-    _write_features(rng, folder, users, videos)
-    _write_truth(folder, params, events, random, users, videos, topics)
-
-
-Columns = dict[str, np.ndarray]
+    _write_states(folder, events, random)
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
@@ -129,6 +148,7 @@ def _sessions(rng: np.random.Generator, params: Params, users: Columns) -> Colum
     hour = rng.choice(24, n, p=by_hour / by_hour.sum())
     start_ms = FIRST_MS + day * DAY_MS + hour * 3_600_000 + rng.integers(0, 3_600_000, n)
     order = np.lexsort((start_ms, user))
+    user, day = user.astype(np.int32), day.astype(np.int16)
     return {"user": user[order], "day": day[order], "start_ms": start_ms[order], "length": lengths[order]}
 
 
@@ -141,15 +161,14 @@ def _events(
     topics: Columns,
 ) -> Columns:
     """The exposures of the standard policy, in order of (user, time)."""
-    session = np.repeat(np.arange(len(sessions["length"])), sessions["length"])
     first = sessions["length"].cumsum() - sessions["length"]
-    topic = np.full(len(session), -1)
-    before = np.full(len(session), -1)
+    n = int(sessions["length"].sum())
+    topic, before = np.full((2, n), -1, np.int8)
     cumulative_own = users["preferences"].cumsum(1)
     cumulative_next = topics["next"].cumsum(1)
     longest_first = np.argsort(-sessions["length"], kind="stable")
     sorted_lengths = -sessions["length"][longest_first]
-    for step in range(int(sessions["length"].max())):
+    for step in track(range(int(sessions["length"].max())), "walking over topics"):
         running = longest_first[: np.searchsorted(sorted_lengths, -step, side="left")]
         row = first[running] + step
         own = _draw(rng, cumulative_own[sessions["user"][running]])
@@ -158,30 +177,23 @@ def _events(
             follows = rng.random(len(row)) < params.sequence_strength
             own = np.where(follows, _draw(rng, cumulative_next[before[row]]), own)
         topic[row] = own
-    user, day = sessions["user"][session], sessions["day"][session]
+    user, day = (np.repeat(sessions[name], sessions["length"]) for name in ("user", "day"))
     video = _expose(rng, day, topic, videos)
-    for _ in range(world.REDRAWS_OF_SEEN):
+    for _ in track(range(world.REDRAWS_OF_SEEN), "drawing seen videos again"):
         pair = user * np.int64(params.n_videos) + video
         order = np.argsort(pair, kind="stable")
-        again = order[1:][pair[order][1:] == pair[order][:-1]]
+        pair = pair[order]
+        again = order[1:][pair[1:] == pair[:-1]]
         again.sort()
         video[again] = _expose(rng, day[again], topic[again], videos)
-    start_ms = sessions["start_ms"][session]
-    return {
-        "user": user,
-        "video": video,
-        "day": day,
-        "before": before,
-        "session": session,
-        "start_ms": start_ms,
-    }
+    return {"user": user, "video": video, "day": day, "before": before}
 
 
 def _expose(rng: np.random.Generator, day: np.ndarray, topic: np.ndarray, videos: Columns) -> np.ndarray:
     """A video for each (day, topic), in proportion to the policy's weights."""
     by_topic = np.argsort(videos["topic"], kind="stable")
     end = np.searchsorted(videos["topic"][by_topic], np.arange(N_TOPICS), side="right")
-    chosen = np.empty(len(day), dtype=np.int64)
+    chosen = np.empty(len(day), np.int32)
     for today in np.unique(day):
         weight = world.exposure_weight(videos["weight"], videos["upload_day"], int(today))[by_topic]
         edge = np.concatenate([[0.0], weight.cumsum()])
@@ -203,17 +215,15 @@ def _random_events(rng: np.random.Generator, params: Params, users: Columns, vid
     n_uploaded = np.searchsorted(videos["upload_day"][by_upload], day, side="right")
     video = by_upload[(rng.random(n) * n_uploaded).astype(np.int64)]
     time_ms = FIRST_MS + day * DAY_MS + rng.integers(0, DAY_MS, n)
-    return {"user": user, "video": video, "day": day, "before": np.full(n, -1), "time_ms": time_ms}
+    return {"user": user, "video": video, "day": day, "before": np.full(n, -1, np.int8), "time_ms": time_ms}
 
 
 def _watch(
     rng: np.random.Generator, params: Params, rows: Columns, users: Columns, videos: Columns, topics: Columns
 ) -> None:
     """Add play time and interest to the rows, by the law that `world.watch_beyond` states."""
-    video, before = rows["video"], rows["before"]
-    fit = np.einsum("nd,nd->n", users["taste"][rows["user"]], videos["vector"][video])
-    mood = params.sequence_strength * np.where(before >= 0, topics["next"][before, videos["topic"][video]], 0.0)
-    rows["interest"] = world.interest(fit, videos["quality"][video], mood)
+    rows["interest"] = _interest(params, rows, users, videos, topics)
+    video = rows["video"]
     n = len(video)
     brief_ms = np.where(rng.random(n) < world.SKIP_ZERO_SHARE, 0.0, rng.exponential(videos["skip_ms"][video]))
     log_wtr = (
@@ -221,47 +231,62 @@ def _watch(
     )
     watched_ms = videos["duration_ms"][video] * np.exp(log_wtr)
     skipped = rng.random(n) < expit(world.SKIP_AT_ZERO - rows["interest"])
-    rows["play_ms"] = np.minimum(np.where(skipped, brief_ms, watched_ms), 20 * 60_000).astype(np.int64)
+    rows["play_ms"] = np.minimum(np.where(skipped, brief_ms, watched_ms), 20 * 60_000).astype(np.int32)
 
 
-def _clock(rng: np.random.Generator, events: Columns) -> None:
+def _interest(params: Params, rows: Columns, users: Columns, videos: Columns, topics: Columns) -> np.ndarray:
+    """The interest [n] of each row's user in its video."""
+    interest = np.empty(len(rows["video"]))
+    for start in range(0, len(interest), _ROWS):
+        some = slice(start, start + _ROWS)
+        video, before = rows["video"][some], rows["before"][some]
+        fit = np.einsum("nd,nd->n", users["taste"][rows["user"][some]], videos["vector"][video])
+        follows = topics["next"][before, videos["topic"][video]]
+        mood = params.sequence_strength * np.where(before >= 0, follows, 0.0)
+        interest[some] = world.interest(fit, videos["quality"][video], mood)
+    return interest
+
+
+def _clock(rng: np.random.Generator, sessions: Columns, events: Columns) -> None:
     """Add time_ms: a video starts when the last one ends; a user's sessions do not overlap.
 
     Session s starts at max(planned start, end of the one before): with T the time used so far by the user's
     earlier sessions, start = T + max over sessions up to s of (planned - T), a running maximum.
     """
+    head = sessions["length"].cumsum() - sessions["length"]
     used = events["play_ms"] + rng.integers(300, 2_500, len(events["play_ms"]))
-    new_session = np.diff(events["session"], prepend=-1) != 0
-    head = np.flatnonzero(new_session)
     used[head[1:] - 1] += 60_000  # at least a minute between sessions
     elapsed = used.cumsum() - used  # over all rows, so far
-    slack = events["start_ms"][head] - elapsed[head]
+    slack = sessions["start_ms"] - elapsed[head]
     step = int(slack.max() - slack.min()) + 1  # lifts each user above the last, so that the maximum starts anew
-    lift = events["user"][head].astype(np.int64) * step
+    lift = sessions["user"].astype(np.int64) * step
     start = np.maximum.accumulate(slack + lift) - lift
-    events["time_ms"] = start[np.cumsum(new_session) - 1] + elapsed
+    events["time_ms"] = np.repeat(start, sessions["length"]) + elapsed
 
 
 def _write_logs(
     rng: np.random.Generator, folder: Path, params: Params, events: Columns, random: Columns, videos: Columns
 ) -> None:
     half, end = params.n_days // 2, params.n_days
-    for name, rows, days in (
-        ("standard", events, (0, half)),
-        ("standard", events, (half, end)),
-        ("random", random, (half, end)),
-    ):
-        low, high = (FIRST_MS + day * DAY_MS for day in days)
-        inside = np.flatnonzero((rows["time_ms"] >= low) & (rows["time_ms"] < high))
-        inside = inside[np.lexsort((rows["user"][inside], rows["time_ms"][inside]))]
-        again = inside[rng.random(len(inside)) < world.REPEATED_ROW_SHARE] if name == "standard" else inside[:0]
-        picked = np.concatenate([inside, again])
-        is_repeat = np.concatenate([np.zeros(len(inside), bool), np.ones(len(again), bool)])
-        order = np.lexsort((is_repeat, rows["user"][picked], rows["time_ms"][picked]))
-        log = _log(rng, rows, picked[order], videos, int(name == "random"))
-        first, last = (FIRST_DAY + timedelta(days=day) for day in (days[0], days[1] - 1))
-        dates = f"{first.month}_{first.day:02}_to_{last.month}_{last.day:02}"
-        _csv(log, folder / f"log_{name}_{dates}_simulated.csv")
+    _write_log(rng, folder, "standard", events, videos, (0, half))
+    _write_log(rng, folder, "standard", events, videos, (half, end))
+    _write_log(rng, folder, "random", random, videos, (half, end))
+
+
+def _write_log(
+    rng: np.random.Generator, folder: Path, name: str, rows: Columns, videos: Columns, days: tuple[int, int]
+) -> None:
+    """The rows from the first of these days up to the second, with repeats if they are standard."""
+    low, high = (FIRST_MS + day * DAY_MS for day in days)
+    inside = np.flatnonzero((rows["time_ms"] >= low) & (rows["time_ms"] < high))
+    inside = inside[np.lexsort((rows["user"][inside], rows["time_ms"][inside]))]
+    again = inside[rng.random(len(inside)) < world.REPEATED_ROW_SHARE] if name == "standard" else inside[:0]
+    picked = np.concatenate([inside, again])
+    is_repeat = np.concatenate([np.zeros(len(inside), bool), np.ones(len(again), bool)])
+    picked = picked[np.lexsort((is_repeat, rows["user"][picked], rows["time_ms"][picked]))]
+    first, last = (FIRST_DAY + timedelta(days=day) for day in (days[0], days[1] - 1))
+    dates = f"{first.month}_{first.day:02}_to_{last.month}_{last.day:02}"
+    _csv(_log(rng, rows, picked, videos, int(name == "random")), folder / f"log_{name}_{dates}_simulated.csv")
 
 
 def _log(rng: np.random.Generator, rows: Columns, picked: np.ndarray, videos: Columns, is_rand: int) -> Columns:
@@ -339,54 +364,53 @@ def _write_features(rng: np.random.Generator, folder: Path, users: Columns, vide
     _csv(table, folder / "user_features_simulated.csv")
 
     n = len(videos["topic"])
-    second = rng.integers(0, N_TOPICS, n).astype(str)
-    tag = videos["topic"].astype(str).astype(object)
-    tag = np.where(rng.random(n) < 0.2, tag + "," + second, tag).astype(str)
-    day = np.datetime64(FIRST_DAY) + videos["upload_day"]
+    second = 1 + rng.integers(0, N_TOPICS, n)
+    second[rng.random(n) >= 0.2] = 0  # none
+    tags = [f"{topic}{other}" for topic in range(N_TOPICS) for other in ("", *(f",{tag}" for tag in range(N_TOPICS)))]
+    day = videos["upload_day"] - world.OLDEST_DAY
+    days = np.datetime64(FIRST_DAY) + np.arange(world.OLDEST_DAY, world.OLDEST_DAY + day.max(initial=0) + 1)
     table = {
         "video_id": np.arange(n),
         # Authors keep to a topic: about one for every five videos.
         "author_id": 1_000_000 + videos["topic"] + N_TOPICS * rng.integers(0, max(1, n // (5 * N_TOPICS)), n),
-        "video_type": np.where(rng.random(n) < 0.02, "AD", "NORMAL"),
-        "upload_dt": np.datetime_as_string(day, "D"),
-        "upload_type": rng.choice(["ShortImport", "LongImport", "Kmovie", "Web"], n),
+        "video_type": _texts(["NORMAL", "AD"], rng.random(n) < 0.02),
+        "upload_dt": _texts(days.astype(str), day),
+        "upload_type": _texts(["ShortImport", "LongImport", "Kmovie", "Web"], rng.choice(4, n)),
         "visible_status": np.zeros(n, np.int8),
         "video_duration": videos["logged_duration_ms"],
         "server_width": np.full(n, 720),
         "server_height": np.full(n, 1280),
         "music_id": rng.integers(10**6, 10**10, n),
         "music_type": rng.integers(0, 10, n),
-        "tag": tag,
+        "tag": _texts(tags, videos["topic"] * (N_TOPICS + 1) + second),
     }
     _csv(table, folder / "video_features_basic_simulated.csv")
 
 
-def _write_truth(
-    folder: Path,
-    params: Params,
-    events: Columns,
-    random: Columns,
-    users: Columns,
-    videos: Columns,
-    topics: Columns,
-) -> None:
-    joined = {key: np.concatenate([events[key], random[key]]) for key in ("user", "time_ms", "day", "before")}
+def _texts(known: Sequence[str] | np.ndarray, which: np.ndarray) -> pa.Array:
+    """The texts [n] at positions [n] among a few."""
+    return pa.array(known).take(pa.array(which.astype(np.int32)))
+
+
+def _write_states(folder: Path, events: Columns, random: Columns) -> None:
+    """The hidden state in which each row of the logs was shown."""
+    types = {"user": np.int64, "time_ms": np.int64, "day": np.int32, "before": np.int16}
+    joined = {name: np.concatenate([events[name], random[name]]).astype(kind) for name, kind in types.items()}
+    names = ["user_id", "time_ms", "day", "topic_before"]
+    _parquet(dict(zip(names, joined.values(), strict=True)), folder / "truth_events.parquet")
+
+
+def _write_truth(folder: Path, params: Params, users: Columns, videos: Columns, topics: Columns) -> None:
     tables: dict[str, dict[str, object]] = {
-        "events": {
-            "user_id": joined["user"],
-            "time_ms": joined["time_ms"],
-            "day": joined["day"].astype(np.int32),
-            "topic_before": joined["before"].astype(np.int16),
-        },
         "users": {
             "user_id": np.arange(params.n_users),
-            "taste": list(users["taste"]),
-            "topic_probability": list(users["preferences"]),
+            "taste": _lists(users["taste"]),
+            "topic_probability": _lists(users["preferences"]),
         },
         "videos": {
             "video_id": np.arange(params.n_videos),
             "topic": videos["topic"].astype(np.int16),
-            "vector": list(videos["vector"]),
+            "vector": _lists(videos["vector"]),
             "quality": videos["quality"],
             "exposure_weight": videos["weight"],
             "upload_day": videos["upload_day"].astype(np.int32),
@@ -396,13 +420,23 @@ def _write_truth(
         },
         "topics": {
             "topic": np.arange(N_TOPICS, dtype=np.int16),
-            "next_probability": list(topics["next"]),
+            "next_probability": _lists(topics["next"]),
             "sequence_strength": np.full(N_TOPICS, params.sequence_strength),
         },
     }
     for name, columns in tables.items():
-        pq.write_table(pa.table(columns), folder / f"truth_{name}.parquet", compression="zstd")
+        _parquet(columns, folder / f"truth_{name}.parquet")
 
 
-def _csv(columns: Columns, path: Path) -> None:
-    pacsv.write_csv(pa.table(columns), path, pacsv.WriteOptions(quoting_style="needed", quoting_header="none"))
+def _lists(vectors: np.ndarray) -> pa.Array:
+    """A list for each row of vectors [n, D]."""
+    n, width = vectors.shape
+    return pa.ListArray.from_arrays(np.arange(0, (n + 1) * width, width, dtype=np.int32), vectors.ravel())
+
+
+def _parquet(columns: Mapping[str, object], path: Path) -> None:
+    pq.write_table(pa.table(dict(columns)), path, compression="zstd")
+
+
+def _csv(columns: Mapping[str, object], path: Path) -> None:
+    pacsv.write_csv(pa.table(dict(columns)), path, pacsv.WriteOptions(quoting_style="needed", quoting_header="none"))
