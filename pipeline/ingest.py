@@ -9,20 +9,15 @@ from nextreel.params import Params
 
 
 def main(params: Params) -> None:
-    from nextreel import datasets, engine, files, schema
+    from nextreel import datasets, engine, files
 
     settings = params.section("ingest", datasets.Params)
     con = engine.connect(params.section("engine", engine.Params), params.threads)
     source = datasets.layout(settings).read(con, settings)
     datasets.write_quarantine(con, source, Path("data/quarantine.parquet"))
     datasets.check_rejected(source, settings.max_rejected_share)
-    written = {}
-    for name, wanted in schema.TABLES.items():
-        path = Path("data/tables") / f"{name}.parquet"
-        engine.write(con, source.tables.get(name, schema.empty(wanted)), path, schema.ORDER[name])
-        schema.check(path, name)
-        written[name] = engine.read(con, path)
-    files.write_json(Path("metrics/ingest.json"), datasets.summary(source, written))
+    tables = datasets.write_tables(con, source, Path("data/tables"))
+    files.write_json(Path("metrics/ingest.json"), datasets.summary(source, tables))
     files.write_json(Path("metrics/manifest.json"), datasets.manifest(source))
 
 

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from ibis.backends.duckdb import Backend
 
-from nextreel import engine, schema
+from nextreel import datasets, engine, schema
 from nextreel.cases import Log, build
 from nextreel.datasets import Source, kuairand, simulated
 from nextreel.exam import Exam
@@ -41,6 +41,12 @@ VIDEO_ROW = {
 Row = Mapping[str, object] | str
 
 
+def ingest_of(path: Path, **changes: Any) -> datasets.Params:
+    """The committed section `ingest` for another path."""
+    section = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["ingest"]
+    return datasets.Params(**section | {"path": str(path)} | changes)
+
+
 class RawFolder:
     """A folder in KuaiRand's layout. A row is what differs from a good one, or a whole line as it stands."""
 
@@ -59,7 +65,7 @@ class RawFolder:
         return self._write("video_features_basic_hand.csv", rows, VIDEO_ROW, list(VIDEO_ROW))
 
     def read(self) -> Source:
-        return kuairand.read(engine.connect(engine.Params(memory_limit="1GB"), 2), self.path)
+        return kuairand.read(engine.connect(engine.Params(memory_limit="1GB"), 2), ingest_of(self.path))
 
     def _write(self, name: str, rows: Any, good: Mapping[str, object], columns: list[str]) -> Path:
         lines = [row if isinstance(row, str) else ",".join(str({**good, **row}[c]) for c in columns) for row in rows]
@@ -81,6 +87,12 @@ def new_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], RawFold
 @pytest.fixture
 def folder(new_folder: Callable[[], RawFolder]) -> RawFolder:
     return new_folder()
+
+
+@pytest.fixture(scope="session")
+def ingest() -> Callable[..., datasets.Params]:
+    """The section `ingest` for a path, as committed but for some changes."""
+    return ingest_of
 
 
 @pytest.fixture(scope="session")

@@ -82,8 +82,8 @@ def usable(rows: ir.Table, params: Params) -> Params:
         return params
     if counts["watch_time"]:
         raise UserError(
-            f"`label.positive` is {params.positive!r}, which the log does not say; allowed with its watch times: wtg, wtr,"
-            " wtg_quantile, all"
+            f"`label.positive` is {params.positive!r}, which the log does not say; allowed with its watch times: wtg,"
+            " wtr, wtg_quantile, all"
         )
     return params.model_copy(update={"positive": "all"})
 

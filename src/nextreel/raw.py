@@ -116,7 +116,9 @@ class Intake:
                 read = self._read_parquet if path.suffix == ".parquet" else self._read_csv
                 self.files.append(read(path, digest, columns, table))
         faults = _faults(columns, dict.fromkeys(columns, ""))
-        column, reason = (_list(_text(x) for x in each) for each in zip(*((c, r) for c, r, _bad in faults), strict=True))
+        column, reason = (
+            _list(_text(x) for x in each) for each in zip(*((c, r) for c, r, _bad in faults), strict=True)
+        )
         self._set_aside(
             table,
             f"SELECT rowid + 1 AS row, {column}[fault] AS \"column\", regexp_replace(value, '\\.0$', '') AS value,"
@@ -188,8 +190,8 @@ class Intake:
         n_kept, n_breaks = self._count(table, f"count(*), {' + '.join(breaks) or 0}", f"rowid >= {before}")
         if n_kept + n_rejected + n_breaks != digest.n_lines:
             raise UserError(
-                f"{path}: {digest.n_lines} data lines, but {n_kept} were read and {n_rejected} rejected; a stray quote or"
-                " a blank line makes the rest uncertain. Find and mend it, then run again"
+                f"{path}: {digest.n_lines} data lines, but {n_kept} were read and {n_rejected} rejected; a stray quote"
+                " or a blank line makes the rest uncertain. Find and mend it, then run again"
             )
         return File(path, path.stat().st_size, digest.sha256, n_kept + n_rejected)
 
@@ -386,7 +388,9 @@ def _faults(columns: Columns, types: Mapping[str, str]) -> list[tuple[str, str, 
         if column.reads != "text":
             found.append((c, "not_a_number", f"{name} IS NOT NULL AND {number} IS NULL"))
             found.append((c, "fraction", f"isfinite({number}) AND {number} <> trunc({number})"))
-            found.append((c, "out_of_range", f"{name} IS NOT NULL AND NOT ({number} BETWEEN {column.low} AND {column.high})"))
+            found.append(
+                (c, "out_of_range", f"{name} IS NOT NULL AND NOT ({number} BETWEEN {column.low} AND {column.high})")
+            )
     return found
 
 

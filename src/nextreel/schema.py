@@ -170,8 +170,11 @@ def days(time_ms: np.ndarray) -> np.ndarray:
 
 
 def conform(table: ir.Table, schema: ibis.Schema) -> ir.Table:
-    """`table` with exactly the schema's columns, in its order and with its types."""
-    return table.select(**{name: table[name].cast(dtype) for name, dtype in schema.items()})
+    """`table` with exactly the schema's columns, in its order and with its types; one that it lacks is null."""
+    columns = {
+        name: table[name].cast(dtype) if name in table.columns else ibis.null(dtype) for name, dtype in schema.items()
+    }
+    return table.select(**columns)
 
 
 def empty(schema: ibis.Schema) -> ir.Table:

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Literal, get_args
+from typing import Literal
 
 import ibis
 import ibis.expr.types as ir
-from pydantic import model_validator
 
 from nextreel import engine, schema
 from nextreel.errors import UserError
@@ -88,8 +87,8 @@ def check_rejected(source: Source, max_rejected_share: float) -> None:
     if lines:
         raise UserError(
             "too many rows cannot be used:\n" + "\n".join(lines) + "\n  allowed is `ingest.max_rejected_share` ="
-            f" {max_rejected_share:g} of a file's rows. Every one is in data/quarantine.parquet; mend the file, or raise"
-            " the share if you can spare the rows"
+            f" {max_rejected_share:g} of a file's rows. All of them are in data/quarantine.parquet; mend the file, or"
+            " raise the share if you can spare the rows"
         )
 
 
@@ -102,6 +101,17 @@ def _sentence(reject: Rejects) -> str:
             if schema.FIRST_MS <= float(reject.value or 0) * factor <= schema.LAST_MS:
                 words += f" ({unit}? milliseconds are expected)"
     return words
+
+
+def write_tables(con: engine.Connection, source: Source, folder: Path) -> dict[str, ir.Table]:
+    """Write every table of the schema, without rows where the source lacks it, and check it as written."""
+    written = {}
+    for name, wanted in schema.TABLES.items():
+        path = folder / f"{name}.parquet"
+        engine.write(con, source.tables.get(name, schema.empty(wanted)), path, schema.ORDER[name])
+        schema.check(path, name)
+        written[name] = engine.read(con, path)
+    return written
 
 
 def write_quarantine(con: engine.Connection, source: Source, path: Path) -> None:
@@ -139,6 +149,10 @@ def summary(source: Source, tables: dict[str, ir.Table]) -> dict[str, int]:
 def index(con: engine.Connection, kind: str, *tables: ir.Table) -> ir.Table:
     """`<kind>_id` and `<kind>_idx` = 1 + the id's rank among all ids of the tables."""
     key = f"{kind}_id"
-    ids = ibis.union(*(table.select(key) for table in tables), distinct=True) if len(tables) > 1 else tables[0].select(key).distinct()
+    ids = (
+        ibis.union(*(table.select(key) for table in tables), distinct=True)
+        if len(tables) > 1
+        else tables[0].select(key).distinct()
+    )
     ranked = ids.mutate(**{f"{kind}_idx": ibis.row_number().over(order_by=key) + 1})
     return con.create_table(f"{kind}_ids", ranked)

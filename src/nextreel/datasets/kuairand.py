@@ -148,18 +148,19 @@ def read(con: engine.Connection, params: Params) -> Source:
     videos = intake.first_of(intake.read(files.videos, _VIDEOS), ["video_id"])
     user_ids, video_ids = index(con, "user", rows, users), index(con, "video", rows, videos)
     events = _events(rows.join(user_ids, "user_id").join(video_ids, "video_id"))
-    about = video_ids.left_join(videos, "video_id")
-    for paths, columns in ((files.captions, _CAPTIONS), (files.categories, _CATEGORIES)):
+    about = _videos(video_ids.left_join(videos, "video_id"))
+    for paths, columns, renamed in (
+        (files.captions, _CAPTIONS, _captions),
+        (files.categories, _CATEGORIES, _categories),
+    ):
         if paths:
             extra = intake.first_of(intake.read(paths, columns), ["final_video_id"])
-            about = about.left_join(extra.drop("row").rename(video_id="final_video_id"), "video_id")
-        else:
-            about = about.mutate(**{c: ibis.null("string" if columns[c].reads == "text" else "int32") for c in list(columns)[1:]})
+            about = about.left_join(renamed(extra), "video_id").drop("video_id_right")
     tables = {
         "interactions": schema.conform(events.filter(_.is_rand == 0), schema.INTERACTIONS),
         "random": schema.conform(events.filter(_.is_rand == 1), schema.RANDOM),
         "users": schema.conform(_users(user_ids.left_join(users, "user_id")), schema.USERS),
-        "videos": schema.conform(_videos(about), schema.VIDEOS),
+        "videos": schema.conform(about, schema.VIDEOS),
     }
     for name, path in files.truth.items():
         truth = con.read_parquet(str(path))
@@ -188,11 +189,18 @@ def _users(rows: ir.Table) -> ir.Table:
 def _videos(rows: ir.Table) -> ir.Table:
     numbers = {new: rows[old] for old, new in _VIDEO_NUMBERS.items()}
     numbers["duration_ms"] = numbers["duration_ms"].nullif(0)
-    numbers |= {f"category_{n}_id": rows[f"{level}_level_category_id"].nullif(_UNKNOWN) for level, n in _LEVELS.items()}
-    names = {f"category_{n}_name": rows[f"{level}_level_category_name"] for level, n in _LEVELS.items()}
     return rows.select(
-        "video_idx", "video_type", "upload_type", "caption", **numbers, **names,
-        cover_text=_.show_cover_text,
+        "video_idx", "video_type", "upload_type", **numbers,
         upload_date=_.upload_dt.nullif("").try_cast("date"),
         tags=_.tag.nullif("").split(",").map(lambda tag: tag.try_cast("int32")),
     )  # fmt: skip
+
+
+def _captions(rows: ir.Table) -> ir.Table:
+    return rows.select("caption", video_id=_.final_video_id, cover_text=_.show_cover_text)
+
+
+def _categories(rows: ir.Table) -> ir.Table:
+    ids = {f"category_{n}_id": rows[f"{level}_level_category_id"].nullif(_UNKNOWN) for level, n in _LEVELS.items()}
+    names = {f"category_{n}_name": rows[f"{level}_level_category_name"] for level, n in _LEVELS.items()}
+    return rows.select(video_id=_.final_video_id, **ids, **names)

@@ -46,7 +46,7 @@ def inspect(params: Params) -> list[Path]:
     files = sorted([*path.glob("*.csv"), *path.glob("*.parquet")]) if path.is_dir() else [path]
     if not files or not all(file.is_file() and file.suffix in (".csv", ".parquet") for file in files):
         raise UserError(
-            f"`ingest.path` is {params.path!r}; `ingest.layout: table` takes a .csv or .parquet file, or a folder of them"
+            f"`ingest.path` is {params.path!r}; `ingest.layout` table takes a .csv or .parquet file or a folder of them"
         )
     layout = Layout.of(params.table)
     twice = {theirs for theirs in layout.names.values() if list(layout.names.values()).count(theirs) > 1}
@@ -80,28 +80,18 @@ def read(con: engine.Connection, params: Params) -> Source:
     tables = {
         "interactions": schema.conform(events.filter(~_.is_rand), schema.INTERACTIONS),
         "random": schema.conform(events.filter(_.is_rand), schema.RANDOM),
-        "users": _conform(user_ids, schema.USERS),
-        "videos": _conform(video_ids, schema.VIDEOS),
+        "users": schema.conform(user_ids, schema.USERS),
+        "videos": schema.conform(video_ids, schema.VIDEOS),
     }
     return Source(tables, intake, files, "its owner's", "none given")
 
 
 def _events(rows: ir.Table) -> ir.Table:
-    def column(name: str, kind: str) -> ir.Value:
-        return rows[name] if name in rows.columns else ibis.null(kind)
-
-    flags = {name: column(name, "int8") == 1 for name in FLAGS}
-    return rows.select(
-        "user_idx", "video_idx", "row", **flags | {"is_rand": flags["is_rand"].fill_null(False)},
-        time_ms=rows.time,
-        tab=column("tab", "int16"),
-        play_time_ms=column("play_time", "int64"),
-        duration_ms=column("duration", "int64").nullif(0),
-        **dict.fromkeys(["profile_enter"], ibis.null("boolean")),
-        **dict.fromkeys(["profile_stay_ms", "comment_stay_ms"], ibis.null("int64")),
-    )  # fmt: skip
-
-
-def _conform(table: ir.Table, wanted: ibis.Schema) -> ir.Table:
-    """With a null in every column that a log has no word of."""
-    return schema.conform(table.mutate(**{c: ibis.null(t) for c, t in wanted.items() if c not in table.columns}), wanted)
+    found = {name: rows[name] == 1 for name in FLAGS if name in rows.columns}
+    found |= {f"{name}_ms": rows[name] for name in ("time", "play_time") if name in rows.columns}
+    if "duration" in rows.columns:
+        found["duration_ms"] = rows.duration.nullif(0)
+    if "tab" in rows.columns:
+        found["tab"] = rows.tab
+    found["is_rand"] = found["is_rand"].fill_null(False) if "is_rand" in found else ibis.literal(False)
+    return rows.select("user_idx", "video_idx", "row", **found)
