@@ -16,6 +16,7 @@ import ibis.expr.types as ir
 
 from nextreel import engine, schema
 from nextreel.errors import UserError
+from nextreel.files import replacing
 from nextreel.params import Section, Share
 from nextreel.raw import REASONS, Intake, Rejects
 
@@ -104,14 +105,13 @@ def _sentence(reject: Rejects) -> str:
 
 
 def write_tables(con: engine.Connection, source: Source, folder: Path) -> dict[str, ir.Table]:
-    """Write every table of the schema, without rows where the source lacks it, and check it as written."""
-    written = {}
-    for name, wanted in schema.TABLES.items():
-        path = folder / f"{name}.parquet"
-        engine.write(con, source.tables.get(name, schema.empty(wanted)), path, schema.ORDER[name])
-        schema.check(path, name)
-        written[name] = engine.read(con, path)
-    return written
+    """Write every table of the schema, without rows where the source lacks it, checked as written: all or none."""
+    with replacing(folder) as temporary:
+        for name, wanted in schema.TABLES.items():
+            path = temporary / f"{name}.parquet"
+            engine.write(con, source.tables.get(name, schema.empty(wanted)), path, schema.ORDER[name])
+            schema.check(path, name)
+    return {name: engine.read(con, folder / f"{name}.parquet") for name in schema.TABLES}
 
 
 def write_quarantine(con: engine.Connection, source: Source, path: Path) -> None:
