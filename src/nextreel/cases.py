@@ -129,8 +129,9 @@ def asked_positives(log: Log, part: int, visible: np.ndarray, targets: Targets) 
         position = position[first if targets == "first" else first + count - 1]
     if not len(position):
         return position, 0
-    # A pair's first position, among the rows of these users alone.
-    rows = np.flatnonzero(np.isin(log.user_idx, log.user_idx[position]))
+    asked = np.zeros(int(log.video_idx.max()) + 1, bool)
+    asked[log.video_idx[position]] = True
+    rows = np.flatnonzero(asked[log.video_idx])  # of the videos asked for alone
     pair = log.user_idx[rows].astype(np.int64) << 32 | log.video_idx[rows]
     pairs, earliest = np.unique(pair, return_index=True)
     wanted = log.user_idx[position].astype(np.int64) << 32 | log.video_idx[position]
@@ -200,14 +201,11 @@ def _cases(part: str, user_idx: np.ndarray, time_ms: np.ndarray, tab: np.ndarray
 
 
 def _before(log: Log, offsets: np.ndarray, user_idx: np.ndarray, time_ms: np.ndarray) -> np.ndarray:
-    """How many of each user's [n] standard events lie strictly before each time [n]."""
-    # One sorted order for (user, time): both packed into a single rank by sorting them together.
-    user = np.concatenate([log.user_idx, user_idx])
-    time = np.concatenate([log.time_ms, time_ms])
-    is_event = np.concatenate([np.ones(len(log.user_idx), np.int8), np.zeros(len(user_idx), np.int8)])
-    order = np.lexsort((is_event, time, user))  # at equal times the question comes first
-    events_so_far = is_event[order].cumsum(dtype=np.int64)
-    asked = order >= len(log.user_idx)
-    before = np.empty(len(user_idx), np.int64)
-    before[order[asked] - len(log.user_idx)] = events_so_far[asked]
-    return before - offsets[user_idx]
+    """How many of each user's [n] standard events lie strictly before each time [n]: one binary search for all."""
+    low, high = offsets[user_idx], offsets[user_idx + 1]
+    while (open_ := np.flatnonzero(low < high)).size:
+        middle = (low[open_] + high[open_]) // 2
+        earlier = log.time_ms[middle] < time_ms[open_]
+        low[open_[earlier]] = middle[earlier] + 1
+        high[open_[~earlier]] = middle[~earlier]
+    return np.asarray(low - offsets[user_idx])

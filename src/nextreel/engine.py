@@ -2,6 +2,7 @@
 
 import atexit
 import shutil
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -33,9 +34,12 @@ def connect(params: Params, threads: int) -> Connection:
     the process, so that memory holds only what is being worked on."""
     scratch = Path(tempfile.mkdtemp(prefix="nextreel-"))
     atexit.register(shutil.rmtree, scratch, ignore_errors=True)
-    return ibis.duckdb.connect(
+    con = ibis.duckdb.connect(
         scratch / "tables.duckdb", threads=threads, memory_limit=params.memory_limit, temp_directory=str(scratch)
     )
+    if sys.stdout.isatty():  # a long query shows how far it is, and the time left
+        con.raw_sql("SET enable_progress_bar = true; SET progress_bar_time = 10_000")
+    return con
 
 
 def read(con: Connection, path: Path) -> ir.Table:

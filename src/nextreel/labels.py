@@ -258,16 +258,27 @@ def label(parts: ir.Table, durations: dict[str, np.ndarray], params: Params) -> 
 
 def share_by_duration(labelled: ir.Table, n_groups: int = 10) -> dict[str, np.ndarray]:
     """The positive share by decile of duration, over rows with a duration: a fair label is about even."""
-    known = labelled.filter(_.duration_ms.notnull())
-    edges = known.aggregate(**{f"q{i}": _.duration_ms.quantile(i / n_groups) for i in range(1, n_groups)}).to_pyarrow()
-    cuts = [edges[name][0].as_py() for name in edges.column_names]
-    decile = sum(((known.duration_ms > cut).cast("int32") for cut in cuts if cut is not None), ibis.literal(1))
-    table = (
-        known.mutate(decile=decile)
-        .group_by("decile")
-        .aggregate(from_ms=_.duration_ms.min(), to_ms=_.duration_ms.max(), rows=_.count(), positives=_.positive.sum())
-        .order_by("decile")
+    counts = (
+        labelled.filter(_.duration_ms.notnull())
+        .group_by("duration_ms")
+        .aggregate(rows=_.count(), positives=_.positive.sum())
+        .order_by("duration_ms")
         .to_pyarrow()
     )
-    columns = {name: table[name].to_numpy() for name in table.column_names}
-    return {**columns, "positive_share": columns["positives"] / np.maximum(columns["rows"], 1)}
+    duration_ms, rows, positives = (counts[name].to_numpy() for name in ("duration_ms", "rows", "positives"))
+    if not len(rows):
+        none = np.zeros(0, np.int64)
+        return dict.fromkeys(("decile", "from_ms", "to_ms", "rows", "positives", "positive_share"), none)
+    place = np.arange(1, n_groups) / n_groups * (rows.sum() - 1)  # of the cuts among all rows, between two of them
+    below, above = (
+        duration_ms[np.searchsorted(rows.cumsum(), at, "right")] for at in (np.floor(place), np.ceil(place))
+    )
+    cuts = below + (above - below) * (place - np.floor(place))
+    decile = 1 + np.searchsorted(cuts, duration_ms, "left")
+    first = np.flatnonzero(np.diff(decile, prepend=0))
+    rows, positives = (np.add.reduceat(each, first) for each in (rows, positives))
+    last = np.append(first[1:], len(decile)) - 1
+    return {
+        **{"decile": decile[first], "from_ms": duration_ms[first], "to_ms": duration_ms[last]},
+        **{"rows": rows, "positives": positives, "positive_share": positives / rows},
+    }

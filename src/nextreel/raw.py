@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from nextreel import engine
 from nextreel.errors import UserError
+from nextreel.progress import bar
 from nextreel.schema import INT32
 
 EXACT = 2**53  # a DOUBLE holds integers exactly up to here
@@ -111,10 +112,12 @@ class Intake:
         self._run(f"CREATE TABLE {table} ({stored}, fault USMALLINT, value VARCHAR)")
         for path in paths:
             check_header(path, columns)
-        with ThreadPoolExecutor(1) as ahead:
-            for path, digest in zip(paths, ahead.map(_digest, paths), strict=True):
+        sizes = [path.stat().st_size for path in paths]
+        with ThreadPoolExecutor(1) as ahead, bar("reading raw files", sum(sizes), "B") as shown:
+            for path, size, digest in zip(paths, sizes, ahead.map(_digest, paths), strict=True):
                 read = self._read_parquet if path.suffix == ".parquet" else self._read_csv
                 self.files.append(read(path, digest, columns, table))
+                shown.update(size)
         faults = _faults(columns, dict.fromkeys(columns, ""))
         column, reason = (
             _list(_text(x) for x in each) for each in zip(*((c, r) for c, r, _bad in faults), strict=True)

@@ -18,6 +18,7 @@ from nextreel import engine, schema
 from nextreel.errors import UserError
 from nextreel.files import replacing
 from nextreel.params import Section, Share
+from nextreel.progress import track
 from nextreel.raw import REASONS, Intake, Rejects
 
 
@@ -107,7 +108,7 @@ def _sentence(reject: Rejects) -> str:
 def write_tables(con: engine.Connection, source: Source, folder: Path) -> dict[str, ir.Table]:
     """Write every table of the schema, without rows where the source lacks it, checked as written: all or none."""
     with replacing(folder) as temporary:
-        for name, wanted in schema.TABLES.items():
+        for name, wanted in track(list(schema.TABLES.items()), "writing tables"):
             path = temporary / f"{name}.parquet"
             engine.write(con, source.tables.get(name, schema.empty(wanted)), path, schema.ORDER[name])
             schema.check(path, name)

@@ -1,0 +1,170 @@
+"""The way from raw files to cases, beside other tools in the same run: seconds, peak memory, and how they grow.
+
+    python benchmarks/tables.py S M L          # sizes of `simulate.size`; --repeats 3 by default
+
+ingest    checks, quarantine, repeats, ids, sort; beside a bare conversion of the same CSV files to Parquet by polars,
+          DuckDB and pandas, which check nothing
+split and label    beside one DuckDB script that does the same job in SQL: parts, z-scores by bucket, lists by user,
+          impressions, catalogue, first positives
+
+Every job is a process of its own; the tools take turns, and medians are shown. Truth files are put aside: no source but
+the simulator has them.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+THREADS = 2
+LOG_TYPES = {
+    **dict.fromkeys(["user_id", "video_id", "time_ms", "play_time_ms", "duration_ms"], "Int64"),
+    **dict.fromkeys(["profile_stay_time", "comment_stay_time"], "Int64"),
+    **dict.fromkeys(["date", "hourmin"], "Int32"),
+    "tab": "Int16",
+    **dict.fromkeys(["is_click", "is_like", "is_follow", "is_comment", "is_forward", "is_hate"], "Int8"),
+    **dict.fromkeys(["long_view", "is_profile_enter", "is_rand"], "Int8"),
+}
+
+
+def polars(raw: Path, out: Path) -> None:
+    import polars as pl
+
+    for path in raw.glob("*.csv"):
+        types = {c: getattr(pl, t) for c, t in LOG_TYPES.items()} if path.name.startswith("log") else None
+        pl.scan_csv(path, schema_overrides=types).sink_parquet(out / f"{path.stem}.parquet")
+
+
+def duckdb(raw: Path, out: Path) -> None:
+    con = _connect(out)
+    sql = {"Int64": "BIGINT", "Int32": "INTEGER", "Int16": "SMALLINT", "Int8": "TINYINT"}
+    declared = ", ".join(f"'{c}': '{sql[t]}'" for c, t in LOG_TYPES.items())
+    for path in raw.glob("*.csv"):
+        types = f", types={{{declared}}}" if path.name.startswith("log") else ""
+        con.execute(f"COPY (FROM read_csv('{path}'{types})) TO '{out / path.stem}.parquet' (COMPRESSION zstd)")
+
+
+def pandas(raw: Path, out: Path) -> None:
+    import pandas as pd
+
+    for path in raw.glob("*.csv"):
+        types = {c: t.lower() for c, t in LOG_TYPES.items()} if path.name.startswith("log") else None
+        pd.read_csv(path, dtype=types).to_parquet(out / f"{path.stem}.parquet", compression="zstd")
+
+
+def bare_sql(tables: Path, out: Path) -> None:
+    """What `split` and `label` make of the tables with the committed params, statistics unshrunk."""
+    con = _connect(out)
+    rows, random = (f"read_parquet('{tables / name}.parquet')" for name in ("interactions", "random"))
+    valid, test = con.execute(f"SELECT quantile_cont(time_ms, [.7, .85]) FROM {rows}").fetchall()[0][0]
+    part = f"CASE WHEN time_ms < {valid} THEN 'train' WHEN time_ms < {test} THEN 'valid' ELSE 'test' END"
+    con.execute(
+        f"COPY (SELECT *, {part} AS part FROM {rows} UNION ALL SELECT *, 'random' FROM {random} WHERE time_ms >= {test}"
+        f" ORDER BY user_idx, time_ms, row) TO '{out}/parts.parquet' (COMPRESSION zstd)"
+    )
+    parts, watched = f"read_parquet('{out}/parts.parquet')", "least(play_time_ms, duration_ms)"
+    con.execute(
+        f"CREATE TABLE buckets AS SELECT duration_ms // 1000 AS bucket, avg({watched}) AS mean, stddev_samp({watched})"
+        f" AS std FROM {parts} WHERE part = 'train' AND duration_ms IS NOT NULL GROUP BY 1"
+    )
+    labelled = (
+        f"(SELECT p.*, play_time_ms / duration_ms AS wtr, CASE WHEN std > 0 THEN ({watched} - mean) / std ELSE 0 END"
+        f" AS wtg FROM {parts} p LEFT JOIN buckets ON duration_ms // 1000 = bucket)"
+    )
+    positive = "coalesce(wtg > 1, false)"
+    for name, query in {
+        "sequences": "SELECT user_idx, list(video_idx), list(time_ms), list(positive) FROM (SELECT user_idx, video_idx,"
+        f" time_ms, {positive} AS positive FROM {labelled} WHERE part <> 'random' ORDER BY user_idx, time_ms, row)"
+        " GROUP BY user_idx",
+        "impressions": f"SELECT user_idx, part, video_idx, time_ms, row, {positive} AS label, wtr, wtg FROM {labelled}"
+        " WHERE part <> 'train' ORDER BY user_idx, part, time_ms, row",
+        "catalogue": "SELECT video_idx, min(CASE part WHEN 'train' THEN 1 WHEN 'valid' THEN 2 ELSE 3 END) FROM"
+        f" {parts} WHERE part <> 'random' GROUP BY 1 ORDER BY 1",
+        "cases": f"SELECT user_idx, part, arg_min(video_idx, time_ms), min(time_ms) FROM {labelled} WHERE {positive}"
+        " AND part IN ('valid', 'test') GROUP BY 1, 2",
+        "shares": f"SELECT duration_ms, count(*), sum({positive}::INT) FROM {labelled} WHERE part <> 'random'"
+        " GROUP BY 1",
+    }.items():
+        con.execute(f"COPY ({query}) TO '{out}/{name}.parquet' (COMPRESSION zstd)")
+
+
+def _connect(out: Path):  # type: ignore[no-untyped-def]
+    import duckdb
+
+    return duckdb.connect(config={"threads": THREADS, "memory_limit": "2GB", "temp_directory": str(out)})
+
+
+PEERS: dict[str, Callable[[Path, Path], None]] = {"polars": polars, "duckdb": duckdb, "pandas": pandas, "sql": bare_sql}
+
+
+def measure(command: list[str], cwd: Path) -> tuple[float, float]:
+    """Seconds and peak memory in MB of a process."""
+    started = time.monotonic()
+    process = subprocess.Popen(command, cwd=cwd, env=os.environ | {"POLARS_MAX_THREADS": str(THREADS)})
+    _pid, status, used = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"{' '.join(command)} failed")
+    return time.monotonic() - started, used.ru_maxrss / 1024
+
+
+def at_size(size: str, repeats: int, folder: Path) -> None:
+    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    params["simulate"]["size"] = size
+    (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    seconds, peak = measure([sys.executable, str(ROOT / "pipeline/simulate.py")], folder)
+    raw, out = folder / "data/raw/simulated", folder / "peer"
+    print(f"\n{size}: {sum(path.stat().st_size for path in raw.glob('*.csv')) / 1e6:,.0f} MB of CSV")
+    print(f"{'job':24}{'seconds':>10}{'peak MB':>10}{'times':>8}")
+    print(f"{'simulate':24}{seconds:10.1f}{peak:10.0f}")
+    for truth in raw.glob("truth_*"):
+        truth.unlink()
+    taken: dict[str, list[tuple[float, float]]] = {}
+    for _repeat in range(repeats):
+        for name, source in (("polars", raw), ("duckdb", raw), ("pandas", raw), ("ingest", None), ("sql", None)):
+            out.mkdir()
+            tables = source or folder / "data/tables"
+            command = (
+                [__file__, "--peer", name, str(tables), str(out)] if name in PEERS else [ROOT / f"pipeline/{name}.py"]
+            )
+            taken.setdefault(name, []).append(measure([sys.executable, *map(str, command)], folder))
+            shutil.rmtree(out)
+        each = [measure([sys.executable, str(ROOT / f"pipeline/{stage}.py")], folder) for stage in ("split", "label")]
+        taken.setdefault("split and label", []).append((sum(s for s, _m in each), max(m for _s, m in each)))
+    beside = {"ingest": "polars", "split and label": "sql"}
+    for name, runs in taken.items():
+        seconds, peak = median(s for s, _m in runs), max(m for _s, m in runs)
+        ratios = (
+            [own[0] / peer[0] for own, peer in zip(runs, taken[beside[name]], strict=True)] if name in beside else []
+        )
+        ratio = f"{median(ratios):8.2f} {beside[name]}" if ratios else ""
+        print(f"{name:24}{seconds:10.1f}{peak:10.0f}{ratio}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="see the top of the file")
+    parser.add_argument("sizes", nargs="*", default=["S", "M", "L"])
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument(
+        "--peer", nargs=3, metavar=("NAME", "SOURCE", "OUT"), help="run one job; used by the script itself"
+    )
+    asked = parser.parse_args()
+    if asked.peer:
+        name, source, out = asked.peer
+        PEERS[name](Path(source), Path(out))
+        return
+    for size in asked.sizes:
+        with tempfile.TemporaryDirectory() as folder:
+            at_size(size, asked.repeats, Path(folder))
+
+
+if __name__ == "__main__":
+    main()
