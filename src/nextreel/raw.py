@@ -98,11 +98,11 @@ class Intake:
         )
         self._run(f"CREATE TABLE {_PLACES} (owner VARCHAR, from_row BIGINT, file VARCHAR, line_less_row BIGINT)")
 
-    def read(self, paths: Sequence[Path], columns: Columns) -> ir.Table:
+    def read(self, paths: Sequence[Path], columns: Columns, quoted: bool) -> ir.Table:
         """The usable rows of CSV or Parquet files of one kind: the columns, found by name, and `row`.
 
-        Quotes are understood in a CSV file that has text or quotes its header; elsewhere they are no part of a number,
-        and a stray one spoils its own line only.
+        quoted: cells of a CSV file may stand in quotes. Where none may and the header has none, a quote is no part of a
+        number, and a stray one spoils its own line only.
 
         Raises UserError where a file is empty, compressed, has duplicate or missing columns, or where lines are lost
         (a stray quote can swallow many).
@@ -115,8 +115,11 @@ class Intake:
         sizes = [path.stat().st_size for path in paths]
         with ThreadPoolExecutor(1) as ahead, bar("reading raw files", sum(sizes), "B") as shown:
             for path, size, digest in zip(paths, sizes, ahead.map(_digest, paths), strict=True):
-                read = self._read_parquet if path.suffix == ".parquet" else self._read_csv
-                self.files.append(read(path, digest, columns, table))
+                if path.suffix == ".parquet":
+                    self.files.append(self._read_parquet(path, digest, columns, table))
+                else:
+                    quote = '"' if quoted else _quote(path)
+                    self.files.append(self._read_csv(path, digest, columns, table, quote))
                 shown.update(size)
         faults = _faults(columns, dict.fromkeys(columns, ""))
         column, reason = (
@@ -170,9 +173,7 @@ class Intake:
     def _count(self, table: str, what: str = "count(*)", where: str = "true") -> tuple[Any, ...]:
         return tuple(self._run(f"SELECT {what} FROM {table} WHERE {where}").fetchone())
 
-    def _read_csv(self, path: Path, digest: "Digest", columns: Columns, table: str) -> File:
-        has_text = any(column.reads in ("text", "datetime") for column in columns.values())
-        quote = '"' if has_text else _quote(path)
+    def _read_csv(self, path: Path, digest: "Digest", columns: Columns, table: str, quote: str) -> File:
         # 87433.6 would become 87434 without a word in an integer column. A file of whole numbers holds none.
         types = {c: column.stored if digest.plain else _loose_type(column) for c, column in columns.items()}
         declared = ", ".join(f"{_text(c)}: {_text(kind)}" for c, kind in types.items())
