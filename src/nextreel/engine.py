@@ -37,6 +37,7 @@ def connect(params: Params, threads: int) -> Connection:
     con = ibis.duckdb.connect(
         scratch / "tables.duckdb", threads=threads, memory_limit=params.memory_limit, temp_directory=str(scratch)
     )
+    con.raw_sql("SET TimeZone = 'UTC'")  # of times that name no zone, wherever the machine stands
     if sys.stdout.isatty():  # a long query shows how far it is, and the time left
         con.raw_sql("SET enable_progress_bar = true; SET progress_bar_time = 10_000")
     return con

@@ -174,8 +174,7 @@ class Intake:
         return tuple(self._run(f"SELECT {what} FROM {table} WHERE {where}").fetchone())
 
     def _read_csv(self, path: Path, digest: "Digest", columns: Columns, table: str, quote: str) -> File:
-        # 87433.6 would become 87434 without a word in an integer column. A file of whole numbers holds none.
-        types = {c: column.stored if digest.plain else _loose_type(column) for c, column in columns.items()}
+        types = {c: _type(column, digest.plain) for c, column in columns.items()}
         declared = ", ".join(f"{_text(c)}: {_text(kind)}" for c, kind in types.items())
         errors = self._new("errors")
         (before,) = self._count(table)
@@ -339,11 +338,14 @@ _INTEGERS = {f"{sign}{size}INT" for sign in ("", "U") for size in ("TINY", "SMAL
 _FLOATS = {"DOUBLE", "FLOAT"}
 
 
-def _loose_type(column: Column) -> str:
-    """What a CSV reader should take a column for in a file that may hold anything."""
-    if column.stored == "VARCHAR" or column.reads == "datetime" or column.high > EXACT:
+def _type(column: Column, plain: bool) -> str:
+    """What a CSV reader should take a column for. 87433.6 would become 87434 without a word in an integer column: only a
+    plain file, which holds nothing but whole numbers, is read as such."""
+    if column.reads in ("text", "datetime"):
         return "VARCHAR"
-    return "DOUBLE"
+    if plain:
+        return column.stored
+    return "VARCHAR" if column.high > EXACT else "DOUBLE"
 
 
 def _number(c: str, column: Column, type_: str) -> str:
@@ -379,7 +381,7 @@ def _bad(columns: Columns, types: Mapping[str, str]) -> Iterable[str]:
         if column.reads == "integer" and types[c] not in _INTEGERS:
             yield f"{number} <> trunc({number})"
         if types[c] not in {*_INTEGERS, *_FLOATS}:
-            yield f"{_name(c)} IS NOT NULL AND {number} IS NULL"
+            yield f"{_name(c)} IS NOT NULL AND {_read(c, column, types[c])} IS NULL"
 
 
 def _faults(columns: Columns, types: Mapping[str, str]) -> list[tuple[str, str, str]]:
@@ -392,9 +394,8 @@ def _faults(columns: Columns, types: Mapping[str, str]) -> list[tuple[str, str, 
         if column.reads != "text":
             found.append((c, "not_a_number", f"{name} IS NOT NULL AND {number} IS NULL"))
             found.append((c, "fraction", f"isfinite({number}) AND {number} <> trunc({number})"))
-            found.append(
-                (c, "out_of_range", f"{name} IS NOT NULL AND NOT ({number} BETWEEN {column.low} AND {column.high})")
-            )
+            inside = f"{number} BETWEEN {column.low} AND {column.high} AND {_read(c, column, types[c])} IS NOT NULL"
+            found.append((c, "out_of_range", f"{name} IS NOT NULL AND NOT ({inside})"))
     return found
 
 
