@@ -339,7 +339,7 @@ _FLOATS = {"DOUBLE", "FLOAT"}
 
 
 def _type(column: Column, plain: bool) -> str:
-    """What a CSV reader should take a column for. 87433.6 would become 87434 without a word in an integer column, so only
+    """What a CSV reader should take a column for. 87433.6 would become 87434 without a word in an integer column; only
     a plain file, which holds nothing but whole numbers, is read as such."""
     if column.reads in ("text", "datetime"):
         return "VARCHAR"
