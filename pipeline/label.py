@@ -14,15 +14,19 @@ def main(params: Params) -> None:
     leave_one_out = params.section("split", splits.Params).strategy == "leave_one_out"
     con = engine.connect(params.section("engine", engine.Params), params.threads)
     parts = engine.read(con, Path("data/parts.parquet"))
-    settings = labels.usable(parts, params.section("label", labels.Params))
+    asked = params.section("label", labels.Params)
+    settings = labels.usable(parts, asked)
+    if settings != asked:
+        print(f"{labels.NO_WATCH_TIME}, and every row is a positive")
     durations = labelling.fit(parts, settings, leave_one_out)
     labelled = labels.label(parts, durations, settings)
     engine.write_arrays(durations, Path("data/durations.parquet"))
-    asked = params.section("cases", cases.Params)
-    questions = labelling.write(con, labelled, Path("data"), asked, leave_one_out)
+    targets = params.section("cases", cases.Params)
+    questions = labelling.write(con, labelled, Path("data"), targets, leave_one_out)
     by_duration = labels.share_by_duration(labelled.filter(labelled.part != "random"))
     files.write_csv(Path("plots/label_by_duration.csv"), labelling.chart(by_duration))
-    files.write_json(Path("metrics/label.json"), labelling.summary(labelled, questions, by_duration, leave_one_out))
+    summary = labelling.summary(labelled, questions, by_duration, settings.positive, leave_one_out)
+    files.write_json(Path("metrics/label.json"), summary)
 
 
 stage.run(main)

@@ -107,14 +107,18 @@ def chart(by_duration: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def summary(
-    labelled: ir.Table, questions: Questions, by_duration: dict[str, np.ndarray], leave_one_out: bool
+    labelled: ir.Table, questions: Questions, by_duration: dict[str, np.ndarray], positive: str, leave_one_out: bool
 ) -> dict[str, object]:
-    """What was fitted on what, positive shares by part, their evenness over duration, the cases asked and dropped."""
+    """The rule of the label and what was fitted on what, positive shares by part, their evenness over duration, the
+    cases asked and dropped."""
     counts = labelled.group_by("part").aggregate(rows=_.count(), positives=_.positive.sum()).order_by("part")
-    out: dict[str, object] = {"positives_fitted_on": "all rows" if leave_one_out else "train", "wtg_fitted_on": "train"}
+    out: dict[str, object] = {"positive": positive, "positives_fitted_on": "all rows" if leave_one_out else "train"}
     out |= {f"positive_share_{row['part']}": row["positives"] / row["rows"] for row in counts.to_pyarrow().to_pylist()}
     share = by_duration["positive_share"]
-    if len(share):
+    if not len(share):
+        out["watch_time"] = labels.NO_WATCH_TIME
+    else:
+        out["wtg_fitted_on"] = "train"
         lowest, highest = float(share.min()), float(share.max())
         out |= {"positive_share_lowest_decile": lowest, "positive_share_highest_decile": highest}
         if lowest > 0:

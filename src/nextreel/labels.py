@@ -64,7 +64,7 @@ class Buckets:
         return np.where(nearer_left & (self.number[right] != wanted), left, right)
 
 
-NO_WATCH_TIME = "none in the log: every row is positive, and WTR and WTG are left out"
+NO_WATCH_TIME = "the log has no watch time: WTR and WTG are left out"
 
 
 def usable(rows: ir.Table, params: Params) -> Params:
