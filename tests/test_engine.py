@@ -1,5 +1,3 @@
-import gzip
-
 import ibis
 import numpy as np
 import pyarrow as pa
@@ -10,21 +8,9 @@ from nextreel import engine
 from nextreel.errors import UserError
 from nextreel.params import Params
 
-TYPES = {"a": "DOUBLE", "b": "DOUBLE"}
-
 
 def connect(threads):
     return engine.connect(engine.Params(memory_limit="1GB"), threads)
-
-
-@pytest.fixture
-def csv(tmp_path):
-    def write(text):
-        path = tmp_path / "x.csv"
-        path.write_bytes(text if isinstance(text, bytes) else text.encode())
-        return path
-
-    return write
 
 
 @pytest.fixture
@@ -143,91 +129,6 @@ def test_load_stacks_lists_of_one_length(tmp_path):
     filtered = engine.load(tmp_path / "t.parquet", where=[("i", ">", 1)])
     assert filtered["v"].tolist() == rows[1:]
     assert engine.load(tmp_path / "t.parquet", where=[("i", ">", 9)])["v"].shape == (0, 0)
-
-
-def test_csv_columns_are_found_by_name_and_rows_numbered(con, csv):
-    scan = engine.scan_csv(con, csv("b,skip,a\n1,x,2\n3,y,4\n"), TYPES, has_text=False)
-    assert (scan.n_lines, scan.rejected) == (2, {})
-    assert scan.table.order_by("row").to_pyarrow().to_pylist() == [
-        {"a": 2.0, "b": 1.0, "row": 1},
-        {"a": 4.0, "b": 3.0, "row": 2},
-    ]
-
-
-def test_lines_that_do_not_parse_are_set_aside_with_their_number(con, csv):
-    scan = engine.scan_csv(con, csv("a,b\n1,2\nx,2\n3\n5,6,7\n8,9\n"), TYPES, has_text=False)
-    assert scan.n_lines == 5
-    assert list(scan.rejected) == [3, 4, 5]
-    assert "x" in scan.rejected[3]
-    assert sorted(scan.table.a.to_pyarrow().to_pylist()) == [1.0, 8.0]
-
-
-def test_a_stray_quote_in_numbers_spoils_only_its_line(con, csv):
-    scan = engine.scan_csv(con, csv('a,b\n1,2\n"3,4\n5,6\n'), TYPES, has_text=False)
-    assert list(scan.rejected) == [3]
-    assert sorted(scan.table.a.to_pyarrow().to_pylist()) == [1.0, 5.0]
-
-
-def test_the_last_line_counts_with_and_without_its_newline(con, csv):
-    assert engine.scan_csv(con, csv("a,b\n1,2\n3,4"), TYPES, has_text=False).n_lines == 2
-    assert engine.scan_csv(con, csv("a,b\n1,2\n3,4\n"), TYPES, has_text=False).n_lines == 2
-
-
-def test_two_files_are_read_by_one_engine(con, csv):
-    first = engine.scan_csv(con, csv("a,b\n1,x\n"), TYPES, has_text=False)
-    second = engine.scan_csv(con, csv("a,b\n1,2\n3,4\n"), TYPES, has_text=False)
-    assert (len(first.rejected), len(second.rejected), second.table.count().execute()) == (1, 0, 2)
-
-
-@pytest.mark.parametrize(
-    ("text", "has_text"),
-    [("a,b\n1,2\n\n3,4\n", False), ("a,b\n1,2\n\n", False), ('a,b\n1,"x\ny"\n', True)],
-    ids=["blank line", "blank end", "line break within quotes"],
-)
-def test_lost_lines_stop_the_run(con, csv, text, has_text):
-    types = TYPES | {"b": "VARCHAR"} if has_text else TYPES
-    with pytest.raises(UserError, match=r"x\.csv: \d data lines, but \d were read and 0 rejected"):
-        engine.scan_csv(con, csv(text), types, has_text)
-
-
-@pytest.mark.parametrize(
-    "text", ['"a","b"\n1,2\n3,"4\n5,6\n', "a,b\r\n1,2\n3,4\r\n"], ids=["stray quote", "mixed line ends"]
-)
-def test_a_file_that_cannot_be_sniffed_is_a_user_error(con, csv, text):
-    with pytest.raises(UserError, match=r"x\.csv"):
-        engine.scan_csv(con, csv(text), TYPES, has_text=False)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (b"", "is empty"),
-        (b"\n1,2\n", "is empty"),
-        (gzip.compress(b"a,b\n1,2\n"), "gzip-compressed although its name ends in .csv"),
-        (b"a,b,a\n1,2,3\n", "the header names a more than once"),
-        (b"a,c\n1,2\n", "columns missing: b; the header has: a, c"),
-    ],
-    ids=["empty", "empty header", "gzip", "duplicate", "missing"],
-)
-def test_a_bad_header_is_named(con, csv, text, message):
-    with pytest.raises(UserError, match=message) as caught:
-        engine.scan_csv(con, csv(text), TYPES, has_text=False)
-    assert "x.csv" in str(caught.value)
-
-
-def test_time_range_spans_files_and_skips_text(con, tmp_path):
-    paths = [tmp_path / "1.csv", tmp_path / "2.csv"]
-    paths[0].write_text("time_ms,x\n30,1\nlater,1\n20.0,1\n")
-    paths[1].write_text("x,time_ms\n1,50\n999\n")
-    assert engine.time_range(con, paths, "time_ms", (0, 100)) == (20, 50)
-
-
-def test_time_range_of_no_rows_is_none(con, csv):
-    assert engine.time_range(con, [csv("time_ms,x\n")], "time_ms", (0, 100)) is None
-
-
-def test_time_range_understands_a_quoted_header(con, csv):
-    assert engine.time_range(con, [csv('"time_ms","x"\n30,1\n')], "time_ms", (0, 100)) == (30, 30)
 
 
 @pytest.mark.parametrize("limit", ["2GB", "512MB", "1.5 GiB"])

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nextreel import answers, cases, engine, labelling, labels, models, schema, splits
+from nextreel import answers, cases, datasets, engine, labelling, labels, models, splits
 from nextreel.cases import QUESTIONS
 from nextreel.datasets import kuairand, simulated
 from nextreel.exam import Exam
@@ -41,13 +41,11 @@ def raw(committed, tmp_path_factory):
     return path
 
 
-def asked(folder, data, committed):
-    """Ingest, split by date and label a folder; the exam."""
+def asked(params, data, committed):
+    """Ingest, split by date and label what the section `ingest` names; the exam."""
     con = engine.connect(engine.Params(memory_limit="1GB"), 2)
-    source = kuairand.read(con, folder)
-    for name, wanted in schema.TABLES.items():
-        table = source.tables.get(name, schema.empty(wanted))
-        engine.write(con, table, data / f"tables/{name}.parquet", schema.ORDER[name])
+    source = kuairand.read(con, params)
+    datasets.write_tables(con, source, data / "tables")
     interactions, random = (engine.read(con, data / f"tables/{name}.parquet") for name in ("interactions", "random"))
     dates = {"by": "date", "valid_from": "2022-04-13", "test_from": "2022-04-15"}
     split = splits.Params(**committed["split"] | dates)
@@ -59,8 +57,8 @@ def asked(folder, data, committed):
 
 
 @pytest.fixture(scope="module")
-def exams(raw, committed, tmp_path_factory):
-    return [asked(raw / name, tmp_path_factory.mktemp(name), committed) for name in ("whole", "cut")]
+def exams(raw, committed, ingest, tmp_path_factory):
+    return [asked(ingest(raw / name), tmp_path_factory.mktemp(name), committed) for name in ("whole", "cut")]
 
 
 def lists(exam, name, committed, folder):

@@ -12,7 +12,7 @@ import pytest
 from scipy import sparse
 from sklearn.linear_model import LogisticRegression
 
-from nextreel import answers, cases, engine, evaluation, labelling, labels, metrics, models, schema, splits
+from nextreel import answers, cases, datasets, engine, evaluation, labelling, labels, metrics, models, splits
 from nextreel.datasets import kuairand, simulated
 from nextreel.evaluation.impressions import Impressions, Judged
 from nextreel.evaluation.intervals import bootstrap_means, interval
@@ -30,13 +30,11 @@ NAMES = ["most_popular", "recent_popular", "bpr_mf", "itemcf", "gru4rec", "sasre
 # --- impressions ---
 
 
-def labelled_log(folder, data, committed, positive):
+def labelled_log(params, data, committed, positive):
     """Ingest, split and label a folder; the labelled rows that a scorer may learn from and is asked about."""
     con = engine.connect(engine.Params(memory_limit="1GB"), 2)
-    source = kuairand.read(con, folder)
-    for name, wanted in schema.TABLES.items():
-        table = source.tables.get(name, schema.empty(wanted))
-        engine.write(con, table, data / f"tables/{name}.parquet", schema.ORDER[name])
+    source = kuairand.read(con, params)
+    datasets.write_tables(con, source, data / "tables")
     return label_again(con, data, committed, positive)
 
 
@@ -54,12 +52,12 @@ def label_again(con, data, committed, positive):
 
 
 @pytest.fixture(scope="module")
-def made_up(committed, tmp_path_factory):
+def made_up(committed, ingest, tmp_path_factory):
     """Rows of a simulated log with their folder; enough of them for a narrow interval."""
     path = tmp_path_factory.mktemp("leaks")
     size = {"n_users": 300, "n_videos": 400, "n_rows": 30_000, "n_days": 10, "random_share": 0.1}
     simulated.write(path / "raw", simulated.Params(**committed["simulate"] | size))
-    return path, labelled_log(path / "raw", path / "data", committed, "wtg")
+    return path, labelled_log(ingest(path / "raw"), path / "data", committed, "wtg")
 
 
 def rate(train, rows, key):
@@ -301,9 +299,9 @@ def test_without_order_a_sequence_model_is_no_better_than_one_that_has_none(name
 # --- the protocol against figures in print ---
 
 
-def test_simple_scorers_on_the_real_slice(real_data, committed, tmp_path):
+def test_simple_scorers_on_the_real_slice(real_data, committed, ingest, tmp_path):
     """Label long_view, cut at the 70 % and 85 % quantiles of time; the figures come from another implementation."""
-    rows = labelled_log(real_data / "kuairand-pure-slice/data", tmp_path, committed, "long_view")
+    rows = labelled_log(ingest(real_data / "kuairand-pure-slice/data"), tmp_path, committed, "long_view")
     train, later = split(rows)
     assert (later.part == "test").sum() == 33_367
     judged = judge(tmp_path, later, simple_scorers(train, later))
@@ -318,8 +316,8 @@ def test_simple_scorers_on_the_real_slice(real_data, committed, tmp_path):
     assert found["logistic"] == pytest.approx((0.7232, 0.6519), abs=0.01)
 
 
-def test_the_random_log_of_another_release_reads(real_data):
+def test_the_random_log_of_another_release_reads(real_data, ingest, con):
     """143 rows of KuaiRand-1K's random log; its users and videos have no features there."""
-    source = kuairand.read(engine.connect(engine.Params(memory_limit="1GB"), 2), real_data / "kuairand-1k-random/data")
+    source = kuairand.read(con, ingest(real_data / "kuairand-1k-random/data"))
     random = source.tables["random"].to_pandas()
     assert (len(random), random.user_idx.nunique(), random.video_idx.nunique()) == (143, 6, 142)

@@ -31,7 +31,7 @@ REASONS = (
     "out_of_range",
     "repeated",  # the key of an earlier row
 )
-_QUARANTINE, _PLACES = "quarantine", "places"  # tables of the engine; for the second see Intake._place
+_QUARANTINE, _PLACES, _BREAKS = "quarantine", "places", "breaks"  # tables of the engine, see Intake._place, ._break
 _PLAIN = b"0123456789,-\r\n"  # the bytes of a file of whole numbers
 _BLOCK = 1 << 20
 
@@ -96,7 +96,8 @@ class Intake:
         self._run(
             f'CREATE TABLE {_QUARANTINE} (file VARCHAR, line BIGINT, "column" VARCHAR, value VARCHAR, reason VARCHAR)'
         )
-        self._run(f"CREATE TABLE {_PLACES} (owner VARCHAR, from_row BIGINT, file VARCHAR, line_less_row BIGINT)")
+        self._run(f"CREATE TABLE {_PLACES} (owner VARCHAR, from_row BIGINT, file VARCHAR, record_less_row BIGINT)")
+        self._run(f"CREATE TABLE {_BREAKS} (file VARCHAR, record BIGINT, so_far BIGINT)")
 
     def read(self, paths: Sequence[Path], columns: Columns, quoted: bool) -> ir.Table:
         """The usable rows of CSV or Parquet files of one kind: the columns, found by name, and `row`.
@@ -184,13 +185,21 @@ class Intake:
             " rejects_limit=0, null_padding=false)",
             path, columns, types, table,
         )  # fmt: skip
-        n_rejected = self._set_unread_aside(path, errors, table, before)
-        breaks = [
-            f"coalesce(sum(len({_name(c)}) - len(replace({_name(c)}, chr(10), ''))), 0)"
-            for c, column in columns.items()
-            if column.reads == "text"
-        ]  # within quotes
-        n_kept, n_breaks = self._count(table, f"count(*), {' + '.join(breaks) or 0}", f"rowid >= {before}")
+        lines = self._unread(errors)
+        # The k-th row of a file is record k + 1, and one further down for each rejected one above it; the i-th of
+        # those, from 0, has record - 2 - i rows above it.
+        self._place(
+            path, table, before,
+            "SELECT 1, 1 UNION ALL SELECT above + 1, max(2 + i) FROM (SELECT i, record - 2 - i AS above FROM"
+            f" (SELECT record, row_number() OVER (ORDER BY record) - 1 AS i FROM {lines})) GROUP BY above",
+        )  # fmt: skip
+        n_breaks = self._break(path, table, before, lines, [c for c, x in columns.items() if x.reads == "text"])
+        self._quarantine(
+            f'SELECT {_text(path.name)} AS file, record, CASE WHEN is_cast THEN column_name END AS "column", value,'
+            " CASE WHEN NOT is_cast THEN 'wrong_cells' WHEN try_cast(value AS DOUBLE) IS NULL THEN 'not_a_number'"
+            f" ELSE 'out_of_range' END AS reason FROM {lines}"
+        )
+        (n_kept,), (n_rejected,) = self._count(table, where=f"rowid >= {before}"), self._count(lines)
         if n_kept + n_rejected + n_breaks != digest.n_lines:
             raise UserError(
                 f"{path}: {digest.n_lines} data lines, but {n_kept} were read and {n_rejected} rejected; a stray quote"
@@ -222,41 +231,50 @@ class Intake:
         except duckdb.Error as error:
             raise _unreadable(path, error) from None
 
-    def _set_unread_aside(self, path: Path, errors: str, table: str, before: int) -> int:
-        """Put the lines that the reader itself rejected into quarantine; their number."""
+    def _unread(self, errors: str) -> str:
+        """A table of the records that the reader itself rejected, each with its first error."""
         lines = self._new("lines")
         number = "regexp_extract(error_message, 'Could not convert string \"(.*)\" to ''', 1, 's')"
         self._run(
-            f"CREATE TABLE {lines} AS SELECT line, error_type = 'CAST' AS is_cast, column_name,"
+            f"CREATE TABLE {lines} AS SELECT line AS record, error_type = 'CAST' AS is_cast, column_name, csv_line,"
             f" CASE WHEN error_type = 'CAST' THEN {number} ELSE csv_line END AS value FROM {errors}"
             " QUALIFY row_number() OVER (PARTITION BY line ORDER BY column_idx) = 1"
         )
-        self._run(
-            f"INSERT INTO {_QUARANTINE} SELECT {_text(path.name)}, line, CASE WHEN is_cast THEN column_name END, value,"
-            " CASE WHEN NOT is_cast THEN 'wrong_cells' WHEN try_cast(value AS DOUBLE) IS NULL THEN 'not_a_number'"
-            f" ELSE 'out_of_range' END FROM {lines}"
-        )
-        # The k-th row of a file stands on line k + 1, and one further down for each rejected line above it; the i-th of
-        # those, from 0, has line - 2 - i rows above it.
-        self._place(
-            path, table, before,
-            "SELECT 1, 1 UNION ALL SELECT above + 1, max(2 + i) FROM (SELECT i, line - 2 - i AS above FROM"
-            f" (SELECT line, row_number() OVER (ORDER BY line) - 1 AS i FROM {lines})) GROUP BY above",
-        )  # fmt: skip
-        return int(self._count(lines)[0])
+        return lines
 
     def _place(self, path: Path, table: str, before: int, query: str) -> None:
-        """Note on which lines the rows of a file stand. The query: (k, lines to add), for its rows from the k-th on."""
+        """Note which records of a file its rows are. The query: (k, records to add), for its rows from the k-th on."""
         self._run(
             f"INSERT INTO {_PLACES} SELECT '{table}', k + {before}, {_text(path.name)}, max(added) - {before}"
-            f" FROM ({query}) found(k, added) GROUP BY k"
+            f" FROM ({query}) found(k, added) WHERE k + {before} <= (SELECT count(*) FROM {table}) GROUP BY k"
         )
+
+    def _break(self, path: Path, table: str, before: int, lines: str, texts: Sequence[str]) -> int:
+        """Note the line breaks within quotes, which put the records below them further down; their number."""
+        if not texts:
+            return 0
+        breaks = " + ".join(f"coalesce({_n_breaks(_name(c))}, 0)" for c in texts)
+        kept = f"SELECT rowid + 1 AS row, {breaks} AS n FROM {table} WHERE rowid >= {before} AND n > 0"
+        self._run(
+            f"INSERT INTO {_BREAKS} SELECT {_text(path.name)}, record, sum(n) OVER (ORDER BY record) FROM ("
+            f"SELECT row + record_less_row AS record, n FROM ({kept}) ASOF JOIN"
+            f" (FROM {_PLACES} WHERE owner = '{table}') ON row >= from_row"
+            f" UNION ALL SELECT record, {_n_breaks('csv_line')} AS n FROM {lines} WHERE n > 0)"
+        )
+        return int(self._count(_BREAKS, "coalesce(max(so_far), 0)", f"file = {_text(path.name)}")[0])
 
     def _set_aside(self, table: str, query: str) -> None:
         """Put rows of a table (row, column, value, reason) into quarantine."""
-        self._run(
-            f'INSERT INTO {_QUARANTINE} SELECT file, row + line_less_row, "column", value, reason FROM ({query}) bad'
+        self._quarantine(
+            f'SELECT file, row + record_less_row AS record, "column", value, reason FROM ({query}) bad'
             f" ASOF JOIN (FROM {_PLACES} WHERE owner = '{table}') place ON bad.row >= place.from_row"
+        )
+
+    def _quarantine(self, query: str) -> None:
+        """Put records (file, record, column, value, reason) into quarantine, each with the line that it begins on."""
+        self._run(
+            f'INSERT INTO {_QUARANTINE} SELECT bad.file, bad.record + coalesce(so_far, 0), "column", value, reason'
+            f" FROM ({query}) bad ASOF LEFT JOIN {_BREAKS} above ON bad.file = above.file AND bad.record > above.record"
         )
 
 
@@ -299,7 +317,10 @@ def _csv_header(path: Path) -> list[str]:
         raise UserError(f"{path} is gzip-compressed although its name ends in .csv; decompress it first (gunzip)")
     if not start.strip():
         raise UserError(f"{path} is empty; a header line and data rows are expected")
-    return next(csv.reader([start.decode("utf-8-sig", errors="replace").strip()]))
+    try:
+        return next(csv.reader([start.decode("utf-8-sig", errors="replace").strip()]))
+    except csv.Error as error:
+        raise UserError(f"{path}: the header cannot be read: {error}; lines must end in LF or CRLF") from None
 
 
 def _parquet_header(path: Path) -> list[str]:
@@ -340,11 +361,12 @@ _FLOATS = {"DOUBLE", "FLOAT"}
 
 def _type(column: Column, plain: bool) -> str:
     """What a CSV reader should take a column for. 87433.6 would become 87434 without a word in an integer column; only
-    a plain file, which holds nothing but whole numbers, is read as such."""
+    a plain file, which holds nothing but whole numbers, is read as such: as BIGINT and not as it is stored, so that a
+    number that is too large is judged in its turn, as in any other file."""
     if column.reads in ("text", "datetime"):
         return "VARCHAR"
     if plain:
-        return column.stored
+        return "BIGINT"
     return "VARCHAR" if column.high > EXACT else "DOUBLE"
 
 
@@ -375,9 +397,10 @@ def _bad(columns: Columns, types: Mapping[str, str]) -> Iterable[str]:
             yield f"{_name(c)} IS NULL"
         if column.reads == "text":
             continue
-        if not types[c].startswith("U") or column.low > 0:
-            yield f"{number} < {column.low}"
+        yield f"{number} < {column.low}"
         yield f"{number} > {column.high}"
+        if column.high > EXACT:  # as a DOUBLE it may round down to the bound
+            yield f"{_name(c)} IS NOT NULL AND {_read(c, column, types[c])} IS NULL"
         if column.reads == "integer" and types[c] not in _INTEGERS:
             yield f"{number} <> trunc({number})"
         if types[c] not in {*_INTEGERS, *_FLOATS}:
@@ -420,6 +443,11 @@ def _text(value: str) -> str:
 def _name(column: str) -> str:
     """A column's name in SQL."""
     return '"' + column.replace('"', '""') + '"'
+
+
+def _n_breaks(text: str) -> str:
+    """The line breaks in an SQL text."""
+    return f"(len({text}) - len(replace({text}, chr(10), '')))"
 
 
 def _list(items: Iterable[str]) -> str:

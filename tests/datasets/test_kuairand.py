@@ -1,4 +1,6 @@
+import tempfile
 from datetime import date
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -8,9 +10,10 @@ from hypothesis import strategies as st
 from nextreel import datasets, schema
 from nextreel.datasets import kuairand
 from nextreel.errors import UserError
+from nextreel.raw import REASONS
 
 FIRST_MS = 1_650_812_741_436
-NO_DROPS = {"unreadable": 0, "invalid": 0, "repeated": 0}
+NO_DROPS = dict.fromkeys(REASONS, 0)
 
 
 def events(source, name="interactions"):
@@ -22,9 +25,15 @@ def events(source, name="interactions"):
 
 
 def conforms(source):
-    for name, table in source.tables.items():
-        schema.check(table, schema.TABLES[name], name)
+    with tempfile.TemporaryDirectory() as folder:
+        datasets.write_tables(source.intake.con, source, Path(folder) / "tables")
     return source
+
+
+def rejected(source):
+    """The quarantine, sorted: (file, line, column, value, reason)."""
+    rows = source.intake.quarantine().order_by("file", "line").to_pyarrow().to_pylist()
+    return [tuple(row.values()) for row in rows]
 
 
 def test_the_first_of_repeated_rows_is_kept_and_other_times_stay(folder):
@@ -39,8 +48,8 @@ def test_the_first_of_repeated_rows_is_kept_and_other_times_stay(folder):
     )
     source = folder.read()
     assert events(source) == [(6, 9, 0, 50), (7, 8, 0, 40), (7, 9, 0, 30), (7, 9, 5, 20)]
-    assert (source.rows_read, source.rows_dropped) == (6, NO_DROPS | {"repeated": 2})
-    assert source.bad == {}
+    assert (source.rows_read, source.rejected()) == (6, NO_DROPS | {"repeated": 2})
+    assert rejected(source) == [("log_standard_a.csv", line, None, None, "repeated") for line in (3, 7)]
 
 
 def test_repeats_are_found_across_files_standard_logs_first(folder):
@@ -51,7 +60,9 @@ def test_repeats_are_found_across_files_standard_logs_first(folder):
     source = folder.read()
     assert events(source) == [(1, 2, 0, 2)]
     assert events(source, "random") == []
-    assert source.rows_dropped["repeated"] == 2
+    assert rejected(source) == [
+        (name, 2, None, None, "repeated") for name in ("log_random_a.csv", "log_standard_b.csv")
+    ]
 
 
 def test_rows_are_numbered_through_all_files(folder, frame):
@@ -63,55 +74,43 @@ def test_rows_are_numbered_through_all_files(folder, frame):
 
 
 NUMBERS = ["user_id", "time_ms", "play_time_ms", "is_click", "tab", "is_rand"]
-UNREADABLE = [
+TEXT = [
     *[{column: "abc"} for column in NUMBERS],
     *[{"play_time_ms": value} for value in ("NULL", "true", '"5', "--1")],
-    *["1,2,3", ",".join(["1"] * 20)],
 ]
-INVALID = [
-    *[{column: value} for column in ("user_id", "video_id", "time_ms") for value in ("", "-1", "1.5")],
-    *[{"is_rand": value} for value in ("", "2", "-1", "0.5")],
-    *[{column: value} for column in ("is_click", "long_view", "is_profile_enter") for value in ("2", "-1", "0.5")],
-    *[{"play_time_ms": value} for value in ("-1", "0.5", str(2**31))],
-    *[
-        {"duration_ms": "-1"},
-        {"profile_stay_time": "-1"},
-        {"comment_stay_time": "2.5"},
-        {"tab": "-1"},
-        {"tab": "40000"},
-    ],
+CELLS = ["1,2,3", ",".join(["1"] * 20)]
+FLAGS = ("is_click", "long_view", "is_profile_enter")
+MISSING = [{column: ""} for column in ("user_id", "video_id", "time_ms", "is_rand")]
+FRACTION = [
+    *[{column: "1.5"} for column in ("user_id", "video_id", "time_ms")],
+    *[{column: "0.5"} for column in ("is_rand", *FLAGS, "play_time_ms")],
+    {"comment_stay_time": "2.5"},
+]
+OUT_OF_RANGE = [
+    *[{column: "-1"} for column in ("user_id", "video_id", "time_ms", "is_rand", *FLAGS, "play_time_ms", "tab")],
+    *[{column: "2"} for column in ("is_rand", *FLAGS)],
+    *[{"play_time_ms": str(2**31)}, {"duration_ms": "-1"}, {"profile_stay_time": "-1"}, {"tab": "40000"}],
     *[{"time_ms": str(FIRST_MS // 1000)}, {"time_ms": str(FIRST_MS * 1000)}, {"user_id": str(2**53 + 2)}],
+    *[{column: value} for column in ("user_id", "time_ms", "is_like") for value in ("nan", "inf", "-inf")],
 ]
+BY_REASON = {
+    **{"not_a_number": TEXT, "wrong_cells": CELLS, "missing": MISSING},
+    **{"fraction": FRACTION, "out_of_range": OUT_OF_RANGE},
+}
 
 
-def between_good_rows(folder, faults):
-    """The log's path, its source and the good rows expected from it: one before each fault and one at the end."""
+@pytest.mark.parametrize("reason", BY_REASON)
+def test_what_cannot_be_used_is_set_aside_with_its_line_column_and_value(folder, reason):
+    faults = BY_REASON[reason]
     path = folder.log(*(row for fault in faults for row in ({}, fault)), {})
-    return path, conforms(folder.read()), [(1, 2, 2 * i, 10) for i in range(len(faults) + 1)]
-
-
-def test_text_or_a_wrong_number_of_cells_makes_a_row_unreadable(folder):
-    path, source, good = between_good_rows(folder, UNREADABLE)
-    assert events(source) == good
-    assert source.rows_dropped == NO_DROPS | {"unreadable": len(UNREADABLE)}
-    n_bad, n_rows, example = source.bad[path]
-    assert (n_bad, n_rows) == (len(UNREADABLE), 2 * len(UNREADABLE) + 1)
-    assert all(part in example for part in ("line 3", "user_id", "abc"))
-
-
-def test_an_impossible_value_makes_a_row_invalid(folder):
-    path, source, good = between_good_rows(folder, INVALID)
-    assert events(source) == good
-    assert source.rows_dropped == NO_DROPS | {"invalid": len(INVALID)}
-    assert source.bad[path] == (len(INVALID), 2 * len(INVALID) + 1, "line 3: user_id = None")
-
-
-@pytest.mark.parametrize("value", ["nan", "inf"])
-def test_a_number_beyond_any_integer_makes_a_row_invalid(folder, value):
-    faults = [{column: value} for column in ("play_time_ms", "user_id", "is_like", "time_ms")]
-    path, source, good = between_good_rows(folder, faults)
-    assert events(source) == good
-    assert source.bad[path] == (4, 9, f"line 3: play_time_ms = {float(value)}")
+    source = conforms(folder.read())
+    assert events(source) == [(1, 2, 2 * i, 10) for i in range(len(faults) + 1)]
+    where = [(None, fault) if isinstance(fault, str) else next(iter(fault.items())) for fault in faults]
+    assert rejected(source) == [
+        (path.name, 3 + 2 * i, column, value or None, reason) for i, (column, value) in enumerate(where)
+    ]
+    assert source.rejected() == NO_DROPS | {reason: len(faults)}
+    assert source.rows_read == 2 * len(faults) + 1
 
 
 def test_an_empty_cell_is_null_where_the_schema_allows_it(folder, frame):
@@ -119,7 +118,7 @@ def test_an_empty_cell_is_null_where_the_schema_allows_it(folder, frame):
     columns = ["tab", "play_time_ms", "duration_ms", "click", "profile_stay_ms"]
     folder.log(*({column: ""} for column in empty))
     source = conforms(folder.read())
-    assert source.rows_dropped == NO_DROPS
+    assert source.rejected() == NO_DROPS
     null = frame(source.tables["interactions"], "interactions").isna()
     assert null[columns].to_numpy().tolist() == [[i == j for j in range(5)] for i in range(5)]
     assert null.sum().sum() == 5
@@ -131,17 +130,19 @@ def test_reasons_add_up(folder):
     )
     folder.log({"time_ms": FIRST_MS}, {"video_id": ""}, {"is_rand": 1, "user_id": 4}, name="log_random_a.csv")
     source = folder.read()
-    assert source.rows_dropped == {"unreadable": 2, "invalid": 3, "repeated": 2}
-    assert {path.name: (n_bad, n_rows) for path, (n_bad, n_rows, _) in source.bad.items()} == {
-        "log_standard_a.csv": (4, 7),
-        "log_random_a.csv": (1, 3),
+    counts = {"not_a_number": 1, "wrong_cells": 1, "missing": 1, "fraction": 0, "out_of_range": 2, "repeated": 2}
+    assert source.rejected() == counts
+    assert [(file, line) for file, line, *_ in rejected(source)] == [
+        *[("log_random_a.csv", line) for line in (2, 3)],
+        *[("log_standard_a.csv", line) for line in (3, 4, 5, 6, 7)],
+    ]
+    found = datasets.summary(source, source.tables)
+    assert found == {
+        **{"rows_read": 10, "rows_kept": 3, **{f"rows_{reason}": n for reason, n in counts.items()}},
+        **{f"feature_rows_{reason}": 0 for reason in REASONS},
+        **{"rows_standard": 2, "rows_random": 1, "rows_standard_without_duration": 0, "users": 2, "videos": 1},
     }
-    assert datasets.summary(source, source.tables) == {
-        **{"rows_read": 10, "rows_kept": 3, "rows_dropped_unreadable": 2, "rows_dropped_invalid": 3},
-        "feature_rows_dropped": 0,
-        **{"rows_dropped_repeated": 2, "rows_standard": 2, "rows_random": 1, "rows_standard_without_duration": 0},
-        **{"users": 2, "videos": 1},
-    }
+    assert list(found)[2:8] == [f"rows_{reason}" for reason in REASONS]
 
 
 def test_a_bad_row_does_not_count_as_the_first_of_repeats(folder):
@@ -149,48 +150,62 @@ def test_a_bad_row_does_not_count_as_the_first_of_repeats(folder):
     folder.log({**at, "play_time_ms": -1}, {**at, "play_time_ms": 5}, {**at, "play_time_ms": 7})
     source = folder.read()
     assert events(source) == [(1, 2, 0, 5)]
-    assert source.rows_dropped == {"unreadable": 0, "invalid": 1, "repeated": 1}
+    assert source.rejected() == NO_DROPS | {"out_of_range": 1, "repeated": 1}
 
 
 def test_the_share_rule_stops_with_file_line_column_and_value(folder):
     good = folder.log(*[{}] * 9)
     path = folder.log(*[{}] * 8, {"is_click": 5}, {"tab": -3}, name="log_standard_b.csv")
     source = folder.read()
-    datasets.check_bad_rows(source, 0.2)
+    datasets.check_rejected(source, 0.2)
     with pytest.raises(UserError) as caught:
-        datasets.check_bad_rows(source, 0.19)
+        datasets.check_rejected(source, 0.19)
     message = str(caught.value)
-    assert f"{path}: 2 of 10 rows (20.00%); the first: line 10: is_click = 5.0" in message
+    assert f"{path}: 2 of 10 rows (20.00%)\n" in message
+    assert "1 out of range in is_click, the first on line 10: 5\n" in message
+    assert "1 out of range in tab, the first on line 11: -3\n" in message
     assert "`ingest.max_rejected_share` = 0.19" in message
     assert str(good) not in message
 
 
 def test_the_share_rule_shows_the_text_that_is_no_number(folder):
     path = folder.log({}, {"play_time_ms": "12s"})
-    with pytest.raises(UserError, match=r"line 3: .*play_time_ms.*12s") as caught:
-        datasets.check_bad_rows(folder.read(), 0.001)
+    with pytest.raises(UserError, match="1 not a number in play_time_ms, the first on line 3: 12s") as caught:
+        datasets.check_rejected(folder.read(), 0.001)
     assert str(path) in str(caught.value)
 
 
 def test_the_share_rule_holds_for_features_and_not_for_repeats(folder):
     folder.log({"time_ms": FIRST_MS}, {"time_ms": FIRST_MS})
-    datasets.check_bad_rows(folder.read(), 0)
+    datasets.check_rejected(folder.read(), 0)
     path = folder.users({}, {"user_id": ""})
-    with pytest.raises(UserError, match="line 3: user_id = None") as caught:
-        datasets.check_bad_rows(folder.read(), 0.4)
+    source = folder.read()
+    assert source.rejected(logs=False) == NO_DROPS | {"missing": 1}
+    with pytest.raises(UserError, match="1 missing in user_id, the first on line 3\n") as caught:
+        datasets.check_rejected(source, 0.4)
     assert str(path) in str(caught.value)
 
 
-def test_the_example_is_the_first_bad_row(folder):
-    path = folder.log({}, {"tab": -1}, {"tab": "x"})
-    assert folder.read().bad[path][2] == "line 3: tab = -1.0"
+@pytest.mark.parametrize(("factor", "unit"), [(1 / 1000, "seconds"), (1000, "microseconds")])
+def test_times_in_another_unit_are_rejected_with_a_guess(folder, factor, unit):
+    folder.log(*({"time_ms": int((FIRST_MS + 1000 * i) * factor)} for i in range(3)))
+    source = folder.read()
+    assert source.rejected() == NO_DROPS | {"out_of_range": 3}
+    found = f"3 out of range in time_ms, the first on line 2: {int(FIRST_MS * factor)}"
+    with pytest.raises(UserError) as caught:
+        datasets.check_rejected(source, 0.9)
+    assert f"{found} ({unit}? milliseconds are expected)" in str(caught.value)
+
+
+def test_one_reason_and_column_is_told_by_its_first_line(folder):
+    folder.log({}, {"tab": -1}, {"tab": "x"}, {"tab": -2})
+    found = [(r.column, r.reason, r.n, r.line, r.value) for r in folder.read().intake.rejects()]
+    assert found == [("tab", "out_of_range", 2, 3, "-1"), ("tab", "not_a_number", 1, 4, "x")]
 
 
 def test_a_line_number_counts_the_unreadable_lines_above_it(folder):
     path = folder.log({}, {"tab": "x"}, {"tab": -1})
-    n_bad, _, example = folder.read().bad[path]
-    assert n_bad == 2
-    assert example.startswith("line 3")
+    assert [row[:3] for row in rejected(folder.read())] == [(path.name, 3, "tab"), (path.name, 4, "tab")]
 
 
 def test_columns_are_found_by_name(folder, frame):
@@ -222,7 +237,7 @@ def test_ways_to_write_a_csv_file_do_not_matter(folder, rewrite):
     for path in (folder.log({}, {"user_id": 5}), folder.users({"user_id": 5}), folder.videos({})):
         path.write_bytes(rewrite(path.read_text()).encode())
     source = folder.read()
-    assert source.rows_dropped == NO_DROPS
+    assert source.rejected() == source.rejected(logs=False) == NO_DROPS
     assert events(source) == [(1, 2, 0, 10), (5, 2, 1, 10)]
     users = source.tables["users"].order_by("user_idx").register_days_range.to_pyarrow().to_pylist()
     assert users == [None, "[1,10)"]
@@ -350,19 +365,20 @@ def test_a_feature_too_large_for_its_column_is_a_bad_row(folder, kind, column):
     path = getattr(folder, kind)({}, {f"{kind[:-1]}_id": 3, column: 3_000_000_000})
     source = conforms(folder.read())
     source.tables[kind].to_pyarrow()
-    assert source.bad[path] == (1, 2, f"line 3: {column} = 3000000000.0")
+    assert rejected(source) == [(path.name, 3, column, "3000000000", "out_of_range")]
 
 
 def test_a_negative_duration_of_a_video_is_a_bad_row(folder):
     folder.log({})
     path = folder.videos({}, {"video_id": 3, "video_duration": -5})
-    assert folder.read().bad[path] == (1, 2, "line 3: video_duration = -5.0")
+    assert rejected(folder.read()) == [(path.name, 3, "video_duration", "-5", "out_of_range")]
 
 
-def test_every_table_of_a_simulated_folder_conforms(tiny_world, frame, con):
-    source = conforms(kuairand.read(con, tiny_world))
+def test_every_table_of_a_simulated_folder_conforms(tiny_world, frame, con, ingest):
+    source = conforms(kuairand.read(con, ingest(tiny_world)))
     assert set(source.tables) == set(schema.TABLES) - {"searches"}
-    assert source.rows_dropped["unreadable"] == source.rows_dropped["invalid"] == 0
+    assert source.rejected() == NO_DROPS | {"repeated": source.rejected()["repeated"]}
+    assert source.rejected(logs=False) == NO_DROPS
     rows = {name: frame(source.tables[name], name) for name in ("interactions", "random", "truth_events")}
     keys = ["user_idx", "time_ms"]
     logged = pd.concat([rows["interactions"], rows["random"]])[keys]
@@ -372,21 +388,12 @@ def test_every_table_of_a_simulated_folder_conforms(tiny_world, frame, con):
     assert (truth[known.video_idx].to_numpy() == known.duration_ms.to_numpy()).all()
 
 
-def test_schema_check_finds_wrong_columns_types_and_nulls(folder):
-    folder.log({"tab": ""})
-    table = folder.read().tables["interactions"]
-    for wrong in (table.drop("tab"), table.mutate(extra=1), table.mutate(tab=table.tab.cast("int64"))):
-        with pytest.raises(ValueError, match="differ from the schema"):
-            schema.check(wrong, schema.INTERACTIONS, "interactions")
-    with pytest.raises(ValueError, match=r"nulls in required columns \{'row': 1\}"):
-        schema.check(table.mutate(row=table.row.nullif(table.row)), schema.INTERACTIONS, "interactions")
-
-
 def test_the_real_slice(slice_source, real_data, frame):
     conforms(slice_source)
     assert datasets.summary(slice_source, slice_source.tables) == {
-        **{"rows_read": 228_329, "rows_kept": 222_444, "rows_dropped_unreadable": 0, "rows_dropped_invalid": 0},
-        **{"feature_rows_dropped": 0, "rows_dropped_repeated": 5_885, "rows_standard": 222_444, "rows_random": 0},
+        **{"rows_read": 228_329, "rows_kept": 222_444, **{f"rows_{reason}": 0 for reason in REASONS}},
+        **{f"feature_rows_{reason}": 0 for reason in REASONS},
+        **{"rows_repeated": 5_885, "rows_standard": 222_444, "rows_random": 0},
         **{"rows_standard_without_duration": 3_568, "users": 27_285, "videos": 7_583},
     }
     (path,) = (real_data / "kuairand-pure-slice" / "data").glob("log_*.csv")
@@ -403,15 +410,17 @@ def test_the_real_slice(slice_source, real_data, frame):
     assert users.user_active_degree.nunique() == 9
 
 
-def test_the_real_head_joins_two_logs(real_data, con):
-    source = conforms(kuairand.read(con, real_data / "kuairand-pure-head" / "data"))
+def test_the_real_head_joins_two_logs(real_data, con, ingest):
+    source = conforms(kuairand.read(con, ingest(real_data / "kuairand-pure-head" / "data")))
     assert source.rows_read == 2_000
-    assert source.rows_dropped == NO_DROPS | {"repeated": 26}
+    assert source.rejected() == NO_DROPS | {"repeated": 26}
+    assert source.tables["interactions"].count().execute() == 1_974
 
 
-def test_the_real_random_rows(real_data, con):
-    source = conforms(kuairand.read(con, real_data / "kuairand-1k-random" / "data"))
+def test_the_real_random_rows(real_data, con, ingest):
+    source = conforms(kuairand.read(con, ingest(real_data / "kuairand-1k-random" / "data")))
     counts = datasets.summary(source, source.tables)
+    assert (source.rows_read, source.rejected()) == (143, NO_DROPS)
     assert (counts["rows_random"], counts["rows_standard"], counts["users"], counts["videos"]) == (143, 0, 6, 142)
 
 
@@ -424,22 +433,28 @@ _GOOD = st.fixed_dictionaries(
         "is_rand": st.integers(0, 1),
     }
 )
-_FAULTS = st.one_of(st.just({}), st.just({}), st.sampled_from([*INVALID, {"tab": "x"}]))
+_FAULTS = st.one_of(
+    st.just((None, {})),
+    st.just((None, {})),
+    *(st.tuples(st.just(reason), st.sampled_from(faults)) for reason, faults in BY_REASON.items()),
+)
 
 
 @settings(max_examples=8, deadline=None, derandomize=True)
 @given(logs=st.lists(st.lists(st.tuples(_GOOD, _FAULTS), max_size=40), min_size=1, max_size=2))
 def test_rows_read_are_kept_or_counted(new_folder, logs):
     folder = new_folder()
-    first = {}
-    n_bad = {"unreadable": 0, "invalid": 0}
+    first, found = {}, []
     for i, rows in enumerate(logs):
-        folder.log(*({**row, **fault} for row, fault in rows), name=f"log_standard_{i}.csv")
-        for row, fault in rows:
-            if fault:
-                n_bad["unreadable" if fault == {"tab": "x"} else "invalid"] += 1
-            else:
-                first.setdefault((row["user_id"], row["video_id"], row["time_ms"] - FIRST_MS), row)
+        lines = [fault if isinstance(fault, str) else {**row, **fault} for row, (_, fault) in rows]
+        path = folder.log(*lines, name=f"log_standard_{i}.csv")
+        for line, (row, (reason, _fault)) in enumerate(rows, 2):
+            key = (row["user_id"], row["video_id"], row["time_ms"] - FIRST_MS)
+            if reason is None:
+                reason = "repeated" if key in first else None
+                first.setdefault(key, row)
+            if reason is not None:
+                found.append((path.name, line, reason))
     n_rows = sum(len(rows) for rows in logs)
     if not n_rows:
         with pytest.raises(UserError, match="no rows"):
@@ -449,5 +464,5 @@ def test_rows_read_are_kept_or_counted(new_folder, logs):
     for is_rand, name in enumerate(["interactions", "random"]):
         kept = [(*key, row["play_time_ms"]) for key, row in first.items() if row["is_rand"] == is_rand]
         assert events(source, name) == sorted(kept)
-    assert source.rows_read == n_rows
-    assert source.rows_dropped == n_bad | {"repeated": n_rows - len(first) - sum(n_bad.values())}
+    assert [(file, line, reason) for file, line, _, _, reason in rejected(source)] == found
+    assert source.rows_read == n_rows == len(first) + sum(source.rejected().values())

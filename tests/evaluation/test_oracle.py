@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from nextreel import engine, labels, schema
+from nextreel import datasets, engine, labels, schema
 from nextreel.cases import Cases
 from nextreel.datasets import kuairand, simulated
 from nextreel.datasets import world as laws
@@ -21,7 +21,7 @@ LABEL = labels.Params(
 
 
 @pytest.fixture(scope="module")
-def generated(tmp_path_factory):
+def generated(ingest, tmp_path_factory):
     """Few videos and many rows, so that frequencies can be counted; beside the folder the generator's own rows."""
     folder = tmp_path_factory.mktemp("world")
     settings = simulated.Params(
@@ -39,10 +39,8 @@ def generated(tmp_path_factory):
         patch.setattr(simulated, "_write_states", keep)
         simulated.write(folder / "raw", settings)
     con = engine.connect(engine.Params(memory_limit="1GB"), 2)
-    source = kuairand.read(con, folder / "raw")
-    for name, wanted in schema.TABLES.items():
-        table = source.tables.get(name, schema.empty(wanted))
-        engine.write(con, table, folder / "tables" / f"{name}.parquet", schema.ORDER[name])
+    source = kuairand.read(con, ingest(folder / "raw"))
+    datasets.write_tables(con, source, folder / "tables")
     return folder, kept
 
 

@@ -12,10 +12,10 @@ NAMES = ["dependence", "fans", "lengths", "popularity", "repeats", "watch_time"]
 
 
 @pytest.fixture(scope="module")
-def found(tiny_world, committed):
+def found(tiny_world, committed, ingest):
     """What a tiny simulated world shows, from the raw files to the numbers."""
     con = engine.connect(engine.Params(memory_limit="1GB"), 2)
-    tables = kuairand.read(con, tiny_world).tables
+    tables = kuairand.read(con, ingest(tiny_world)).tables
     bounds = splits.bounds(tables["interactions"], splits.Params(**committed["split"]))
     parts = splits.temporal(tables["interactions"], tables["random"], bounds)
     settings = labels.Params(**committed["label"])
