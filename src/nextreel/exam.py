@@ -55,7 +55,10 @@ class Exam:
 
     def tie(self, case_id: np.ndarray, video_idx: np.ndarray) -> np.ndarray:
         """What breaks the ties of (case, video) entries [m]: a pseudo-random uint64 each; the smaller goes first."""
-        row = np.searchsorted(self.cases.case_id, case_id)
+        return self.tie_at(np.searchsorted(self.cases.case_id, case_id), video_idx)
+
+    def tie_at(self, row: np.ndarray, video_idx: np.ndarray) -> np.ndarray:
+        """`tie` of the cases at these positions."""
         return ranking.tie_hash(self._case_key[row], self.catalogue.video_id[video_idx])
 
 
@@ -92,32 +95,30 @@ class Block:
 
     exam: Exam  # B cases
     catalogue: np.ndarray  # [N] video_idx, in order
-    scores: np.ndarray  # [B, N] float32; NaN where seen
+    scores: np.ndarray  # [B, N] float32; -inf where seen or without an opinion
 
     def tie(self, row: np.ndarray, column: np.ndarray) -> np.ndarray:
         """What breaks the ties of entries [m] of the scores."""
-        return self.exam.tie(self.exam.cases.case_id[row], self.catalogue[column])
+        return self.exam.tie_at(row, self.catalogue[column])
 
     def target_ranks(self) -> np.ndarray:
         """The rank [B] of each case's target, MISS where the list would never come to it: outside the catalogue, or
         the model has no opinion."""
         column, listed = _columns(self.catalogue, self.exam.target)
         row = np.flatnonzero(listed)
-        column = column[row]
+        row = row[self.scores[row, column[row]] > -np.inf]
         rank = np.full(len(self.scores), ranking.MISS, np.int32)
-        rank[row] = ranking.target_ranks(self.scores, row, column, self.tie)
-        rank[row[self.scores[row, column] == -np.inf]] = ranking.MISS
+        rank[row] = ranking.target_ranks(self.scores, row, column[row], self.tie)
         return rank
 
     def top_k(self, k: int) -> dict[str, np.ndarray]:
         """The first k of each case's list: case_id, video_idx, score, rank."""
-        scores = np.where(np.isnan(self.scores), -np.inf, self.scores)
-        row, column, rank = ranking.top_k(scores, k, self.tie)
+        row, column, rank = ranking.top_k(self.scores, k, self.tie)
         video_idx = self.catalogue[column]
         return {
             "case_id": self.exam.cases.case_id[row],
             "video_idx": video_idx,
-            "score": scores[row, column],
+            "score": self.scores[row, column],
             "rank": rank,
         }
 
@@ -130,11 +131,11 @@ def blocks(model: Scorer, exam: Exam, part: str, doing: str) -> Iterator[Block]:
         some = asked.where(slice(start, start + size))
         histories = some.cases.histories(exam.events)
         scores = model.score(some.cases, histories, catalogue)
-        if np.isnan(scores).any():
-            raise ValueError(f"{doing}: the model scores NaN")  # below, NaN means seen
+        if np.isnan(scores.max(initial=-np.inf)):
+            raise ValueError(f"{doing}: the model scores NaN")
         position, owner = histories.flat()
         column, listed = _columns(catalogue, exam.events.video_idx[position])
-        scores[owner[listed], column[listed]] = np.nan
+        scores[owner[listed], column[listed]] = -np.inf
         yield Block(some, catalogue, scores)
 
 
@@ -165,7 +166,7 @@ def _product_ranks(model: Factored, exam: Exam, catalogue: np.ndarray, target: n
         len(catalogue),
         target,
         (owner[listed], column[listed]),
-        lambda row, columns: exam.tie(exam.cases.case_id[row], catalogue[columns]),
+        lambda row, columns: exam.tie_at(row, catalogue[columns]),
     )
 
 
