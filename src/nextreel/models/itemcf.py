@@ -23,7 +23,6 @@ from nextreel.progress import track
 from nextreel.sequences import Histories
 
 _PAIRS = 1 << 24  # counted at a time, an event many times over: half a GB
-_SCORES = 1 << 24  # held at a time, before those asked for are taken: 64 MB
 Decay = Annotated[Float, Field(gt=0, le=1)]
 
 
@@ -72,10 +71,9 @@ class Model:
         watched = sparse.coo_array((weight, (events.owner, events.video)), shape=(len(cases), size)).tocsr()
         own = np.broadcast_to(video_idx, (len(cases), video_idx.shape[-1]))
         scores = np.empty(own.shape, np.float32)
-        step = max(1, _SCORES // size)
-        for start in range(0, len(cases), step):
-            some = slice(start, start + step)
-            scores[some] = np.take_along_axis((watched[some] @ self.similarity).toarray(), own[some], axis=1)
+        for case in range(len(cases)):  # each with some thousand videos, hundreds of neighbours to each
+            mine = slice(*watched.indptr[case : case + 2])
+            scores[case] = (self.similarity[watched.indices[mine]].T @ watched.data[mine])[own[case]]
         np.copyto(scores, -np.inf, where=scores == 0)
         return scores
 
