@@ -22,7 +22,7 @@ from nextreel.params import Float, NonNegativeFloat, PositiveInt, Section, Share
 from nextreel.progress import track
 from nextreel.sequences import Histories
 
-_PAIRS = 1 << 24  # counted at a time, an event many times over: half a GB
+_PAIRS = 1 << 22  # counted at a time, an event many times over: some 200 MB
 Decay = Annotated[Float, Field(gt=0, le=1)]
 
 
