@@ -13,11 +13,12 @@ import numpy as np
 
 from nextreel import engine, ranking
 from nextreel.cases import Cases, Catalogue
-from nextreel.models import Factored, Scorer
+from nextreel.models import Bounded, Factored, Scorer
 from nextreel.progress import track
 from nextreel.sequences import Events
 
 _BLOCK = 1 << 24  # scores held at a time: 64 MB
+_TRIED = 4  # times as many scores as the list is long, the highest bounds first, tell how low a bound may be
 _CASES = 1024  # whose targets are ranked together by products
 
 
@@ -123,20 +124,41 @@ class Block:
         }
 
 
-def blocks(model: Scorer, exam: Exam, part: str, doing: str) -> Iterator[Block]:
-    """Score a part's cases over its catalogue, block by block."""
+def blocks(model: Scorer, exam: Exam, part: str, doing: str, k: int = 0) -> Iterator[Block]:
+    """Score a part's cases over its catalogue, block by block: all that the ranks of the targets and the first k hang
+    on; where scores have bounds, the rest is -inf."""
     asked, catalogue = exam.of(part), exam.catalogue.of(part)
     size = max(1, _BLOCK // max(len(catalogue), 1))
     for start in track(range(0, len(asked.cases), size), doing):
         some = asked.where(slice(start, start + size))
         histories = some.cases.histories(exam.events)
-        scores = model.score(some.cases, histories, catalogue)
+        ask = model.bounds if isinstance(model, Bounded) else model.score
+        scores = ask(some.cases, histories, catalogue)
         if np.isnan(scores.max(initial=-np.inf)):
             raise ValueError(f"{doing}: the model scores NaN")
         position, owner = histories.flat()
         column, listed = _columns(catalogue, exam.events.video_idx[position])
         scores[owner[listed], column[listed]] = -np.inf
-        yield Block(some, catalogue, scores)
+        block = Block(some, catalogue, scores)
+        if isinstance(model, Bounded):
+            _settle(model, block, k)
+        yield block
+
+
+def _settle(model: Bounded, block: Block, k: int) -> None:
+    """Put scores in the place of the bounds that may reach the target or the first k, and -inf in that of the rest."""
+    target, listed = _columns(block.catalogue, block.exam.target)
+    for row, bounds in enumerate(block.scores):
+        case = block.exam.where(slice(row, row + 1))
+        histories = case.cases.histories(case.events)
+        tried = np.append(ranking.highest(bounds, _TRIED * k), target[row : row + 1][listed[row : row + 1]])
+        found = model.score(case.cases, histories, block.catalogue[tried])[0]
+        best = np.sort(found[: len(found) - listed[row]])[::-1][:k]
+        floor = min(best[-1] if len(best) else np.inf, found[-1] if listed[row] else np.inf)
+        reaching = np.flatnonzero((bounds >= floor) & (bounds > -np.inf))
+        scores = model.score(case.cases, histories, block.catalogue[reaching])[0]
+        bounds[:] = -np.inf
+        bounds[reaching] = scores
 
 
 def target_ranks(model: Scorer, exam: Exam, part: str, doing: str) -> np.ndarray:

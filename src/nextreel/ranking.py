@@ -50,6 +50,12 @@ def top_k(scores: np.ndarray, k: int, tie: Tie) -> tuple[np.ndarray, np.ndarray,
     return order(row, column, scores[row, column], tie(row, column), k)
 
 
+def highest(scores: np.ndarray, k: int) -> np.ndarray:
+    """Columns of scores [N]: the k best and some more, in order; without those of -inf."""
+    k = min(k, len(scores))
+    return np.flatnonzero((scores >= _floor(scores[None], k)[0]) & (scores > -np.inf)) if k else np.zeros(0, np.int64)
+
+
 def _floor(scores: np.ndarray, k: int) -> np.ndarray:
     """At most the k-th best of each row of scores [B, N] -> [B, 1]: the k-th best of the maxima of groups of columns,
     of which there are enough for some 1.1 k scores to reach it."""
