@@ -33,6 +33,16 @@ def test_top_k_is_the_full_sort(k):
     assert [rank[row == i].tolist() for i in range(12)] == [list(range(1, 1 + len(e))) for e in expected]
 
 
+def test_top_k_of_many_columns_is_the_full_sort():
+    """So many that the floor comes from groups of columns, which a few ties at the k-th place may straddle."""
+    rng = np.random.default_rng(5)
+    scores = rng.integers(0, 300, (4, 1_003)).astype(np.float32)
+    scores[:, ::7] = -np.inf
+    tie = ties(np.arange(4), rng.permutation(1_003), seed=7)
+    row, column, _rank = ranking.top_k(scores, 9, tie)
+    assert [column[row == i].tolist() for i in range(4)] == by_hand(scores, 9, tie)
+
+
 def test_target_rank_is_its_place_in_the_list():
     rng = np.random.default_rng(1)
     scores = rng.integers(0, 3, (30, 25)).astype(np.float32)
@@ -42,10 +52,10 @@ def test_target_rank_is_its_place_in_the_list():
 
 
 def test_seen_videos_are_no_rivals():
-    scores = np.array([[5, np.nan, 4, 4]], np.float32)
+    scores = np.array([[5, -np.inf, 4, 4]], np.float32)
     tie = ties(np.array([0]), np.arange(1, 5), seed=0)
     rank = ranking.target_ranks(scores, np.array([0]), np.array([2]), tie)
-    assert rank[0] in (2, 3)  # behind the 5, beside the other 4; the NaN does not count
+    assert rank[0] in (2, 3)  # behind the 5, beside the other 4; the seen one does not count
 
 
 def test_a_constant_scorer_gets_chance():

@@ -93,7 +93,7 @@ def _answer(
     for part in QUESTIONS:
         if part not in scorers:
             continue
-        for block in blocks(scorers[part], exam, part, f"{name} answers {part}"):
+        for block in blocks(scorers[part], exam, part, f"{name} answers {part}", LIST_SIZE):
             if part != "next":
                 _mark(marks, seed, block.exam, block.target_ranks())
             lists.add(_seeded(seed, block.top_k(LIST_SIZE)))

@@ -13,11 +13,12 @@ import numpy as np
 
 from nextreel import engine, ranking
 from nextreel.cases import Cases, Catalogue
-from nextreel.models import Factored, Scorer
+from nextreel.models import Bounded, Factored, Scorer
 from nextreel.progress import track
 from nextreel.sequences import Events
 
 _BLOCK = 1 << 24  # scores held at a time: 64 MB
+_TRIED = 4  # times as many scores as the list is long, the highest bounds first, tell how low a bound may be
 _CASES = 1024  # whose targets are ranked together by products
 
 
@@ -55,7 +56,10 @@ class Exam:
 
     def tie(self, case_id: np.ndarray, video_idx: np.ndarray) -> np.ndarray:
         """What breaks the ties of (case, video) entries [m]: a pseudo-random uint64 each; the smaller goes first."""
-        row = np.searchsorted(self.cases.case_id, case_id)
+        return self.tie_at(np.searchsorted(self.cases.case_id, case_id), video_idx)
+
+    def tie_at(self, row: np.ndarray, video_idx: np.ndarray) -> np.ndarray:
+        """`tie` of the cases at these positions."""
         return ranking.tie_hash(self._case_key[row], self.catalogue.video_id[video_idx])
 
 
@@ -92,50 +96,69 @@ class Block:
 
     exam: Exam  # B cases
     catalogue: np.ndarray  # [N] video_idx, in order
-    scores: np.ndarray  # [B, N] float32; NaN where seen
+    scores: np.ndarray  # [B, N] float32; -inf where seen or without an opinion
 
     def tie(self, row: np.ndarray, column: np.ndarray) -> np.ndarray:
         """What breaks the ties of entries [m] of the scores."""
-        return self.exam.tie(self.exam.cases.case_id[row], self.catalogue[column])
+        return self.exam.tie_at(row, self.catalogue[column])
 
     def target_ranks(self) -> np.ndarray:
         """The rank [B] of each case's target, MISS where the list would never come to it: outside the catalogue, or
         the model has no opinion."""
         column, listed = _columns(self.catalogue, self.exam.target)
         row = np.flatnonzero(listed)
-        column = column[row]
+        row = row[self.scores[row, column[row]] > -np.inf]
         rank = np.full(len(self.scores), ranking.MISS, np.int32)
-        rank[row] = ranking.target_ranks(self.scores, row, column, self.tie)
-        rank[row[self.scores[row, column] == -np.inf]] = ranking.MISS
+        rank[row] = ranking.target_ranks(self.scores, row, column[row], self.tie)
         return rank
 
     def top_k(self, k: int) -> dict[str, np.ndarray]:
         """The first k of each case's list: case_id, video_idx, score, rank."""
-        scores = np.where(np.isnan(self.scores), -np.inf, self.scores)
-        row, column, rank = ranking.top_k(scores, k, self.tie)
+        row, column, rank = ranking.top_k(self.scores, k, self.tie)
         video_idx = self.catalogue[column]
         return {
             "case_id": self.exam.cases.case_id[row],
             "video_idx": video_idx,
-            "score": scores[row, column],
+            "score": self.scores[row, column],
             "rank": rank,
         }
 
 
-def blocks(model: Scorer, exam: Exam, part: str, doing: str) -> Iterator[Block]:
-    """Score a part's cases over its catalogue, block by block."""
+def blocks(model: Scorer, exam: Exam, part: str, doing: str, k: int = 0) -> Iterator[Block]:
+    """Score a part's cases over its catalogue, block by block: all that the ranks of the targets and the first k hang
+    on; where scores have bounds, the rest is -inf."""
     asked, catalogue = exam.of(part), exam.catalogue.of(part)
     size = max(1, _BLOCK // max(len(catalogue), 1))
     for start in track(range(0, len(asked.cases), size), doing):
         some = asked.where(slice(start, start + size))
         histories = some.cases.histories(exam.events)
-        scores = model.score(some.cases, histories, catalogue)
-        if np.isnan(scores).any():
-            raise ValueError(f"{doing}: the model scores NaN")  # below, NaN means seen
+        ask = model.bounds if isinstance(model, Bounded) else model.score
+        scores = ask(some.cases, histories, catalogue)
+        if np.isnan(scores.max(initial=-np.inf)):
+            raise ValueError(f"{doing}: the model scores NaN")
         position, owner = histories.flat()
         column, listed = _columns(catalogue, exam.events.video_idx[position])
-        scores[owner[listed], column[listed]] = np.nan
-        yield Block(some, catalogue, scores)
+        scores[owner[listed], column[listed]] = -np.inf
+        block = Block(some, catalogue, scores)
+        if isinstance(model, Bounded):
+            _settle(model, block, k)
+        yield block
+
+
+def _settle(model: Bounded, block: Block, k: int) -> None:
+    """Put scores in the place of the bounds that may reach the target or the first k, and -inf in that of the rest."""
+    target, listed = _columns(block.catalogue, block.exam.target)
+    for row, bounds in enumerate(block.scores):
+        case = block.exam.where(slice(row, row + 1))
+        histories = case.cases.histories(case.events)
+        tried = np.append(ranking.highest(bounds, _TRIED * k), target[row : row + 1][listed[row : row + 1]])
+        found = model.score(case.cases, histories, block.catalogue[tried])[0]
+        best = np.sort(found[: len(found) - listed[row]])[::-1][:k]
+        floor = min(best[-1] if len(best) else np.inf, found[-1] if listed[row] else np.inf)
+        reaching = np.flatnonzero((bounds >= floor) & (bounds > -np.inf))
+        scores = model.score(case.cases, histories, block.catalogue[reaching])[0]
+        bounds[:] = -np.inf
+        bounds[reaching] = scores
 
 
 def target_ranks(model: Scorer, exam: Exam, part: str, doing: str) -> np.ndarray:
@@ -165,7 +188,7 @@ def _product_ranks(model: Factored, exam: Exam, catalogue: np.ndarray, target: n
         len(catalogue),
         target,
         (owner[listed], column[listed]),
-        lambda row, columns: exam.tie(exam.cases.case_id[row], catalogue[columns]),
+        lambda row, columns: exam.tie_at(row, catalogue[columns]),
     )
 
 

@@ -44,9 +44,32 @@ def top_k(scores: np.ndarray, k: int, tie: Tie) -> tuple[np.ndarray, np.ndarray,
     """
     n = scores.shape[1]
     k = min(k, n)
-    bound = np.partition(scores, n - k, axis=1)[:, n - k, None] if k else np.full((len(scores), 1), np.inf)
-    row, column = np.nonzero((scores >= bound) & (scores > -np.inf))
+    lowest = np.nextafter(np.array(-np.inf, scores.dtype), np.array(0, scores.dtype))
+    floor = np.maximum(_floor(scores, k), lowest) if k else np.full((len(scores), 1), np.inf)
+    row, column = _nonzero(scores >= floor)
     return order(row, column, scores[row, column], tie(row, column), k)
+
+
+def highest(scores: np.ndarray, k: int) -> np.ndarray:
+    """Columns of scores [N]: the k best and some more, in order; without those of -inf."""
+    k = min(k, len(scores))
+    return np.flatnonzero((scores >= _floor(scores[None], k)[0]) & (scores > -np.inf)) if k else np.zeros(0, np.int64)
+
+
+def _floor(scores: np.ndarray, k: int) -> np.ndarray:
+    """At most the k-th best of each row of scores [B, N] -> [B, 1]: the k-th best of the maxima of groups of columns,
+    of which there are enough for some 1.1 k scores to reach it."""
+    B, N = scores.shape
+    size = max(1, N // (8 * k))
+    n_groups = N // size
+    best = scores[:, : size * n_groups].reshape(B, size, n_groups).max(1)
+    return np.partition(best, n_groups - k, axis=1)[:, n_groups - k, None]
+
+
+def _nonzero(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`np.nonzero` of a mask [B, N], several times as fast."""
+    at = np.flatnonzero(mask)
+    return at // mask.shape[1], at % mask.shape[1]
 
 
 def order(
@@ -65,12 +88,12 @@ def order(
 def target_ranks(scores: np.ndarray, row: np.ndarray, column: np.ndarray, tie: Tie) -> np.ndarray:
     """The rank [m], from 1, of the entries (row, column) [m] among all of their row's scores [B, N].
 
-    NaN scores (videos already seen) are no rivals.
+    NaN and -inf are no rivals.
     """
     score = scores[row, column][:, None]
     rivals = scores[row]
     better = (rivals > score).sum(1)
-    entry, tied_column = np.nonzero(rivals == score)
+    entry, tied_column = _nonzero(rivals == score)
     ahead = tie(row[entry], tied_column) < tie(row, column)[entry]
     return np.asarray(1 + better + np.bincount(entry[ahead], minlength=len(row))).astype(np.int32)
 

@@ -80,6 +80,15 @@ def test_probabilities_are_those_of_exposure_and_reaction(world, rows):
     assert np.corrcoef(*by_topic)[0, 1] > 0.9
 
 
+@pytest.mark.parametrize("positive", ["all", "long_view"])
+def test_no_score_exceeds_its_bound(world, rows, positive):
+    oracle = Oracle(world, LABEL.model_copy(update={"positive": positive}))
+    some = rows.iloc[::97]
+    asked = (cases_at(some), no_histories(len(some)), oracle.videos["video_idx"])
+    scores, bounds = oracle.score(*asked), oracle.bounds(*asked)
+    assert (scores <= bounds).all()
+
+
 def test_exposure_probabilities_sum_to_one(world, rows):
     everything = LABEL.model_copy(update={"positive": "all"})
     oracle = Oracle(world, everything)

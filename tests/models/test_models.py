@@ -405,3 +405,17 @@ def test_itemcf_by_hand(passed):
     scores = model.score(range(1), events.until(np.array([2]), np.array([2])), np.array([c, 8]))
     assert scores[0, 0] == pytest.approx(0.5 * similarity[a, c] + similarity[b, c])
     assert scores[0, 1] == -np.inf
+
+
+def test_itemcf_in_small_blocks_is_the_same(cycle, monkeypatch):
+    """Row by row, or all pairs at once."""
+    from nextreel.models import itemcf
+
+    settings = itemcf.Params(**SETTINGS["itemcf"] | {"neighbours": 7})
+    fitted = []
+    for pairs in (1, 1_000, 1 << 24):
+        monkeypatch.setattr(itemcf, "_PAIRS", pairs)
+        fitted.append(itemcf.Model.fit(cycle.events.train(), cycle.catalogue.n_videos, settings, None).similarity)
+    for other in fitted[:2]:
+        assert (other != fitted[2]).nnz == 0
+    assert np.diff(fitted[2].indptr).max() == 7

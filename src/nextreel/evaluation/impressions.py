@@ -9,6 +9,7 @@ A stretch of impressions is `valid` or `test` (standard rows) or `random`.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from nextreel.evaluation.calibration import N_BINS, Calibration
 from nextreel.evaluation.estimates import Estimates, labelled, stack
 from nextreel.evaluation.intervals import bootstrap_auc, interval
 from nextreel.exam import Shown
+from nextreel.progress import track
 from nextreel.schema import days
 
 STRETCHES = ("valid", "test", "random")
@@ -84,15 +86,24 @@ class Impressions:
         return law(self.user_idx[self.case], self.time_ms, self.video_idx)
 
 
+Measured = Callable[[Impressions, np.ndarray], Columns]  # rows and their scores [m] -> each case's metrics [n]
+
+
+def headline_per_case(rows: Impressions, score: np.ndarray) -> Columns:
+    """Each case's HEADLINE [n]; NaN where it has none. score [m]."""
+    return {HEADLINE: metrics.grouped_auc(rows.label, score, rows.case, len(rows.case_id))}  # weighted by impressions
+
+
 def per_case(rows: Impressions, score: np.ndarray) -> Columns:
     """Each case's metrics [n]; NaN where it has none. score [m]."""
     n = len(rows.case_id)
-    auc = metrics.grouped_auc(rows.label, score, rows.case, n)
+    headline = headline_per_case(rows, score)
+    auc = headline[HEADLINE]
     ndcg = metrics.grouped_ndcg(rows.label, score, rows.case, rows.tie, n, K)
     shown = np.bincount(rows.case, minlength=n) > 0
     gain = (rows.wtg, score, rows.case, rows.tie, n)
     return {
-        "gauc": auc,  # weighted by impressions
+        **headline,
         f"ndcg@{K}": np.where(np.isnan(auc), np.nan, ndcg),
         f"ndcg@{K}_all_users": np.where(shown, np.nan_to_num(ndcg), np.nan),
         **{f"wtg@{k}": metrics.grouped_top_mean(*gain, k) for k in (K, 2 * K)},
@@ -130,20 +141,19 @@ class Judged:
         known = [name for name in STRETCHES if impressions.rows(name).any()]
         self.of = {stretch: self._estimates(impressions.rows(stretch)) for stretch in known}
 
-    def _values(self, rows: Impressions, by_seed: Mapping[int, np.ndarray], keep: np.ndarray) -> Columns:
-        """The mean over seeds of each case's metrics."""
-        each = [per_case(rows, score[keep]) for score in by_seed.values()]
-        return {metric: np.mean([values[metric] for values in each], axis=0) for metric in each[0]}
-
-    def _estimates(self, keep: np.ndarray) -> Estimates:
+    def _estimates(self, keep: np.ndarray, measured: Measured = per_case) -> Estimates:
+        """Of the mean over seeds of each case's metrics, on some of the rows."""
         rows = self.impressions.where(keep)
-        values = {name: self._values(rows, by_seed, keep) for name, by_seed in self.scores.items()}
+        values = {}
+        for name, by_seed in track(list(self.scores.items()), "judging impressions"):
+            each = [measured(rows, score[keep]) for score in by_seed.values()]
+            values[name] = {metric: np.mean([found[metric] for found in each], axis=0) for metric in each[0]}
         n_rows = np.bincount(rows.case, minlength=len(rows.case_id)).astype(float)
         asked = n_rows > 0
         values = {
             name: {metric: column[asked] for metric, column in columns.items()} for name, columns in values.items()
         }
-        return Estimates.of(values, rows.user_idx[asked], self.params, self.seed, {"gauc": n_rows[asked]})
+        return Estimates.of(values, rows.user_idx[asked], self.params, self.seed, {HEADLINE: n_rows[asked]})
 
     def _auc(self, by_seed: Mapping[int, np.ndarray], keep: np.ndarray) -> tuple[float, float, float]:
         """The AUC of all rows together with its bounds, as the mean over seeds."""
@@ -164,23 +174,28 @@ class Judged:
         for stretch in self.of:
             tables.append(labelled(self.of[stretch].table(), stretch=stretch))
             keep = self.impressions.rows(stretch)
-            for name, by_seed in self.scores.items():
-                found = {"auc": self._auc(by_seed, keep)}
-                found |= {key: (value, np.nan, np.nan) for key, value in self._pooled(by_seed, keep).items()}
+            for name in track(list(self.scores), f"judging all impressions of {stretch} together"):
+                found = {"auc": self._auc(self.scores[name], keep)}
+                found |= {key: (value, np.nan, np.nan) for key, value in self._pooled(name, keep).items()}
                 value, low, high = np.array(list(found.values())).T
                 columns = {"metric": np.array(list(found)), "value": value, "low": low, "high": high}
                 tables.append(labelled(columns, stretch=stretch, model=name))
         return stack(tables)
 
-    def _pooled(self, by_seed: Mapping[int, np.ndarray], keep: np.ndarray) -> dict[str, float]:
+    def _pooled(self, name: str, keep: np.ndarray) -> dict[str, float]:
         rows = self.impressions.where(keep)
-        each = [pooled(rows, score[keep], self._calibration(score)) for score in by_seed.values()]
+        each = [pooled(rows, score[keep], self._calibrations[name][seed]) for seed, score in self.scores[name].items()]
         return {metric: float(np.mean([values[metric] for values in each])) for metric in each[0]}
 
-    def _calibration(self, score: np.ndarray) -> Calibration:
+    @cached_property
+    def _calibrations(self) -> dict[str, dict[int, Calibration]]:
+        """Of each model and seed."""
         on_valid = self.impressions.rows("valid")
         rows = self.impressions.where(on_valid)
-        return Calibration.fit(rows.label, rows.wtr, score[on_valid])
+        return {
+            name: {seed: Calibration.fit(rows.label, rows.wtr, score[on_valid]) for seed, score in by_seed.items()}
+            for name, by_seed in self.scores.items()
+        }
 
     def reliability(self) -> Columns:
         """Predicted and observed share of positives by bin of probability, of each model's first seed."""
@@ -188,8 +203,8 @@ class Judged:
         for stretch in [name for name in self.of if name != "valid"]:
             keep = self.impressions.rows(stretch)
             for name, by_seed in self.scores.items():
-                score = next(iter(by_seed.values()))
-                probability = self._calibration(score).probability(score[keep])
+                seed, score = next(iter(by_seed.items()))
+                probability = self._calibrations[name][seed].probability(score[keep])
                 table = metrics.reliability(self.impressions.label[keep], probability, N_BINS)
                 tables.append(labelled(table, stretch=stretch, model=name))
         return stack(tables)
@@ -213,10 +228,8 @@ class Judged:
         tables = []
         for today in np.unique(day[on_test]):
             keep = on_test & (day == today)
-            table = self._estimates(keep).table()
-            mine = table["metric"] == HEADLINE
-            table = {name: column[mine] for name, column in table.items()}
-            tables.append({**labelled(table, day=str(today)), "n": np.full(mine.sum(), keep.sum())})
+            table = self._estimates(keep, headline_per_case).table()
+            tables.append({**labelled(table, day=str(today)), "n": np.full(len(self.scores), keep.sum())})
         return stack(tables)
 
     def per_user(self, name: str, seed: int) -> Columns:

@@ -37,18 +37,28 @@ def bootstrap_auc(
     """The AUC over all rows [n] in each of R resamples of users -> [R]; ties count half."""
     _users, user = np.unique(user_idx, return_inverse=True)
     n_users = int(user.max(initial=-1)) + 1
-    by_score = np.argsort(score, kind="stable")
-    user, positive, ordered = user[by_score], label[by_score].astype(float), score[by_score]
-    tied = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))  # first row of each distinct score
+    # Rows of a user with one score are counted together. All sums are of halves, so exact in any order.
+    by_score = np.lexsort((user, score))
+    user, ordered, positive = user[by_score], score[by_score], label[by_score].astype(float)
+    cell = _starts(ordered, user)
+    n_rows, positive = np.diff(cell, append=len(user)).astype(float), np.add.reduceat(positive, cell)
+    user, tied = user[cell], _starts(ordered[cell])
     found = np.empty(n_resamples)
     with np.errstate(invalid="ignore"):  # a single class was drawn
         for resample in range(n_resamples):
             times = np.bincount(rng.integers(0, n_users, n_users), minlength=n_users)[user]
             positives = np.add.reduceat(times * positive, tied)
-            negatives = np.add.reduceat(times, tied) - positives
+            negatives = np.add.reduceat(times * n_rows, tied) - positives
             below = negatives.cumsum() - negatives / 2
             found[resample] = (positives * below).sum() / (positives.sum() * negatives.sum())
     return found
+
+
+def _starts(*columns: np.ndarray) -> np.ndarray:
+    """Where a row [n] differs from the one before in any column."""
+    new = np.ones(len(columns[0]), bool)
+    new[1:] = np.logical_or.reduce([column[1:] != column[:-1] for column in columns])
+    return np.flatnonzero(new)
 
 
 def mean(values: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:

@@ -31,8 +31,12 @@ class Oracle:
         self.topics = engine.load(tables / "truth_topics.parquet")
         self.videos = engine.load(tables / "truth_videos.parquet")
         self.strength = float(self.topics["sequence_strength"][0])
+        self.position = np.zeros(int(self.videos["video_idx"].max(initial=0)) + 1, np.int64)
+        self.position[self.videos["video_idx"]] = np.arange(len(self.videos["video_idx"]))
+        self.shares: dict[int, np.ndarray] = {}
         logged_ms = engine.load(tables / "videos.parquet", columns=["duration_ms"])["duration_ms"]  # NaN where unknown
         self.bound_ms = _bounds_ms(self.videos["true_duration_ms"], logged_ms, label, data)
+        self.ceiling = self._ceiling()
 
     @staticmethod
     def knows(data: Path) -> bool:
@@ -41,24 +45,49 @@ class Oracle:
 
     def score(self, cases: Cases, histories: Histories, video_idx: np.ndarray) -> np.ndarray:
         """log probability [B, N] that the video is shown next and a positive; -inf where it cannot be."""
+        before, _day = self._state(cases.user_idx, cases.time_ms)
+        user = np.searchsorted(self.users["user_idx"], cases.user_idx)
+        at = self.position[video_idx]
+        fit = np.einsum("bd,nd->bn", self.users["taste"][user], self.videos["vector"][at])
+        positive = self._positive(self._interest(fit, before[:, None], at), at)
+        return _log(self._exposed(cases, histories, at) * positive)
+
+    def bounds(self, cases: Cases, histories: Histories, video_idx: np.ndarray) -> np.ndarray:
+        """What no score [B, N] exceeds, without the law of watch time, which takes most of the time."""
+        at = self.position[video_idx]
+        return _log(self._exposed(cases, histories, at) * self.ceiling[at])
+
+    def _ceiling(self) -> np.ndarray:
+        """The highest P(positive | exposed, interest) of each video [N] for any user, and a little more than rounding.
+
+        A share `skip` of the watches is brief, the rest the longer the higher the interest: so the highest is that of
+        the most interest, for which nobody skips less, or where brief ones do better that of the least.
+        """
+        most = world.interest(np.ones(1), self.videos["quality"], self.strength * self.topics["next_probability"].max())
+        everything = np.arange(len(most))
+        ends = [self._positive(interest, everything) for interest in (most, np.full(len(most), -1e6))]
+        return np.maximum(*ends) * (1 + 1e-9)
+
+    def _exposed(self, cases: Cases, histories: Histories, at: np.ndarray) -> np.ndarray:
+        """P(the next exposure is v | state, day, seen) [B, N] of the videos at these positions."""
         before, day = self._state(cases.user_idx, cases.time_ms)
         user = np.searchsorted(self.users["user_idx"], cases.user_idx)
-        at = np.searchsorted(self.videos["video_idx"], video_idx)
         following = self.topics["next_probability"]
         topic = world.topic_probability(before, self.users["topic_probability"][user], following, self.strength)
-        position, owner = histories.flat()
-        watched = np.searchsorted(self.videos["video_idx"], histories.events.video_idx[position])
-        exposed = np.empty((len(cases), len(video_idx)))
+        exposed = np.empty((len(cases), len(at)))
         for today in np.unique(day):
             rows = np.flatnonzero(day == today)
-            weight = world.exposure_weight(self.videos["exposure_weight"], self.videos["upload_day"], int(today))
-            share = weight / np.bincount(self.videos["topic"], weights=weight)[self.videos["topic"]]
-            topic[rows] *= world.unseen_factor(self._seen_mass(share, watched, owner, len(cases))[rows])
+            share = self._share(int(today))
+            topic[rows] *= world.unseen_factor(self._seen_mass(share, histories.part(rows)))
             exposed[rows] = topic[rows][:, self.videos["topic"][at]] * share[at]
-        fit = self.users["taste"][user] @ self.videos["vector"][at].T
-        positive = self._positive(self._interest(fit, before[:, None], at), at)
-        with np.errstate(divide="ignore"):
-            return np.log(exposed * positive).astype(np.float32)
+        return exposed
+
+    def _share(self, day: int) -> np.ndarray:
+        """The share [N] of each video in its topic's exposures on a day."""
+        if day not in self.shares:
+            weight = world.exposure_weight(self.videos["exposure_weight"], self.videos["upload_day"], day)
+            self.shares[day] = weight / np.bincount(self.videos["topic"], weights=weight)[self.videos["topic"]]
+        return self.shares[day]
 
     def interest(self, user_idx: np.ndarray, time_ms: np.ndarray, video_idx: np.ndarray) -> np.ndarray:
         """The true interest [n] of logged rows, standard or random, in the hidden state of each; all arguments [n].
@@ -77,12 +106,14 @@ class Oracle:
         at = np.searchsorted(self.videos["video_idx"], video_idx)
         return self._positive(self.interest(user_idx, time_ms, video_idx), at)
 
-    def _seen_mass(self, share: np.ndarray, watched: np.ndarray, owner: np.ndarray, n_cases: int) -> np.ndarray:
-        """The share [B, K] of each topic's exposures that goes to videos seen before. watched, owner [m]: events."""
-        case, video = np.unique(np.stack([owner, watched]), axis=1)
-        n_topics = len(self.topics["topic"])
+    def _seen_mass(self, share: np.ndarray, histories: Histories) -> np.ndarray:
+        """The share [B, K] of each topic's exposures that goes to videos seen before."""
+        position, owner = histories.flat()
+        n_videos, n_topics = len(share), len(self.topics["topic"])
+        seen = np.unique(owner * n_videos + self.position[histories.events.video_idx[position]])
+        case, video = seen // n_videos, seen % n_videos
         cell = case * n_topics + self.videos["topic"][video]
-        return np.bincount(cell, share[video], n_cases * n_topics).reshape(n_cases, n_topics)
+        return np.bincount(cell, share[video], len(histories) * n_topics).reshape(len(histories), n_topics)
 
     def _state(self, user_idx: np.ndarray, time_ms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """topic_before [n] and day [n] of the logged rows at these moments. Raises ValueError where there is none."""
@@ -103,6 +134,11 @@ class Oracle:
         """P(positive | exposed, interest) of the videos at these positions; shapes broadcast."""
         video = {name: self.videos[name][at] for name in ("true_duration_ms", "log_wtr_offset", "skip_mean_ms")}
         return world.watch_beyond(interest, self.bound_ms[at], *video.values())
+
+
+def _log(probability: np.ndarray) -> np.ndarray:
+    with np.errstate(divide="ignore"):
+        return np.log(probability).astype(np.float32)
 
 
 def _moment(user_idx: np.ndarray, time_ms: np.ndarray) -> np.ndarray:

@@ -42,6 +42,15 @@ class Factored(Scorer, Protocol):
         ...
 
 
+@runtime_checkable
+class Bounded(Scorer, Protocol):
+    """A scorer that tells cheaply how high a score may be: it is asked for those alone on which an answer may hang."""
+
+    def bounds(self, cases: Cases, histories: Histories, video_idx: np.ndarray) -> np.ndarray:
+        """What no score exceeds, float32 [B, N]; -inf where there can be no opinion."""
+        ...
+
+
 class Model(Scorer, Protocol):
     """A fitted scorer."""
 

@@ -8,6 +8,7 @@
 Sarwar et al., WWW 2001, with the recency weights that make it a strong baseline for sequences.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -18,8 +19,10 @@ from scipy import sparse
 from nextreel.cases import Cases
 from nextreel.models import load_arrays, save_arrays
 from nextreel.params import Float, NonNegativeFloat, PositiveInt, Section, Share
+from nextreel.progress import track
 from nextreel.sequences import Histories
 
+_PAIRS = 1 << 22  # counted at a time, an event many times over: some 200 MB
 Decay = Annotated[Float, Field(gt=0, le=1)]
 
 
@@ -41,34 +44,38 @@ class Model:
 
     @classmethod
     def fit(cls, histories: Histories, n_videos: int, params: Params, rng: np.random.Generator) -> Self:
-        video, owner, weight = _events(histories, params)
+        events = _Events.of(histories, params)
         size = n_videos + 1
-        together = sparse.csr_array((size, size), dtype=np.float64)
-        for distance in range(1, min(params.window, len(video) - 1) + 1):
-            pair = (owner[distance:] == owner[:-distance]) & (video[distance:] != video[:-distance])
-            before, after = video[:-distance][pair], video[distance:][pair]
-            product = weight[:-distance][pair] * weight[distance:][pair] * params.decay ** (distance - 1)
-            together += sparse.coo_array((product, (before, after)), shape=(size, size)).tocsr()
-        both = (together + together.T).tocoo()
-        n = np.bincount(video, weights=weight, minlength=size)
-        similarity = both.data / (np.sqrt(n[both.row] * n[both.col]) + params.shrink)
-        best = np.lexsort((both.col, -similarity, both.row))
-        row = both.row[best]
-        starts = np.searchsorted(row, np.arange(size))
-        kept = best[np.arange(len(row)) - starts[row] < params.neighbours]
-        pruned = sparse.coo_array((similarity[kept], (both.row[kept], both.col[kept])), shape=(size, size))
-        return cls(params, pruned.tocsr().astype(np.float32))
+        n = np.bincount(events.video, weights=events.weight, minlength=size)
+        data, indices, lengths = [], [], []
+        for rows in track(_blocks(events.video, size, params.window), "itemcf counts pairs"):
+            position = np.flatnonzero((events.video >= rows.start) & (events.video < rows.stop))
+            both = sum(_together(events, position, sign, rows, size, params) for sign in (1, -1))
+            length = np.diff(both.indptr)
+            row = np.repeat(np.arange(len(rows)), length)
+            similarity = both.data / (np.sqrt(n[rows.start + row] * n[both.indices]) + params.shrink)
+            kept = _best(similarity, row, length, params.neighbours)
+            data.append(similarity[kept].astype(np.float32))
+            indices.append(both.indices[kept])
+            lengths.append(np.bincount(row[kept], minlength=len(rows)))
+        starts = np.concatenate([[0], np.concatenate(lengths).cumsum()])
+        starts = starts.astype(sparse.get_index_dtype(maxval=starts[-1]))
+        return cls(params, sparse.csr_array((np.concatenate(data), np.concatenate(indices), starts), (size, size)))
 
     def score(self, cases: Cases, histories: Histories, video_idx: np.ndarray) -> np.ndarray:
-        video, owner, weight = _events(histories, self.params)
-        n = np.bincount(owner, minlength=len(cases))
-        from_end = n.cumsum()[owner] - 1 - np.arange(len(owner))
-        weight = (weight * self.params.recency**from_end).astype(np.float32)
-        shape = (len(cases), self.similarity.shape[0])
-        watched = sparse.coo_array((weight, (owner, video)), shape=shape).tocsr()
-        scores = (watched @ self.similarity).toarray()
-        scores[scores == 0] = -np.inf
-        return scores[:, video_idx] if video_idx.ndim == 1 else np.take_along_axis(scores, video_idx, axis=1)
+        events = _Events.of(histories, self.params)
+        n = np.bincount(events.owner, minlength=len(cases))
+        from_end = n.cumsum()[events.owner] - 1 - np.arange(len(events.owner))
+        weight = (events.weight * self.params.recency**from_end).astype(np.float32)
+        size = self.similarity.shape[0]
+        watched = sparse.coo_array((weight, (events.owner, events.video)), shape=(len(cases), size)).tocsr()
+        own = np.broadcast_to(video_idx, (len(cases), video_idx.shape[-1]))
+        scores = np.empty(own.shape, np.float32)
+        for case in range(len(cases)):  # each with some thousand videos, hundreds of neighbours to each
+            mine = slice(*watched.indptr[case : case + 2])
+            scores[case] = (self.similarity[watched.indices[mine]].T @ watched.data[mine])[own[case]]
+        np.copyto(scores, -np.inf, where=scores == 0)
+        return scores
 
     def save(self, folder: Path) -> None:
         matrix = self.similarity
@@ -81,9 +88,51 @@ class Model:
         return cls(params, sparse.csr_array((arrays["data"], arrays["indices"], arrays["indptr"]), (size, size)))
 
 
-def _events(histories: Histories, params: Params) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Video, history and weight [m] of the events that count."""
-    position, owner = histories.flat()
-    weight = np.where(histories.events.positive[position], 1.0, params.passed_weight)
-    counts = weight > 0
-    return histories.events.video_idx[position[counts]], owner[counts], weight[counts]
+@dataclass(frozen=True)
+class _Events:
+    """The events [m] that count, history after history."""
+
+    video: np.ndarray
+    owner: np.ndarray  # the history of each
+    weight: np.ndarray
+
+    @classmethod
+    def of(cls, histories: Histories, params: Params) -> Self:
+        position, owner = histories.flat()
+        weight = np.where(histories.events.positive[position], 1.0, params.passed_weight)
+        counts = weight > 0
+        return cls(histories.events.video_idx[position[counts]], owner[counts], weight[counts])
+
+
+def _blocks(video: np.ndarray, size: int, window: int) -> list[range]:
+    """Rows of the similarity whose pairs are held together: one, or as many as have up to _PAIRS."""
+    pairs = 2 * window * np.bincount(video, minlength=size).cumsum()
+    ends = np.append(np.flatnonzero(np.diff(pairs // _PAIRS)) + 1, size)
+    return [range(start, end) for start, end in zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True)]
+
+
+def _together(
+    events: _Events, position: np.ndarray, sign: int, rows: range, size: int, params: Params
+) -> sparse.csr_array:
+    """c_ij (sign 1) or c_ji (sign -1) [rows, size] of the videos i in `rows`, whose events are at these positions."""
+    together = sparse.csr_array((len(rows), size), dtype=np.float64)
+    for distance in range(1, params.window + 1):
+        other = position + sign * distance
+        inside = (other >= 0) & (other < len(events.video))
+        one, other = position[inside], other[inside]
+        pair = (events.owner[one] == events.owner[other]) & (events.video[one] != events.video[other])
+        one, other = one[pair], other[pair]
+        product = events.weight[one] * events.weight[other] * params.decay ** (distance - 1)
+        at = (events.video[one] - np.int32(rows.start), events.video[other])
+        together += sparse.coo_array((product, at), shape=together.shape).tocsr()
+    return together
+
+
+def _best(similarity: np.ndarray, row: np.ndarray, length: np.ndarray, k: int) -> np.ndarray:
+    """Whether an entry [m] is among the k largest of its row; of equal ones the first. Rows in order."""
+    kept = length[row] <= k
+    rest = np.flatnonzero(~kept)
+    rest = rest[np.lexsort((-similarity[rest], row[rest]))]
+    starts = np.searchsorted(row[rest], row[rest])
+    kept[rest[np.arange(len(rest)) - starts < k]] = True
+    return kept
