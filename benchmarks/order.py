@@ -1,12 +1,14 @@
-"""What is order worth, by `simulate.sequence_strength`? In worlds of the size in params.yaml, one a strength.
+"""What is order worth, by `simulate.sequence_strength`? In worlds of the size in params.yaml.
 
 Without a model: how often the tag that followed the last one most often in train is the next one in valid, sessions in
-order and shuffled (mean of several shuffles). With one: NDCG@10 of SASRec on histories as they are, against the same
-with each user's days shuffled inside; days stay in place, so that only the order within a day (the sessions' walk over
-topics) is lost, not what is fresh. Both are trained and judged with the settings of params.yaml, each on its own
-histories; the difference is paired, case by case, over the mean of the seeds. The oracle knows the hidden state.
+order and shuffled (mean of several shuffles); NDCG@10 of the oracle, which knows the hidden state. Means of WORLDS
+worlds, the gain from order with their range.
 
-A row is printed after each training, over the seeds so far: the last ones hold them all.
+With one, in the first of the worlds: NDCG@10 of SASRec on histories as they are, against the same with each user's days
+shuffled inside; days stay in place, so that only the order within a day (the sessions' walk over topics) is lost, not
+what is fresh. Both are trained and judged with the settings of params.yaml, each on its own histories; the difference
+is paired, case by case, over the mean of the seeds. A row is printed after each pair of trainings, over the seeds so
+far: the last ones hold them all. SEEDS 0 trains nothing.
 
     python benchmarks/order.py [SEEDS]
 """
@@ -28,6 +30,7 @@ import worlds
 from ibis import _
 
 from nextreel import cases, engine, evaluation, exploration, labelling, labels
+from nextreel.datasets import simulated
 from nextreel.evaluation import next_item, validation
 from nextreel.evaluation.intervals import bootstrap_means, interval
 from nextreel.evaluation.oracle import Oracle
@@ -38,12 +41,13 @@ from nextreel.schema import DAY_MS, UTC8_MS
 from nextreel.sequences import Events
 
 STRENGTHS = (0.0, 0.35, 0.7, 1.0)
+WORLDS = 3
 
 
-def world(data: Path, strength: float) -> tuple[Exam, str]:
-    """The exam of a world of this strength, made in `data`; the cells of a row that no model is trained for."""
+def world(data: Path, strength: float, seed: int) -> tuple[Exam, tuple[float, ...]]:
+    """The exam of a world, made in `data`; how often the next tag is guessed in order and shuffled, and the oracle."""
     con = engine.connect(params.section("engine", engine.Params), params.threads)
-    parts = worlds.parts(con, data, params, sequence_strength=strength)
+    parts = worlds.parts(con, data, params, sequence_strength=strength, seed=seed)
     settings = params.section("label", labels.Params)
     durations = labelling.fit(parts, settings, leave_one_out=False)
     engine.write_arrays(durations, data / "durations.parquet")
@@ -56,8 +60,7 @@ def world(data: Path, strength: float) -> tuple[Exam, str]:
     con.disconnect()
     in_order, *shuffles = found["hit_rate"][found["level"] == "tag"]
     exam = Exam.load(data, params.seed)
-    ceiling = ndcg(Oracle(data, settings), exam).mean()
-    return exam, f"{in_order:.4f} | {np.mean(shuffles):.4f} | {ceiling:.4f}"
+    return exam, (in_order, float(np.mean(shuffles)), ndcg(Oracle(data, settings), exam).mean())
 
 
 def shuffled(events: Events, exam: Exam, rng: np.random.Generator) -> Events:
@@ -94,21 +97,38 @@ def cells(values: list[np.ndarray], user_idx: np.ndarray, confidence: float) -> 
     return f"{in_order} | {other} | {apart:+.4f} ({low:+.4f} to {high:+.4f}) | {len(mean)}"
 
 
+def without_model(folder: Path) -> dict[float, Exam]:
+    """Print the first table; the exam of each strength's first world, made in `folder`."""
+    first_seed = params.section("simulate", simulated.Params).seed
+    exams = {}
+    print("| strength | next tag, in order | shuffled | difference | oracle |\n|---|---|---|---|---|")
+    for strength in STRENGTHS:
+        seeds = range(first_seed, first_seed + WORLDS)
+        made = [world(folder / f"{strength:g}@{seed}", strength, seed) for seed in seeds]
+        exams[strength] = made[0][0]
+        in_order, other, ceiling = np.array([found for _exam, found in made]).T
+        gain = in_order - other
+        apart = f"{gain.mean():+.4f} ({gain.min():+.4f} to {gain.max():+.4f})"
+        row = f"{in_order.mean():.4f} | {other.mean():.4f} | {apart} | {ceiling.mean():.4f}"
+        print(f"| {strength:g} | {row} |", flush=True)
+    return exams
+
+
 def main() -> None:
     n_seeds = int(sys.argv[1]) if len(sys.argv) > 1 else 2
     confidence = params.section("evaluate", evaluation.Params).confidence
-    print("| strength | next tag, in order | shuffled | oracle | sasrec in order, by seed | shuffled |", end="")
-    print(f" difference ({confidence:.0%}) | test cases |\n|---|---|---|---|---|---|---|---|", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        made = {strength: world(Path(folder) / f"{strength:g}", strength) for strength in STRENGTHS}
+        exams = without_model(Path(folder))
+        print(f"\n| strength | in order, by seed | shuffled | difference ({confidence:.0%}) | test cases |")
+        print("|---|---|---|---|---|", flush=True)
         values: dict[float, list[np.ndarray]] = {strength: [] for strength in STRENGTHS}
         for seed in range(n_seeds):
-            for strength, (exam, fixed) in made.items():
+            for strength, exam in exams.items():
                 other = replace(exam, events=shuffled(exam.events, exam, np.random.default_rng(seed)))
                 pair = [ndcg(trained(each, seed), each) for each in (exam, other)]
                 values[strength].append(np.stack(pair, axis=1))
                 row = cells(values[strength], exam.of("test").cases.user_idx, confidence)
-                print(f"| {strength:g} | {fixed} | {row} |", flush=True)
+                print(f"| {strength:g} | {row} |", flush=True)
 
 
 if __name__ == "__main__":
