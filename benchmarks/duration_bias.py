@@ -36,7 +36,7 @@ from nextreel.evaluation.intervals import bootstrap_means, interval
 from nextreel.evaluation.oracle import Oracle
 from nextreel.params import Params
 
-STRENGTHS = (0.0, 0.5, 1.0, 2.0)
+STRENGTHS = (0.0, 0.5, 1.0, 1.5, 2.0)
 TRACKS = {"test": {}, "random": {"random_share": 1.0}}  # the part whose rows are ordered; what its worlds change
 N_RESAMPLES = 1_000
 LEAST_ROWS = 10  # of a user whose rank correlation counts
