@@ -41,7 +41,7 @@ from nextreel.schema import DAY_MS, UTC8_MS
 from nextreel.sequences import Events
 
 STRENGTHS = (0.0, 0.35, 0.7, 1.0)
-WORLDS = 3
+WORLDS = 5
 
 
 def world(data: Path, strength: float, seed: int) -> tuple[Exam, tuple[float, ...]]:
