@@ -1,13 +1,20 @@
-"""What is order worth? SASRec on histories as they are, against the same with each user's days shuffled inside.
+"""What is order worth, by `simulate.sequence_strength`? In worlds of the size in params.yaml.
 
-Days stay in place, so that only the order within a day (the sessions' walk over topics) is lost, not what is fresh.
-Both are trained and judged with the settings of params.yaml, each on its own histories; the difference is paired.
+Without a model: how often the tag that followed the last one most often in train is the next one in valid, sessions in
+order and shuffled (mean of several shuffles); NDCG@10 of the oracle, which knows the hidden state. Means of WORLDS
+worlds, the gain from order with their range.
 
-    dvc repro && python benchmarks/order.py [SEEDS]
-    dvc exp run -S simulate.sequence_strength=0 && python benchmarks/order.py
+With one, in the first of the worlds: NDCG@10 of SASRec on histories as they are, against the same with each user's days
+shuffled inside; days stay in place, so that only the order within a day (the sessions' walk over topics) is lost, not
+what is fresh. Both are trained and judged with the settings of params.yaml, each on its own histories; the difference
+is paired, case by case, over the mean of the seeds. A row is printed after each pair of trainings, over the seeds so
+far: the last ones hold them all. SEEDS 0 trains nothing.
+
+    python benchmarks/order.py [SEEDS]
 """
 
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,16 +26,41 @@ params = Params.load(Path("params.yaml"))
 runtime.prepare(params.threads, params.cpu_isa)
 
 import numpy as np
+import worlds
+from ibis import _
 
-from nextreel import evaluation
+from nextreel import cases, engine, evaluation, exploration, labelling, labels
 from nextreel.datasets import simulated
 from nextreel.evaluation import next_item, validation
 from nextreel.evaluation.intervals import bootstrap_means, interval
-from nextreel.exam import Exam, blocks
-from nextreel.models import sasrec
+from nextreel.evaluation.oracle import Oracle
+from nextreel.exam import Exam, target_ranks
+from nextreel.models import Scorer, sasrec
 from nextreel.nn import trainer
 from nextreel.schema import DAY_MS, UTC8_MS
 from nextreel.sequences import Events
+
+STRENGTHS = (0.0, 0.35, 0.7, 1.0)
+WORLDS = 5
+
+
+def world(data: Path, strength: float, seed: int) -> tuple[Exam, tuple[float, ...]]:
+    """The exam of a world, made in `data`; how often the next tag is guessed in order and shuffled, and the oracle."""
+    con = engine.connect(params.section("engine", engine.Params), params.threads)
+    parts = worlds.parts(con, data, params, sequence_strength=strength, seed=seed)
+    settings = params.section("label", labels.Params)
+    durations = labelling.fit(parts, settings, leave_one_out=False)
+    engine.write_arrays(durations, data / "durations.parquet")
+    labelled = labels.label(parts, durations, settings)
+    labelling.write(con, labelled, data, params.section("cases", cases.Params), leave_one_out=False)
+    videos = engine.read(con, data / "tables/videos.parquet")
+    gap_ms = params.section("eda", exploration.Params).session_gap_minutes * exploration.MINUTE_MS
+    rng = np.random.default_rng(params.seed)
+    found = exploration.dependence(labelled.filter(_.part != "random"), videos, gap_ms, rng)
+    con.disconnect()
+    in_order, *shuffles = found["hit_rate"][found["level"] == "tag"]
+    exam = Exam.load(data, params.seed)
+    return exam, (in_order, float(np.mean(shuffles)), ndcg(Oracle(data, settings), exam).mean())
 
 
 def shuffled(events: Events, exam: Exam, rng: np.random.Generator) -> Events:
@@ -43,37 +75,61 @@ def shuffled(events: Events, exam: Exam, rng: np.random.Generator) -> Events:
     return replace(events, video_idx=events.video_idx[order], positive=events.positive[order])
 
 
-def ranks(exam: Exam, seed: int) -> np.ndarray:
+def ndcg(model: Scorer, exam: Exam) -> np.ndarray:
+    """Of each test case."""
+    return validation.per_case(target_ranks(model, exam, "test", ""))[next_item.HEADLINE]
+
+
+def trained(exam: Exam, seed: int) -> Scorer:
     settings = params.section("train.sasrec", sasrec.Params, defaults="model")
-    model = sasrec.Model.fit(
-        exam.events.train(),
-        exam.catalogue.n_videos,
-        settings,
-        np.random.default_rng(seed),
-        trainer.Validation(lambda model: validation.validate(model, exam), Path("logs/order.csv")),
-    )
-    return np.concatenate([block.target_ranks() for block in blocks(model, exam, "test", "")])
+    on_valid = trainer.Validation(lambda model: validation.validate(model, exam), None)
+    n_videos = exam.catalogue.n_videos
+    return sasrec.Model.fit(exam.events.train(), n_videos, settings, np.random.default_rng(seed), on_valid)
+
+
+def cells(values: list[np.ndarray], user_idx: np.ndarray, confidence: float) -> str:
+    """Each seed's values [n, 2] in order and shuffled -> the means of every seed, and the paired difference."""
+    mean = np.mean(values, axis=0)
+    means = bootstrap_means(mean, user_idx, 1000, np.random.default_rng(params.seed))
+    (low,), (high,) = interval(means[:, :1] - means[:, 1:], confidence)
+    in_order, other = (", ".join(f"{x:.4f}" for x in column) for column in np.mean(values, axis=1).T)
+    apart = mean[:, 0].mean() - mean[:, 1].mean()
+    return f"{in_order} | {other} | {apart:+.4f} ({low:+.4f} to {high:+.4f}) | {len(mean)}"
+
+
+def without_model(folder: Path) -> dict[float, Exam]:
+    """Print the first table; the exam of each strength's first world, made in `folder`."""
+    first_seed = params.section("simulate", simulated.Params).seed
+    exams = {}
+    print("| strength | next tag, in order | shuffled | difference | oracle |\n|---|---|---|---|---|")
+    for strength in STRENGTHS:
+        seeds = range(first_seed, first_seed + WORLDS)
+        made = [world(folder / f"{strength:g}@{seed}", strength, seed) for seed in seeds]
+        exams[strength] = made[0][0]
+        in_order, other, ceiling = np.array([found for _exam, found in made]).T
+        gain = in_order - other
+        apart = f"{gain.mean():+.4f} ({gain.min():+.4f} to {gain.max():+.4f})"
+        row = f"{in_order.mean():.4f} | {other.mean():.4f} | {apart} | {ceiling.mean():.4f}"
+        print(f"| {strength:g} | {row} |", flush=True)
+    return exams
 
 
 def main() -> None:
-    exam = Exam.load(Path("data"), params.seed)
+    n_seeds = int(sys.argv[1]) if len(sys.argv) > 1 else 2
     confidence = params.section("evaluate", evaluation.Params).confidence
-    strength = params.section("simulate", simulated.Params).sequence_strength
-    values = []
-    for seed in range(int(sys.argv[1]) if len(sys.argv) > 1 else 1):
-        rng = np.random.default_rng(seed)
-        other = replace(exam, events=shuffled(exam.events, exam, rng))
-        pair = [validation.per_case(ranks(each, seed))[next_item.HEADLINE] for each in (exam, other)]
-        values.append(np.stack(pair, axis=1))
-        print(f"seed {seed}: in order {pair[0].mean():.4f}, shuffled {pair[1].mean():.4f}", flush=True)
-    mean = np.mean(values, axis=0)  # over seeds, per case
-    means = bootstrap_means(mean, exam.of("test").cases.user_idx, 1000, np.random.default_rng(0))
-    low, high = interval(means[:, :1] - means[:, 1:], confidence)
-    difference = mean[:, 0].mean() - mean[:, 1].mean()
-    print(
-        f"simulate.sequence_strength {strength:g}, {next_item.HEADLINE} on test, {len(values)} seeds:"
-        f" order is worth {difference:+.4f} ({confidence:.0%} interval {low[0]:+.4f} to {high[0]:+.4f})"
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        exams = without_model(Path(folder))
+        print(f"\n| strength | in order, by seed | shuffled | difference ({confidence:.0%}) | test cases |")
+        print("|---|---|---|---|---|", flush=True)
+        values: dict[float, list[np.ndarray]] = {strength: [] for strength in STRENGTHS}
+        for seed in range(n_seeds):
+            for strength, exam in exams.items():
+                other = replace(exam, events=shuffled(exam.events, exam, np.random.default_rng(seed)))
+                pair = [ndcg(trained(each, seed), each) for each in (exam, other)]
+                values[strength].append(np.stack(pair, axis=1))
+                row = cells(values[strength], exam.of("test").cases.user_idx, confidence)
+                print(f"| {strength:g} | {row} |", flush=True)
 
 
-main()
+if __name__ == "__main__":
+    main()
