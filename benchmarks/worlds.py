@@ -4,7 +4,7 @@ from pathlib import Path
 
 import ibis.expr.types as ir
 
-from nextreel import engine, schema, splits
+from nextreel import datasets, engine, splits
 from nextreel.datasets import kuairand, simulated
 from nextreel.params import Params
 
@@ -13,11 +13,9 @@ def parts(con: engine.Connection, data: Path, params: Params, **changes: float) 
     """All rows with their part, of the world of params.yaml with some of its `simulate` changed; `data` gets the
     tables."""
     simulated.write(data / "raw", params.section("simulate", simulated.Params).model_copy(update=changes))
-    source = kuairand.read(con, data / "raw")
-    for name, wanted in schema.TABLES.items():
-        table = source.tables.get(name, schema.empty(wanted))
-        engine.write(con, table, data / f"tables/{name}.parquet", schema.ORDER[name])
-    standard, random = (engine.read(con, data / f"tables/{name}.parquet") for name in ("interactions", "random"))
+    ingest = params.section("ingest", datasets.Params).model_copy(update={"path": str(data / "raw")})
+    tables = datasets.write_tables(con, kuairand.read(con, ingest), data / "tables")
+    standard, random = tables["interactions"], tables["random"]
     bounds = splits.bounds(standard, params.section("split", splits.Params))
     assert bounds is not None, "the studies cut by time"
     return splits.temporal(standard, random, bounds)
