@@ -390,7 +390,7 @@ def _read(c: str, column: Column, type_: str) -> str:
 
 def _bad(columns: Columns, types: Mapping[str, str]) -> Iterable[str]:
     """Conditions of which one holds for a bad row and none for a usable one: cheaper than to look for its fault. A null
-    is none of them; DuckDB takes NaN for the largest number."""
+    is none of them. DuckDB takes NaN for the largest number, but not where a Parquet file's statistics leave it out."""
     for c, column in columns.items():
         number = _number(c, column, types[c])
         if column.required:
@@ -399,11 +399,11 @@ def _bad(columns: Columns, types: Mapping[str, str]) -> Iterable[str]:
             continue
         yield f"{number} < {column.low}"
         yield f"{number} > {column.high}"
-        if column.high > EXACT:  # as a DOUBLE it may round down to the bound
-            yield f"{_name(c)} IS NOT NULL AND {_read(c, column, types[c])} IS NULL"
+        if types[c] in _FLOATS:
+            yield f"isnan({_name(c)})"
         if column.reads == "integer" and types[c] not in _INTEGERS:
             yield f"{number} <> trunc({number})"
-        if types[c] not in {*_INTEGERS, *_FLOATS}:
+        if types[c] not in {*_INTEGERS, *_FLOATS} or column.high > EXACT:  # as a DOUBLE it may round down to the bound
             yield f"{_name(c)} IS NOT NULL AND {_read(c, column, types[c])} IS NULL"
 
 
@@ -417,8 +417,12 @@ def _faults(columns: Columns, types: Mapping[str, str]) -> list[tuple[str, str, 
         if column.reads != "text":
             found.append((c, "not_a_number", f"{name} IS NOT NULL AND {number} IS NULL"))
             found.append((c, "fraction", f"isfinite({number}) AND {number} <> trunc({number})"))
-            inside = f"{number} BETWEEN {column.low} AND {column.high} AND {_read(c, column, types[c])} IS NOT NULL"
-            found.append((c, "out_of_range", f"{name} IS NOT NULL AND NOT ({inside})"))
+            outside = f"NOT ({number} BETWEEN {column.low} AND {column.high})"
+            if types[c] in _FLOATS:
+                outside = f"({outside} OR isnan({name}))"
+            if column.high > EXACT:
+                outside = f"({outside} OR {_read(c, column, types[c])} IS NULL)"
+            found.append((c, "out_of_range", f"{name} IS NOT NULL AND {outside}"))
     return found
 
 
