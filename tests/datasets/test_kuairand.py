@@ -466,3 +466,18 @@ def test_rows_read_are_kept_or_counted(new_folder, logs):
         assert events(source, name) == sorted(kept)
     assert [(file, line, reason) for file, line, _, _, reason in rejected(source)] == found
     assert source.rows_read == n_rows == len(first) + sum(source.rejected().values())
+
+
+def test_a_log_cut_into_parts_is_one_log_in_their_order(folder, frame):
+    """As 27K is published."""
+    name = "log_standard_4_08_to_4_21_27k_part{}.csv"
+    at = {"time_ms": FIRST_MS}
+    folder.log({**at, "play_time_ms": 3}, {**at, "video_id": 5}, name=name.format(2))
+    folder.log({**at, "play_time_ms": 1}, name=name.format(1))
+    for part in (1, 2, 3):
+        folder.log({}, name=f"video_features_statistic_27k_part{part}.csv", columns=["user_id"])  # never read
+    source = folder.read()
+    assert events(source) == [(1, 2, 0, 1), (1, 5, 0, 10)]
+    assert [path.name for path in source.logs] == [name.format(1), name.format(2)]
+    assert frame(source.tables["interactions"], "interactions").row.tolist() == [1, 3]
+    assert source.rejected()["repeated"] == 1
