@@ -147,13 +147,14 @@ def summary(source: Source, tables: dict[str, ir.Table]) -> dict[str, int]:
     }
 
 
-def index(con: engine.Connection, kind: str, *tables: ir.Table) -> ir.Table:
-    """`<kind>_id` and `<kind>_idx` = 1 + the id's rank among all ids of the tables."""
+def index(con: engine.Connection, kind: str, rows: ir.Table, features: ir.Table | None = None) -> ir.Table:
+    """`<kind>_id` and `<kind>_idx` = 1 + the id's rank among all ids of the rows and of the features, one row an id."""
     key = f"{kind}_id"
-    ids = (
-        ibis.union(*(table.select(key) for table in tables), distinct=True)
-        if len(tables) > 1
-        else tables[0].select(key).distinct()
-    )
+    ids = rows.select(key)
+    if features is not None:  # most ids are there, and need not be made distinct
+        known = features.select(key)
+        ids = known.union(ids.anti_join(known, key).distinct())
+    else:
+        ids = ids.distinct()
     ranked = ids.mutate(**{f"{kind}_idx": ibis.row_number().over(order_by=key) + 1})
     return con.create_table(f"{kind}_ids", ranked)
