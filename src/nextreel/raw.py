@@ -98,11 +98,12 @@ class Intake:
         self._run(f"CREATE TABLE {_PLACES} (owner VARCHAR, from_row BIGINT, file VARCHAR, record_less_row BIGINT)")
         self._run(f"CREATE TABLE {_BREAKS} (file VARCHAR, record BIGINT, so_far BIGINT)")
 
-    def read(self, paths: Sequence[Path], columns: Columns) -> ir.Table:
+    def read(self, paths: Sequence[Path], columns: Columns, quoted: bool = False) -> ir.Table:
         """The usable rows of CSV or Parquet files of one kind: the columns, found by name, and `row`.
 
-        Quotes are understood in a CSV file that has text or quotes its header; elsewhere they are no part of a number,
-        and a stray one spoils its own line only.
+        Quotes are understood in a CSV file that has text among its columns, quotes its header or is `quoted`, since
+        columns that are not read hold text; elsewhere they are no part of a number, and a stray one spoils its own line
+        only.
 
         Raises UserError where a file is empty, compressed, has duplicate or missing columns, or where lines are lost
         (a stray quote can swallow many).
@@ -114,8 +115,10 @@ class Intake:
             check_header(path, columns)
         with ThreadPoolExecutor(1) as ahead:
             for path, digest in zip(paths, ahead.map(_digest, paths), strict=True):
-                read = self._read_parquet if path.suffix == ".parquet" else self._read_csv
-                self.files.append(read(path, digest, columns, table))
+                if path.suffix == ".parquet":
+                    self.files.append(self._read_parquet(path, digest, columns, table))
+                else:
+                    self.files.append(self._read_csv(path, digest, columns, table, quoted))
         faults = _faults(columns, dict.fromkeys(columns, ""))
         column, reason = (
             _list(_text(x) for x in each) for each in zip(*((c, r) for c, r, _bad in faults), strict=True)
@@ -168,9 +171,9 @@ class Intake:
     def _count(self, table: str, what: str = "count(*)", where: str = "true") -> tuple[Any, ...]:
         return tuple(self._run(f"SELECT {what} FROM {table} WHERE {where}").fetchone())
 
-    def _read_csv(self, path: Path, digest: "Digest", columns: Columns, table: str) -> File:
+    def _read_csv(self, path: Path, digest: "Digest", columns: Columns, table: str, quoted: bool) -> File:
         has_text = any(column.reads in ("text", "datetime") for column in columns.values())
-        quote = '"' if has_text else _quote(path)
+        quote = '"' if quoted or has_text else _quote(path)
         # 87433.6 would become 87434 without a word in an integer column. A file of whole numbers holds none.
         # BIGINT, not what is stored: a number that is too large is judged in its turn, as it is in any other file.
         types = {

@@ -71,7 +71,7 @@ def read(con: engine.Connection, params: Params) -> Source:
     """
     files, intake, layout = inspect(params), Intake(con), Layout.of(params.table)
     key = [layout.names[name] for name in ("user_id", "video_id", "time")]
-    theirs = intake.first_of(intake.read(files, layout.columns), key)
+    theirs = intake.first_of(intake.read(files, layout.columns, quoted=True), key)
     if not any(file.n_rows for file in intake.files):
         raise UserError(f"{params.path}: there are columns but no rows")
     rows = theirs.select("row", **{name: theirs[column] for name, column in layout.names.items()})
