@@ -2,6 +2,8 @@ import ibis
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from nextreel import labelling, labels
 from nextreel.labels import Params
@@ -185,3 +187,73 @@ def test_equal_watch_times_have_no_deviation():
         **{"sum": np.array([n * 123_457], object), "sum_of_squares": np.array([n * 123_457**2], object)},
     }
     assert labels.fit(stats, params()).std_ms[0] == 0
+
+
+LOGGED = st.lists(st.tuples(st.integers(0, 90_000), st.integers(1, 30_000)), min_size=1, max_size=60)
+RULES = st.sampled_from(["wtg", "wtr", "wtg_quantile"])
+SCHEMES = st.fixed_dictionaries(
+    {
+        **{"bucket": st.sampled_from(["width", "frequency"]), "bucket_width_s": st.sampled_from([1, 5])},
+        **{"n_buckets": st.integers(1, 5), "truncate": st.booleans(), "shrinkage": st.sampled_from([0, 20])},
+    }
+)
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(logged=LOGGED, scheme=SCHEMES)
+def test_wtg_has_mean_0_and_deviation_1_in_each_bucket_of_train(logged, scheme):
+    play, duration = zip(*logged, strict=True)
+    wanted = params(**scheme | {"shrinkage": 0})
+    table = rows(play, duration)
+    out = label(table, wanted)
+    buckets = fit(table, wanted)
+    assert buckets.n.sum() == len(logged)
+    for bucket, wtg in out.groupby(buckets.of(out.duration_ms.to_numpy(np.int64))).wtg:
+        assert len(wtg) == buckets.n[bucket]
+        assert wtg.mean() == pytest.approx(0, abs=1e-6)
+        if buckets.std_ms[bucket]:
+            assert wtg.std(ddof=1) == pytest.approx(1)
+        else:
+            assert (wtg == 0).all()
+
+
+@settings(max_examples=15, deadline=None, derandomize=True)
+@given(logged=LOGGED, positive=RULES, scheme=SCHEMES, seed=st.integers(0, 99))
+def test_labels_do_not_depend_on_the_order_of_rows(logged, positive, scheme, seed):
+    wanted = params(positive=positive, **scheme)
+    mixed = np.random.default_rng(seed).permutation(len(logged))
+    found = []
+    for order in (np.arange(len(logged)), mixed):
+        play, duration = np.array(logged)[order].T
+        out = labels.label(rows(play, duration, key=order), by_duration(play, duration, wanted), wanted)
+        found.append(out.order_by("key").select("wtr", "wtg", "positive").to_pandas())
+    pd.testing.assert_frame_equal(*found, check_exact=True)
+
+
+def by_duration(play, duration, wanted):
+    return labelling.fit(rows(play, duration), wanted, leave_one_out=False)
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(logged=LOGGED, positive=RULES, scheme=SCHEMES)
+def test_who_watches_longer_is_no_less_positive(logged, positive, scheme):
+    """Among rows of one duration, under every rule."""
+    play, duration = zip(*logged, strict=True)
+    out = label(rows(play, duration), params(positive=positive, **scheme))
+    for _, same in out.groupby("duration_ms"):
+        assert same.sort_values("play_time_ms", kind="stable").positive.is_monotonic_increasing
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(logged=LOGGED, scheme=SCHEMES, thresholds=st.tuples(st.floats(-2, 2), st.floats(-2, 2)).map(sorted))
+def test_bounds_rise_with_the_threshold_and_wtr_bounds_with_the_duration(logged, scheme, thresholds):
+    play, duration = zip(*logged, strict=True)
+    low, high = (params(positive="wtg", wtg_threshold=t, **scheme) for t in thresholds)
+    durations = np.unique(duration)
+    buckets = fit(rows(play, duration), low)
+    known = buckets.std_ms[buckets.of(durations)] > 0
+    assert (labels.bounds_ms(durations, low, buckets) <= labels.bounds_ms(durations, high, buckets))[known].all()
+    by_ratio = labels.bounds_ms(durations, params(positive="wtr"), buckets)
+    assert (np.diff(by_ratio) > 0).all()
+    for logged_rule in ("click", "long_view"):
+        assert (np.diff(labels.logged_bounds_ms(durations, logged_rule)) >= 0).all()

@@ -32,8 +32,7 @@ def csv(tmp_path):
 
 def read(con, paths, columns=TWO):
     intake = Intake(con)
-    quoted = any(column.reads in ("text", "datetime") for column in columns.values())
-    return intake, intake.read(paths if isinstance(paths, list) else [paths], columns, quoted)
+    return intake, intake.read(paths if isinstance(paths, list) else [paths], columns)
 
 
 def kept(rows):
@@ -85,8 +84,8 @@ def test_the_last_line_counts_with_and_without_its_newline(con, csv, end):
 
 def test_two_tables_are_read_by_one_intake(con, csv):
     intake = Intake(con)
-    intake.read([csv("a,b\n1,x\n", "1.csv")], TWO, quoted=False)
-    rows = intake.read([csv("a,b\n1,2\n3,4\n-5,6\n", "2.csv")], TWO, quoted=False)
+    intake.read([csv("a,b\n1,x\n", "1.csv")], TWO)
+    rows = intake.read([csv("a,b\n1,2\n3,4\n-5,6\n", "2.csv")], TWO)
     assert [(file, line) for file, line, *_ in rejected(intake)] == [("1.csv", 2), ("2.csv", 4)]
     assert kept(rows) == [(1, 2, 1), (3, 4, 2)]
 

@@ -83,8 +83,12 @@ class Writer:
         self._file.write_table(batch)
 
     def __exit__(self, *error: object) -> None:
-        if self._file is not None:
-            self._file.close()
+        try:
+            if self._file is not None:
+                self._file.close()
+        except BaseException:  # a full disk
+            self._replacing.__exit__(*sys.exc_info())
+            raise
         self._replacing.__exit__(*error)  # type: ignore[arg-type]
 
 

@@ -99,11 +99,12 @@ class Intake:
         self._run(f"CREATE TABLE {_PLACES} (owner VARCHAR, from_row BIGINT, file VARCHAR, record_less_row BIGINT)")
         self._run(f"CREATE TABLE {_BREAKS} (file VARCHAR, record BIGINT, so_far BIGINT)")
 
-    def read(self, paths: Sequence[Path], columns: Columns, quoted: bool) -> ir.Table:
+    def read(self, paths: Sequence[Path], columns: Columns, quoted: bool = False) -> ir.Table:
         """The usable rows of CSV or Parquet files of one kind: the columns, found by name, and `row`.
 
-        quoted: cells of a CSV file may stand in quotes. Where none may and the header has none, a quote is no part of a
-        number, and a stray one spoils its own line only.
+        Quotes are understood in a CSV file that has text among its columns, quotes its header or is `quoted`, since
+        columns that are not read hold text; elsewhere they are no part of a number, and a stray one spoils its own line
+        only.
 
         Raises UserError where a file is empty, compressed, has duplicate or missing columns, or where lines are lost
         (a stray quote can swallow many).
@@ -113,6 +114,7 @@ class Intake:
         self._run(f"CREATE TABLE {table} ({stored}, fault USMALLINT, value VARCHAR)")
         for path in paths:
             check_header(path, columns)
+        quoted = quoted or any(column.reads in ("text", "datetime") for column in columns.values())
         sizes = [path.stat().st_size for path in paths]
         with ThreadPoolExecutor(1) as ahead, bar("reading raw files", sum(sizes), "B") as shown:
             for path, size, digest in zip(paths, sizes, ahead.map(_digest, paths), strict=True):

@@ -98,11 +98,19 @@ def _sentence(reject: Rejects) -> str:
     where = f" in {reject.column}" if reject.column else ""
     value = "" if reject.value is None else f": {reject.value[:100]}"
     words = f"{reject.n} {reject.reason.replace('_', ' ')}{where}, the first on line {reject.line}{value}"
-    if reject.reason == "out_of_range":
+    if reject.reason == "out_of_range" and _is_number(reject.value or ""):
         for unit, factor in (("seconds", 1_000), ("microseconds", 1 / 1_000)):
             if schema.FIRST_MS <= float(reject.value or 0) * factor <= schema.LAST_MS:
                 words += f" ({unit}? milliseconds are expected)"
     return words
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False  # a date
+    return True
 
 
 def write_tables(con: engine.Connection, source: Source, folder: Path) -> dict[str, ir.Table]:

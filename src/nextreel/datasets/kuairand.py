@@ -141,11 +141,11 @@ def read(con: engine.Connection, params: Params) -> Source:
     Raises UserError where files or columns are missing, or no log has any row.
     """
     files, intake = inspect(params), Intake(con)
-    rows = intake.first_of(intake.read(files.logs, _LOG, quoted=False), _EVENT)
+    rows = intake.first_of(intake.read(files.logs, _LOG), _EVENT)
     if not any(file.n_rows for file in intake.files):
         raise UserError(f"{params.path}: the logs have a header but no rows")
-    users = intake.first_of(intake.read(files.users, _USERS, quoted=True), ["user_id"])
-    videos = intake.first_of(intake.read(files.videos, _VIDEOS, quoted=True), ["video_id"])
+    users = intake.first_of(intake.read(files.users, _USERS), ["user_id"])
+    videos = intake.first_of(intake.read(files.videos, _VIDEOS), ["video_id"])
     user_ids, video_ids = index(con, "user", rows, users), index(con, "video", rows, videos)
     events = _events(rows.join(user_ids, "user_id").join(video_ids, "video_id"))
     about = _videos(video_ids.left_join(videos, "video_id"))
@@ -154,7 +154,7 @@ def read(con: engine.Connection, params: Params) -> Source:
         (files.categories, _CATEGORIES, _categories),
     ):
         if paths:
-            extra = intake.first_of(intake.read(paths, columns, quoted=True), ["final_video_id"])
+            extra = intake.first_of(intake.read(paths, columns), ["final_video_id"])
             about = about.left_join(renamed(extra), "video_id").drop("video_id_right")
     tables = {
         "interactions": schema.conform(events.filter(_.is_rand == 0), schema.INTERACTIONS),

@@ -1,0 +1,323 @@
+"""Logs of one's own: any column names, CSV or Parquet, with or without watch times."""
+
+import hashlib
+from datetime import UTC, datetime
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from nextreel import checking, datasets, engine, labelling, labels, schema, splits
+from nextreel.datasets import table
+from nextreel.errors import UserError
+from nextreel.params import Params
+
+FIRST_MS = 1_650_812_741_436
+
+
+@pytest.fixture
+def log(tmp_path, ingest, committed, con):
+    """A log of one's own in a folder, `ingest.table` with some changes."""
+
+    class Log:
+        path = tmp_path / "log"
+
+        def csv(self, text, name="a.csv"):
+            self.path.mkdir(exist_ok=True)
+            (self.path / name).write_text(text, encoding="utf-8")
+            return self.path / name
+
+        def parquet(self, columns, name="a.parquet"):
+            self.path.mkdir(exist_ok=True)
+            pq.write_table(pa.table(columns), self.path / name)
+            return self.path / name
+
+        def params(self, path=None, **names):
+            section = committed["ingest"]["table"] | names
+            return ingest(path or self.path, layout="table", table=section, max_rejected_share=0.2)
+
+        def read(self, path=None, **names):
+            return table.read(con, self.params(path, **names))
+
+    return Log()
+
+
+def rows(source, *columns, name="interactions"):
+    """Columns of the rows in file order, ids as they were."""
+    tables = source.tables
+    joined = tables[name].join(tables["users"], "user_idx").join(tables["videos"], "video_idx").order_by("row")
+    return [tuple(row.values()) for row in joined.select(columns).to_pyarrow().to_pylist()]
+
+
+def rejected(source):
+    found = source.intake.quarantine().order_by("file", "line").to_pyarrow().to_pylist()
+    return [tuple(row.values()) for row in found]
+
+
+def test_user_video_and_time_are_enough(log):
+    log.csv(f"user_id,video_id,time_ms\n7,9,{FIRST_MS}\n5,9,{FIRST_MS + 1}\n")
+    source = log.read()
+    assert rows(source, "user_id", "video_id", "time_ms") == [(7, 9, FIRST_MS), (5, 9, FIRST_MS + 1)]
+    found = source.tables["interactions"].to_pyarrow()
+    assert found.schema.names == list(schema.INTERACTIONS)
+    known = {"user_idx", "video_idx", "time_ms", "row"}
+    assert {c for c in found.schema.names if found[c].null_count == 0} == known
+    assert all(found[c].null_count == 2 for c in set(found.schema.names) - known)
+    assert source.tables["random"].count().execute() == 0
+
+
+def test_columns_may_have_any_name_and_order(log):
+    log.csv(
+        'when,"the ""user""",x,item,rnd,tap,watched,length,scene\n'
+        f"{FIRST_MS},3,text,4,1,1,10,20,2\n{FIRST_MS},3,,5,0,0,11,,\n"
+    )
+    names = {"user_id": 'the "user"', "video_id": "item", "time": "when", "is_rand": "rnd", "click": "tap"}
+    source = log.read(**names, play_time="watched", duration="length", tab="scene")
+    columns = ("video_id", "click", "play_time_ms", "duration_ms", "tab", "like")
+    tables = source.tables
+    assert rows(source, "user_id", "video_id", "click", "play_time_ms", "tab") == [(3, 5, False, 11, None)]
+    random = tables["random"].join(tables["videos"].select("video_idx", "video_id"), "video_idx").select(columns)
+    assert random.to_pyarrow().to_pylist() == [dict(zip(columns, (4, True, 10, 20, 2, None), strict=True))]
+
+
+def test_csv_and_parquet_give_the_same_tables(log, tmp_path, con):
+    columns = {"user_id": [3, 1, 3], "video_id": [2**62, 5, 7], "time_ms": [FIRST_MS + i for i in range(3)]}
+    columns |= {"play": [5.0, None, 7.0], "click": [True, False, None]}
+    texts = [["" if x is None else str(int(x)) for x in column] for column in columns.values()]
+    as_text = [",".join(row) for row in zip(*texts, strict=True)]
+    csv = log.csv("\n".join([",".join(columns), *as_text]) + "\n")
+    parquet = log.parquet(columns)
+    found = []
+    for path in (csv, parquet):
+        source = table.read(
+            engine.connect(engine.Params(memory_limit="1GB"), 2), log.params(path, play_time="play", click="click")
+        )
+        datasets.write_tables(source.intake.con, source, tmp_path / path.suffix[1:])
+        found.append({file.name: file.read_bytes() for file in (tmp_path / path.suffix[1:]).iterdir()})
+        assert source.rows_read == 3
+    assert found[0] == found[1]
+    assert rows(source, "video_id", "click", "play_time_ms") == [(2**62, True, 5), (5, False, None), (7, None, 7)]
+
+
+def test_parts_of_a_folder_are_one_log_in_order_of_name(log):
+    header = "user_id,video_id,time_ms\n"
+    log.csv(f"{header}1,30,{FIRST_MS}\n1,31,{FIRST_MS}\n1,10,{FIRST_MS}\n", "part2.csv")
+    log.csv(f"time_ms,video_id,user_id\n{FIRST_MS},10,1\n{FIRST_MS},x,1\n{FIRST_MS},11,1\n", "part1.csv")
+    log.csv(header, "part3.csv")
+    log.parquet({"user_id": [1, 1], "video_id": [40, 11], "time_ms": [FIRST_MS] * 2}, "part4.parquet")
+    source = log.read()
+    assert [video for (video,) in rows(source, "video_id")] == [10, 11, 30, 31, 40]
+    assert (source.rows_read, source.rejected()["repeated"]) == (8, 2)
+    assert rejected(source) == [
+        ("part1.csv", 3, "video_id", "x", "not_a_number"),
+        ("part2.csv", 4, None, None, "repeated"),
+        ("part4.parquet", 2, None, None, "repeated"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("unit", "cell", "ms"),
+    [
+        ("ms", "1650812741436", FIRST_MS),
+        ("s", "1650812741", 1_650_812_741_000),
+        ("s", "1650812741.436", FIRST_MS),
+        ("datetime", "2022-04-24", 1_650_758_400_000),
+        ("datetime", "2022-04-24 15:05:41.436", FIRST_MS),
+        ("datetime", "2022-04-24T15:05:41.436Z", FIRST_MS),
+        ("datetime", "2022-04-24T23:05:41.436+08:00", FIRST_MS),
+    ],
+)
+def test_times_in_seconds_or_as_text(log, unit, cell, ms):
+    log.csv(f"user_id,video_id,t\n1,2,{cell}\n1,3,{cell}\n")
+    assert rows(log.read(time="t", time_unit=unit), "time_ms") == [(ms,), (ms,)]
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+@pytest.mark.parametrize("zone", [None, "UTC", "Asia/Shanghai"])
+def test_times_of_parquet(log, unit, zone):
+    """A moment is the same in any zone; without one it is UTC."""
+    moment = datetime(2022, 4, 24, 15, 5, 41, tzinfo=UTC)
+    column = pa.array([moment.replace(tzinfo=None) if zone is None else moment], pa.timestamp(unit, zone))
+    path = log.parquet({"user_id": [1], "video_id": [2], "t": column})
+    assert rows(log.read(path, time="t", time_unit="datetime"), "time_ms") == [(1_650_812_741_000,)]
+
+
+def test_watch_times_in_seconds(log):
+    log.csv(f"user_id,video_id,time_ms,w,d\n1,2,{FIRST_MS},1.5,10\n1,3,{FIRST_MS},0,0\n1,4,{FIRST_MS},-1,5\n")
+    source = log.read(play_time="w", duration="d", watch_unit="s")
+    assert rows(source, "video_id", "play_time_ms", "duration_ms") == [(2, 1_500, 10_000), (3, 0, None)]
+    assert rejected(source) == [("a.csv", 4, "w", "-1", "out_of_range")]
+
+
+def test_a_text_with_commas_in_a_column_that_is_not_read(log):
+    log.csv(
+        f'title,user_id,video_id,time_ms\n"hello, world",1,2,{FIRST_MS}\n'
+        f'"a ""quote""",1,3,{FIRST_MS}\nplain,1,4,{FIRST_MS}\n'
+    )
+    source = log.read()
+    assert [video for (video,) in rows(source, "video_id")] == [2, 3, 4]
+    assert rejected(source) == []
+
+
+def test_an_id_that_is_text_is_no_number(log):
+    log.csv(f"user_id,video_id,time_ms\nalice,2,{FIRST_MS}\n1,2,{FIRST_MS}\n")
+    source = log.read()
+    assert rejected(source) == [("a.csv", 2, "user_id", "alice", "not_a_number")]
+    with pytest.raises(UserError, match="1 not a number in user_id, the first on line 2: alice"):
+        datasets.check_rejected(source, 0.2)
+
+
+@pytest.mark.parametrize(("unit", "cell"), [("datetime", "1899-12-31"), ("s", "1650812741436"), ("ms", "1650812741")])
+def test_times_out_of_range_are_told_in_a_sentence(log, unit, cell):
+    log.csv(f"user_id,video_id,time_ms\n1,2,{cell}\n")
+    source = log.read(time_unit=unit)
+    with pytest.raises(UserError, match=f"1 out of range in time_ms, the first on line 2: {cell}"):
+        datasets.check_rejected(source, 0.2)
+
+
+def test_a_column_cannot_be_two_things(log):
+    path = log.csv(f"user_id,video_id,time_ms\n1,2,{FIRST_MS}\n")
+    with pytest.raises(UserError, match="`ingest.table` gives user_id to more than one of its keys"):
+        table.inspect(log.params(path, video_id="user_id"))
+
+
+def test_a_missing_column_is_named_with_its_file(log):
+    path = log.csv(f"user,video_id,time_ms\n1,2,{FIRST_MS}\n")
+    with pytest.raises(UserError, match="a.csv: columns missing: user_id; the header has: user, video_id, time_ms"):
+        table.inspect(log.params())
+    table.inspect(log.params(path, user_id="user"))
+
+
+@pytest.mark.parametrize("name", ["absent", "log.tar.gz", "empty", "log.txt"])
+def test_a_path_that_is_no_log_is_a_user_error(log, tmp_path, name):
+    if name == "empty":
+        (tmp_path / name).mkdir()
+    elif name != "absent":
+        (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(UserError, match="takes a .csv or .parquet file or a folder of them") as caught:
+        table.inspect(log.params(tmp_path / name))
+    assert name in str(caught.value)
+
+
+def test_a_log_without_rows_is_a_user_error(log):
+    log.csv("user_id,video_id,time_ms\n")
+    with pytest.raises(UserError, match="there are columns but no rows"):
+        log.read()
+
+
+def test_a_parquet_file_that_was_cut_is_a_user_error(log):
+    path = log.parquet({"user_id": [1], "video_id": [2], "time_ms": [FIRST_MS]})
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(UserError, match="a.parquet cannot be read as Parquet, perhaps it is cut short"):
+        table.inspect(log.params())
+
+
+def test_a_moment_is_no_number_of_milliseconds(log):
+    log.parquet({"user_id": [1], "video_id": [2], "time_ms": pa.array([FIRST_MS], pa.timestamp("ms"))})
+    assert rejected(log.read()) == [("a.parquet", 1, "time_ms", "2022-04-24 15:05:41.436", "not_a_number")]
+
+
+def test_the_manifest_names_each_file_by_its_bytes(log):
+    texts = {
+        "1.csv": f"user_id,video_id,time_ms\n1,2,{FIRST_MS}\n",
+        "2.csv": f"user_id,video_id,time_ms\n1,2,{FIRST_MS}\n1,x,3",
+    }
+    for name, text in texts.items():
+        log.csv(text, name)
+    assert datasets.manifest(log.read()) == {
+        **{"licence": "its owner's", "citation": "none given"},
+        **{
+            name: {
+                "bytes": len(text),
+                "sha256": hashlib.sha256(text.encode()).hexdigest(),
+                "rows": text.count("\n") - 1 + (name == "2.csv"),
+            }
+            for name, text in texts.items()
+        },
+    }
+
+
+# --- from the log to its labels ---
+
+
+def labelled(log, committed, tmp_path, positive="wtg", **names):
+    """The labelled rows of a log, the settings used, all through written tables."""
+    source = log.read(**names)
+    tables = datasets.write_tables(source.intake.con, source, tmp_path / "tables")
+    parts = splits.temporal(
+        tables["interactions"],
+        tables["random"],
+        splits.bounds(tables["interactions"], splits.Params(**committed["split"])),
+    )
+    settings = labels.usable(parts, labels.Params(**committed["label"] | {"positive": positive}))
+    found = labels.label(parts, labelling.fit(parts, settings, leave_one_out=False), settings)
+    return found.order_by("row").to_pandas(), settings
+
+
+def many(n=40, extra=lambda i: ""):
+    return "".join(f"{i % 4},{i % 7},{FIRST_MS + 1_000 * i}{extra(i)}\n" for i in range(n))
+
+
+@pytest.mark.parametrize("positive", ["wtg", "wtr", "wtg_quantile", "long_view", "click"])
+def test_without_watch_times_every_row_is_positive(log, committed, tmp_path, positive):
+    log.csv("user_id,video_id,time_ms\n" + many())
+    found, settings = labelled(log, committed, tmp_path, positive)
+    assert settings.positive == "all"
+    assert found.positive.tolist() == [True] * 40
+    assert found[["wtr", "wtg"]].isna().to_numpy().all()
+
+
+def test_without_watch_times_a_logged_reaction_is_still_the_label(log, committed, tmp_path):
+    log.csv("user_id,video_id,time_ms,tap\n" + many(extra=lambda i: f",{i % 3 == 0:d}"))
+    found, settings = labelled(log, committed, tmp_path, "click", click="tap")
+    assert settings.positive == "click"
+    assert found.positive.tolist() == [i % 3 == 0 for i in range(40)]
+
+
+def test_with_watch_times_the_rule_is_kept(log, committed, tmp_path):
+    log.csv("user_id,video_id,time_ms,w,d\n" + many(extra=lambda i: f",{i % 10},10"))
+    found, settings = labelled(log, committed, tmp_path, "wtr", play_time="w", duration="d", watch_unit="s")
+    assert settings.positive == "wtr"
+    assert found.wtr.tolist() == pytest.approx([i % 10 / 10 for i in range(40)])
+    assert found.positive.tolist() == [i % 10 / 10 > committed["label"]["wtr_threshold"] for i in range(40)]
+
+
+@pytest.mark.parametrize("positive", ["long_view", "click"])
+def test_a_reaction_that_the_log_does_not_hold_is_a_user_error(log, committed, tmp_path, positive):
+    log.csv("user_id,video_id,time_ms,w,d\n" + many(extra=lambda i: f",{i},10"))
+    message = f"`label.positive` is '{positive}', which the log does not say; allowed with its watch times: wtg, wtr"
+    with pytest.raises(UserError, match=message):
+        labelled(log, committed, tmp_path, positive, play_time="w", duration="d")
+
+
+# --- the check of params.yaml ---
+
+
+def checked(committed, path, split=None, **names):
+    raw = committed | {"ingest": committed["ingest"] | {"layout": "table", "path": str(path)}}
+    raw["ingest"]["table"] = committed["ingest"]["table"] | names
+    raw["split"] = committed["split"] | (split or {})
+    checking.check(Params(raw))
+
+
+def test_the_check_knows_own_logs(log, committed):
+    path = log.csv("user_id,video_id,when\n1,2,2022-04-20 12:00:00\n1,2,2022-04-30 23:00:00\n1,2,never\n")
+    checked(committed, path, time="when", time_unit="datetime")
+    checked(committed, path, {"by": "date"}, time="when", time_unit="datetime")
+    with pytest.raises(UserError, match="allowed are the days of the log, 2022-04-20 to 2022-05-01"):
+        checked(committed, path, {"by": "date", "test_until": "2022-05-02"}, time="when", time_unit="datetime")
+    with pytest.raises(UserError, match="columns missing: time_ms"):
+        checked(committed, path)
+    with pytest.raises(UserError, match="`ingest.table.time_unit` is 'hours'"):
+        checked(committed, path, time_unit="hours")
+
+
+def test_the_range_of_a_parquet_log(log, con):
+    times = pa.array(np.array([FIRST_MS, 5, FIRST_MS + 9]), pa.int64())
+    path = log.parquet({"user_id": [1, 1, 1], "video_id": [2, 3, 4], "time_ms": times})
+    assert table.time_range(con, log.params(path)) == (FIRST_MS, FIRST_MS + 9)
+    seconds = log.params(
+        log.parquet({"user_id": [1], "video_id": [2], "t": [FIRST_MS / 1_000]}), time="t", time_unit="s"
+    )
+    assert table.time_range(con, seconds) == (FIRST_MS, FIRST_MS)
