@@ -5,8 +5,9 @@ counts; means and shares come from the counts, in numpy, so that no number of th
 not say is left out of the numbers, and its table has no rows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import ibis
 import ibis.expr.types as ir
@@ -14,6 +15,7 @@ import numpy as np
 from ibis import _
 
 from nextreel.params import PositiveInt, Section
+from nextreel.progress import track
 from nextreel.schema import DAY_MS, UTC8_MS
 
 Columns = dict[str, np.ndarray]
@@ -139,7 +141,12 @@ def explore(
         numbers["fans_1000_or_more_share"] = int(fans.n[fans.value >= INFLUENCER_FANS].sum()) / fans.things
     if len(cold["day"]):
         numbers["cold_share"] = int(cold["cold_events"].sum()) / int(cold["events"].sum())
-    order = dependence(labelled, videos, gap_ms, rng)
+    slow: dict[str, Callable[[], Any]] = {
+        "watch_time": lambda: watch_time(labelled),
+        "dependence": lambda: dependence(labelled, videos, gap_ms, rng),
+        "correlations": lambda: rank_correlations(labelled),
+    }
+    found = {name: find() for name, find in track(list(slow.items()), "exploring")}
     tables = {
         "by_hour": by_hour(labelled),
         "by_day": days,
@@ -148,11 +155,11 @@ def explore(
         "events_per_session": session.by_size(),
         "popularity": by_video.by_rank(),
         "fans": fans.by_size(),
-        "watch_time": watch_time(labelled),
+        "watch_time": found["watch_time"],
         "repeats": repeats(by_pair),
-        "dependence": order,
+        "dependence": found["dependence"],
     }
-    return Findings({**numbers, **rank_correlations(labelled), **_gain_from_order(order)}, tables)
+    return Findings({**numbers, **found["correlations"], **_gain_from_order(found["dependence"])}, tables)
 
 
 def statistics(
