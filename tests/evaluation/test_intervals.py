@@ -87,3 +87,15 @@ def test_simultaneous_intervals_of_equal_columns_are_those_of_one():
 def test_a_difference_that_never_varies_has_no_width():
     low, high = simultaneous_interval(np.zeros((50, 2)), np.zeros(2), 0.95)
     assert low.tolist() == high.tolist() == [0, 0]
+
+
+@pytest.mark.filterwarnings("error")
+def test_an_estimate_without_any_value_leaves_the_others_alone():
+    """As the AUC of a log in which every row is a positive."""
+    means = np.random.default_rng(3).normal(size=(200, 2))
+    low, high = simultaneous_interval(np.column_stack([means, np.full(200, np.nan)]), np.array([0, 0, np.nan]), 0.9)
+    alone = simultaneous_interval(means, np.zeros(2), 0.9)
+    assert (low[:2] == alone[0]).all()
+    assert (high[:2] == alone[1]).all()
+    assert np.isnan([low[2], high[2]]).all()
+    assert np.isnan(simultaneous_interval(np.full((5, 2), np.nan), np.full(2, np.nan), 0.9)).all()

@@ -81,10 +81,12 @@ def simultaneous_interval(means: np.ndarray, estimate: np.ndarray, confidence: f
     """Bounds that hold for all m estimates at once, from their resampled means [R, m] -> [m], [m].
 
     The bootstrap of the largest studentised deviation (Romano & Wolf, JASA 2005, single step): it corrects for the
-    number of comparisons and knows how they hang together, which Bonferroni does not.
+    number of comparisons and knows how they hang together, which Bonferroni does not. NaN resamples are left out.
     """
-    error = np.nanstd(means, axis=0)
-    deviation = np.abs(means - np.nanmean(means, axis=0)) / np.where(error > 0, error, np.inf)
-    largest = np.nanmax(np.where(np.isnan(deviation), -np.inf, deviation), axis=1, initial=0.0)
-    reach = np.quantile(largest, confidence) * error
+    known = ~np.isnan(means).all(0)
+    some, reach = means[:, known], np.full(len(estimate), np.nan)
+    error = np.nanstd(some, axis=0)
+    deviation = np.abs(some - np.nanmean(some, axis=0)) / np.where(error > 0, error, np.inf)
+    largest = np.max(np.where(np.isnan(deviation), -np.inf, deviation), axis=1, initial=0.0)
+    reach[known] = np.quantile(largest, confidence) * error
     return estimate - reach, estimate + reach
