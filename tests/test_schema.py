@@ -143,3 +143,19 @@ def test_the_first_and_last_of_a_long_moment_may_not_share_a_video(check):
     columns["video_idx"] = np.array([*range(1, n), 1], np.int32)
     with pytest.raises(ValueError, match="two rows share user_idx, time_ms, video_idx"):
         check("interactions", columns)
+
+
+def exposures(*topics):
+    """The truth of random videos that a user is shown on one millisecond."""
+    n = len(topics)
+    moment = {"user_idx": np.ones(n, np.int32), "time_ms": np.full(n, FIRST_MS), "day": np.full(n, 3, np.int32)}
+    return moment | {"topic_before": np.array(topics, np.int16)}
+
+
+def test_exposures_on_one_millisecond_pass(check):
+    check("truth_events", exposures(-1, -1, 2, 2))
+
+
+def test_exposures_in_the_wrong_order_are_found(check):
+    with pytest.raises(ValueError, match="not in order"):
+        check("truth_events", exposures(-1, -1, 2, 1))
