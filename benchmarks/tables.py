@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import yaml
 
@@ -97,7 +98,7 @@ def bare_sql(tables: Path, out: Path) -> None:
         con.execute(f"COPY ({query}) TO '{out}/{name}.parquet' (COMPRESSION zstd)")
 
 
-def _connect(out: Path):  # type: ignore[no-untyped-def]
+def _connect(out: Path) -> Any:
     import duckdb
 
     return duckdb.connect(config={"threads": THREADS, "memory_limit": "2GB", "temp_directory": str(out)})

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nextreel import engine, raw
+from nextreel.columns import EXACT, Column
 from nextreel.errors import UserError
-from nextreel.raw import EXACT, Column, Intake
+from nextreel.raw import Intake
 from nextreel.schema import INT32, INT64
 
 TWO = {"a": Column(), "b": Column()}
@@ -425,3 +426,12 @@ def test_lines_are_exact_in_a_file_read_by_several_threads(tmp_path):
     number = rows.mutate(late=(rows.n.lag().over(order_by="row") >= rows.n).cast("int64")).late.sum()
     assert number.to_pyarrow().as_py() == 0  # `row` follows the file
     assert intake.files[0].n_rows == n
+
+
+def test_line_breaks_are_found_across_blocks(csv, monkeypatch):
+    text = 'a,b\n1,"x\n\ny"\n2,z\n3,"""\n"\n4,"p\nq"\n'
+    path = csv(text)
+    for size in (1, 2, 3, 7, 100):
+        monkeypatch.setattr(raw, "_BLOCK", size)
+        record, so_far = raw._breaks(path)
+        assert (record.tolist(), so_far.tolist()) == ([2, 4, 5], [2, 3, 4])

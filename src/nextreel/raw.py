@@ -10,19 +10,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import duckdb
+import ibis
 import ibis.expr.types as ir
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nextreel import engine
+from nextreel.columns import Column, Columns, array, bad_if, csv_type, faults_of, identifier, judged, kept, literal
 from nextreel.errors import UserError
 from nextreel.progress import bar
-from nextreel.schema import INT32
 
-EXACT = 2**53  # a DOUBLE holds integers exactly up to here
 REASONS = (
     "wrong_cells",  # more or fewer cells than the header has, or a cell that is no UTF-8
     "not_a_number",  # or no date and time
@@ -31,33 +32,9 @@ REASONS = (
     "out_of_range",
     "repeated",  # the key of an earlier row
 )
-_QUARANTINE, _PLACES, _BREAKS = "quarantine", "places", "breaks"  # tables of the engine, see Intake._place, ._break
+_QUARANTINE, _PLACES, _BREAKS = "quarantine", "places", "breaks"  # tables of the engine, see Intake._place and _break
 _PLAIN = b"0123456789,-\r\n"  # the bytes of a file of whole numbers
 _BLOCK = 1 << 20
-
-
-@dataclass(frozen=True)
-class Column:
-    """What a raw column may hold. Whole numbers may be written as floats ("87433.0"); seconds (fractions allowed) and
-    datetimes (UTC where they name no zone) become whole milliseconds, which `low` and `high` bound."""
-
-    low: int = 0
-    high: int = INT32
-    required: bool = False
-    reads: Literal["integer", "seconds", "datetime", "text"] = "integer"
-
-    @property
-    def stored(self) -> str:
-        """The smallest SQL type that holds it."""
-        if self.reads == "text":
-            return "VARCHAR"
-        if self.low >= 0 and self.high < 2**8:
-            return "UTINYINT"
-        sizes = {"SMALLINT": 2**15, "INTEGER": 2**31}
-        return next((name for name, size in sizes.items() if -size <= self.low and self.high < size), "BIGINT")
-
-
-Columns = Mapping[str, Column]
 
 
 @dataclass(frozen=True)
@@ -110,7 +87,7 @@ class Intake:
         (a stray quote can swallow many).
         """
         table = self._new("rows")
-        stored = ", ".join(f"{_name(c)} {column.stored}" for c, column in columns.items())
+        stored = ", ".join(f"{identifier(c)} {column.stored}" for c, column in columns.items())
         self._run(f"CREATE TABLE {table} ({stored}, fault USMALLINT, value VARCHAR)")
         for path in paths:
             check_header(path, columns)
@@ -124,16 +101,16 @@ class Intake:
                     quote = '"' if quoted else _quote(path)
                     self.files.append(self._read_csv(path, digest, columns, table, quote))
                 shown.update(size)
-        faults = _faults(columns, dict.fromkeys(columns, ""))
+        faults = faults_of(columns, dict.fromkeys(columns, ""))
         column, reason = (
-            _list(_text(x) for x in each) for each in zip(*((c, r) for c, r, _bad in faults), strict=True)
+            array(literal(x) for x in each) for each in zip(*((c, r) for c, r, _bad in faults), strict=True)
         )
         self._set_aside(
             table,
             f"SELECT rowid + 1 AS row, {column}[fault] AS \"column\", regexp_replace(value, '\\.0$', '') AS value,"
             f" {reason}[fault] AS reason FROM {table} WHERE fault IS NOT NULL",
         )
-        names = ", ".join(map(_name, columns))
+        names = ", ".join(map(identifier, columns))
         self._run(f"CREATE VIEW usable_{table} AS SELECT {names}, rowid + 1 AS row FROM {table} WHERE fault IS NULL")
         return self.con.table(f"usable_{table}")
 
@@ -142,7 +119,7 @@ class Intake:
 
         Only keys whose hash occurs twice are compared: a small part of the rows.
         """
-        source, repeated, columns = rows.get_name(), self._new("repeated"), ", ".join(map(_name, key))
+        source, repeated, columns = rows.get_name(), self._new("repeated"), ", ".join(map(identifier, key))
         self._run(
             f"CREATE TABLE {repeated} AS SELECT row FROM (SELECT {columns}, row FROM {source} WHERE hash({columns}) IN"
             f" (SELECT hash({columns}) AS h FROM {source} GROUP BY h HAVING count(*) > 1))"
@@ -177,12 +154,12 @@ class Intake:
         return tuple(self._run(f"SELECT {what} FROM {table} WHERE {where}").fetchone())
 
     def _read_csv(self, path: Path, digest: "Digest", columns: Columns, table: str, quote: str) -> File:
-        types = {c: _type(column, digest.plain) for c, column in columns.items()}
-        declared = ", ".join(f"{_text(c)}: {_text(kind)}" for c, kind in types.items())
+        types = {c: csv_type(column, digest.plain) for c, column in columns.items()}
+        declared = ", ".join(f"{literal(c)}: {literal(kind)}" for c, kind in types.items())
         errors = self._new("errors")
         (before,) = self._count(table)
         self._insert(
-            f"read_csv({_text(str(path))}, header=true, delim=',', quote={_text(quote)}, escape={_text(quote)},"
+            f"read_csv({literal(str(path))}, header=true, delim=',', quote={literal(quote)}, escape={literal(quote)},"
             f" types={{{declared}}}, store_rejects=true, rejects_table='{errors}', rejects_scan='{errors}_scans',"
             " rejects_limit=0, null_padding=false)",
             path, columns, types, table,
@@ -195,13 +172,13 @@ class Intake:
             "SELECT 1, 1 UNION ALL SELECT above + 1, max(2 + i) FROM (SELECT i, record - 2 - i AS above FROM"
             f" (SELECT record, row_number() OVER (ORDER BY record) - 1 AS i FROM {lines})) GROUP BY above",
         )  # fmt: skip
-        n_breaks = self._break(path, table, before, lines, [c for c, x in columns.items() if x.reads == "text"])
+        (n_kept,), (n_rejected,) = self._count(table, where=f"rowid >= {before}"), self._count(lines)
+        n_breaks = self._break(path) if quote and n_kept + n_rejected < digest.n_lines else 0
         self._quarantine(
-            f'SELECT {_text(path.name)} AS file, record, CASE WHEN is_cast THEN column_name END AS "column", value,'
+            f'SELECT {literal(path.name)} AS file, record, CASE WHEN is_cast THEN column_name END AS "column", value,'
             " CASE WHEN NOT is_cast THEN 'wrong_cells' WHEN try_cast(value AS DOUBLE) IS NULL THEN 'not_a_number'"
             f" ELSE 'out_of_range' END AS reason FROM {lines}"
         )
-        (n_kept,), (n_rejected,) = self._count(table, where=f"rowid >= {before}"), self._count(lines)
         if n_kept + n_rejected + n_breaks != digest.n_lines:
             raise UserError(
                 f"{path}: {digest.n_lines} data lines, but {n_kept} were read and {n_rejected} rejected; a stray quote"
@@ -210,7 +187,7 @@ class Intake:
         return File(path, path.stat().st_size, digest.sha256, n_kept + n_rejected)
 
     def _read_parquet(self, path: Path, digest: "Digest", columns: Columns, table: str) -> File:
-        source = f"read_parquet({_text(str(path))})"
+        source = f"read_parquet({literal(str(path))})"
         types = dict(self._run(f"SELECT column_name, column_type FROM (DESCRIBE FROM {source})").fetchall())
         (before,) = self._count(table)
         self._insert(source, path, columns, types, table)
@@ -218,13 +195,13 @@ class Intake:
         return File(path, path.stat().st_size, digest.sha256, pq.ParquetFile(path).metadata.num_rows)
 
     def _insert(self, source: str, path: Path, columns: Columns, types: Mapping[str, str], table: str) -> None:
-        """Append the rows of a file; a bad one has the number of its first fault, see `_faults`, and the value."""
-        stored = ", ".join(_read(c, column, types[c]) for c, column in columns.items())
-        bad = " OR ".join(_bad(columns, types))
-        faults = _faults(columns, types)
-        cases = " ".join(f"WHEN {bad} THEN {at}" for at, (_c, _reason, bad) in enumerate(faults, 1))
-        values = _list(f"CAST({_name(c)} AS VARCHAR)" for c in columns)
-        owner = _list(str(1 + list(columns).index(c)) for c, _reason, _bad in faults)
+        """Append the rows of a file; a bad one has the number of its first fault, see `faults_of`, and the value."""
+        stored = ", ".join(kept(c, column, types[c]) for c, column in columns.items())
+        bad = " OR ".join(bad_if(columns, types))
+        faults = faults_of(columns, types)
+        cases = " ".join(f"WHEN {found} THEN {at}" for at, (_c, _reason, found) in enumerate(faults, 1))
+        values = array(f"CAST({identifier(c)} AS VARCHAR)" for c in columns)
+        owner = array(str(1 + list(columns).index(c)) for c, _reason, _bad in faults)
         try:
             self._run(
                 f"INSERT INTO {table} SELECT {stored}, fault, CASE WHEN fault IS NOT NULL THEN {values}[{owner}[fault]]"
@@ -247,23 +224,16 @@ class Intake:
     def _place(self, path: Path, table: str, before: int, query: str) -> None:
         """Note which records of a file its rows are. The query: (k, records to add), for its rows from the k-th on."""
         self._run(
-            f"INSERT INTO {_PLACES} SELECT '{table}', k + {before}, {_text(path.name)}, max(added) - {before}"
+            f"INSERT INTO {_PLACES} SELECT '{table}', k + {before}, {literal(path.name)}, max(added) - {before}"
             f" FROM ({query}) found(k, added) WHERE k + {before} <= (SELECT count(*) FROM {table}) GROUP BY k"
         )
 
-    def _break(self, path: Path, table: str, before: int, lines: str, texts: Sequence[str]) -> int:
+    def _break(self, path: Path) -> int:
         """Note the line breaks within quotes, which put the records below them further down; their number."""
-        if not texts:
-            return 0
-        breaks = " + ".join(f"coalesce({_n_breaks(_name(c))}, 0)" for c in texts)
-        kept = f"SELECT rowid + 1 AS row, {breaks} AS n FROM {table} WHERE rowid >= {before} AND n > 0"
-        self._run(
-            f"INSERT INTO {_BREAKS} SELECT {_text(path.name)}, record, sum(n) OVER (ORDER BY record) FROM ("
-            f"SELECT row + record_less_row AS record, n FROM ({kept}) ASOF JOIN"
-            f" (FROM {_PLACES} WHERE owner = '{table}') ON row >= from_row"
-            f" UNION ALL SELECT record, {_n_breaks('csv_line')} AS n FROM {lines} WHERE n > 0)"
-        )
-        return int(self._count(_BREAKS, "coalesce(max(so_far), 0)", f"file = {_text(path.name)}")[0])
+        record, so_far = _breaks(path)
+        found = {"file": pa.array([path.name] * len(record), pa.string()), "record": record, "so_far": so_far}
+        self.con.insert(_BREAKS, ibis.memtable(pa.table(found)))
+        return int(so_far.max(initial=0))
 
     def _set_aside(self, table: str, query: str) -> None:
         """Put rows of a table (row, column, value, reason) into quarantine."""
@@ -301,6 +271,27 @@ def _digest(path: Path) -> Digest:
     return Digest(sha256.hexdigest(), n_lines + (last is not header and not last.endswith(b"\n")), plain)
 
 
+def _breaks(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The records [m] of a CSV file, 1 = the header, that hold line breaks within quotes, and how many such breaks the
+    file has up to their end."""
+    records, so_far = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    n_quotes, n_records, n_breaks = 0, 1, 0
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            byte = np.frombuffer(block, np.uint8)
+            newline = np.flatnonzero(byte == ord("\n"))
+            quote = np.flatnonzero(byte == ord('"'))
+            within = (n_quotes + np.searchsorted(quote, newline)) % 2 == 1
+            record = n_records + (~within).cumsum()  # the one that goes on after a break
+            records.append(record[within])
+            so_far.append(n_breaks + within.cumsum()[within])
+            n_quotes, n_breaks = n_quotes + len(quote), n_breaks + int(within.sum())
+            n_records += int((~within).sum())
+    record, count = np.concatenate(records), np.concatenate(so_far)
+    last = np.flatnonzero(np.diff(record, append=-1) != 0)  # of each record
+    return record[last], count[last]
+
+
 def check_header(path: Path, columns: Iterable[str]) -> None:
     """Raise UserError where a CSV or Parquet file cannot be read at all, lacks one of `columns` or has one twice."""
     header = _parquet_header(path) if path.suffix == ".parquet" else _csv_header(path)
@@ -332,20 +323,23 @@ def _parquet_header(path: Path) -> list[str]:
         raise UserError(f"{path} cannot be read as Parquet, perhaps it is cut short: {error}") from None
 
 
-def time_range(con: engine.Connection, paths: Sequence[Path], name: str, column: Column) -> tuple[int, int] | None:
-    """The smallest and largest possible milliseconds in a column of some files, None where there is none."""
+def time_range(
+    con: engine.Connection, paths: Sequence[Path], name: str, column: Column, quoted: bool = False
+) -> tuple[int, int] | None:
+    """The smallest and largest possible milliseconds in a column of some files, None where there is none. quoted: see
+    `Intake.read`."""
     ends: list[int] = []
     for path in paths:
         if path.suffix == ".parquet":
-            source = f"read_parquet({_text(str(path))})"
-            (kind,) = con.raw_sql(f"SELECT typeof(any_value({_name(name)})) FROM {source}").fetchone()
+            source = f"read_parquet({literal(str(path))})"
+            (kind,) = con.raw_sql(f"SELECT typeof(any_value({identifier(name)})) FROM {source}").fetchone()
         else:
-            kind = "VARCHAR"
+            kind, quote = "VARCHAR", literal('"' if quoted else _quote(path))
             source = (
-                f"read_csv({_text(str(path))}, header=true, delim=',', quote={_text(_quote(path))}, escape='',"
+                f"read_csv({literal(str(path))}, header=true, delim=',', quote={quote}, escape={quote},"
                 " all_varchar=true, ignore_errors=true)"
             )
-        number = _number(name, column, str(kind))
+        number = judged(name, column, str(kind))
         query = (
             f"SELECT min(x), max(x) FROM (SELECT {number} AS x FROM {source}) WHERE x BETWEEN {column.low} AND"
             f" {column.high}"
@@ -355,77 +349,6 @@ def time_range(con: engine.Connection, paths: Sequence[Path], name: str, column:
         except duckdb.Error as error:
             raise _unreadable(path, error) from None
     return (min(ends), max(ends)) if ends else None
-
-
-_INTEGERS = {f"{sign}{size}INT" for sign in ("", "U") for size in ("TINY", "SMALL", "BIG")} | {"INTEGER", "UINTEGER"}
-_FLOATS = {"DOUBLE", "FLOAT"}
-
-
-def _type(column: Column, plain: bool) -> str:
-    """What a CSV reader should take a column for. 87433.6 would become 87434 without a word in an integer column; only
-    a plain file, which holds nothing but whole numbers, is read as such: as BIGINT and not as it is stored, so that a
-    number that is too large is judged in its turn, as in any other file."""
-    if column.reads in ("text", "datetime"):
-        return "VARCHAR"
-    if plain:
-        return "BIGINT"
-    return "VARCHAR" if column.high > EXACT else "DOUBLE"
-
-
-def _number(c: str, column: Column, type_: str) -> str:
-    """A column of an SQL type as a number to be judged: whole milliseconds for times, else as it stands."""
-    name = _name(c)
-    if column.reads == "datetime":
-        time = name if type_.startswith("TIMESTAMP") or type_ == "DATE" else f"try_cast({name} AS TIMESTAMPTZ)"
-        return f"epoch_ms(CAST({time} AS TIMESTAMPTZ))"
-    number = name if type_ in _INTEGERS or type_ in _FLOATS else f"try_cast({name} AS DOUBLE)"
-    return f"round(1000 * {number})" if column.reads == "seconds" else number
-
-
-def _read(c: str, column: Column, type_: str) -> str:
-    """A column as it is stored; what cannot be is null, and its row is bad."""
-    if column.reads == "text":
-        return f"CAST({_name(c)} AS VARCHAR)"
-    exact = column.reads == "integer" and type_ == "VARCHAR"  # digits beyond what a DOUBLE holds
-    return f"try_cast({_name(c) if exact else _number(c, column, type_)} AS {column.stored})"
-
-
-def _bad(columns: Columns, types: Mapping[str, str]) -> Iterable[str]:
-    """Conditions of which one holds for a bad row and none for a usable one: cheaper than to look for its fault. A null
-    is none of them. DuckDB takes NaN for the largest number, but not where a Parquet file's statistics leave it out."""
-    for c, column in columns.items():
-        number = _number(c, column, types[c])
-        if column.required:
-            yield f"{_name(c)} IS NULL"
-        if column.reads == "text":
-            continue
-        yield f"{number} < {column.low}"
-        yield f"{number} > {column.high}"
-        if types[c] in _FLOATS:
-            yield f"isnan({_name(c)})"
-        if column.reads == "integer" and types[c] not in _INTEGERS:
-            yield f"{number} <> trunc({number})"
-        if types[c] not in {*_INTEGERS, *_FLOATS} or column.high > EXACT:  # as a DOUBLE it may round down to the bound
-            yield f"{_name(c)} IS NOT NULL AND {_read(c, column, types[c])} IS NULL"
-
-
-def _faults(columns: Columns, types: Mapping[str, str]) -> list[tuple[str, str, str]]:
-    """(column, reason, condition) of everything that can be wrong with a value, in the order to look for it."""
-    found = []
-    for c, column in columns.items():
-        name, number = _name(c), _number(c, column, types[c])
-        if column.required:
-            found.append((c, "missing", f"{name} IS NULL"))
-        if column.reads != "text":
-            found.append((c, "not_a_number", f"{name} IS NOT NULL AND {number} IS NULL"))
-            found.append((c, "fraction", f"isfinite({number}) AND {number} <> trunc({number})"))
-            outside = f"NOT ({number} BETWEEN {column.low} AND {column.high})"
-            if types[c] in _FLOATS:
-                outside = f"({outside} OR isnan({name}))"
-            if column.high > EXACT:
-                outside = f"({outside} OR {_read(c, column, types[c])} IS NULL)"
-            found.append((c, "out_of_range", f"{name} IS NOT NULL AND {outside}"))
-    return found
 
 
 def _quote(path: Path) -> str:
@@ -439,23 +362,3 @@ def _unreadable(path: Path, error: duckdb.Error) -> Exception:
         return error  # no fault of the file
     reason = str(error).splitlines()[0]
     return UserError(f"{path} cannot be read, perhaps for a stray quote or mixed line ends: {reason}")
-
-
-def _text(value: str) -> str:
-    """A string as an SQL literal."""
-    return "'" + value.replace("'", "''") + "'"
-
-
-def _name(column: str) -> str:
-    """A column's name in SQL."""
-    return '"' + column.replace('"', '""') + '"'
-
-
-def _n_breaks(text: str) -> str:
-    """The line breaks in an SQL text."""
-    return f"(len({text}) - len(replace({text}, chr(10), '')))"
-
-
-def _list(items: Iterable[str]) -> str:
-    """A list in SQL."""
-    return f"[{', '.join(items)}]"

@@ -321,3 +321,38 @@ def test_the_range_of_a_parquet_log(log, con):
         log.parquet({"user_id": [1], "video_id": [2], "t": [FIRST_MS / 1_000]}), time="t", time_unit="s"
     )
     assert table.time_range(con, seconds) == (FIRST_MS, FIRST_MS)
+
+
+def test_a_text_with_line_breaks_in_a_column_that_is_not_read(log):
+    log.csv(
+        f'title,user_id,video_id,time_ms\n"one\ntwo\n",1,2,{FIRST_MS}\n"x",1,-3,{FIRST_MS}\n"a\nb",1,4,{FIRST_MS}\n'
+        f"z,1,y,{FIRST_MS}\n"
+    )
+    source = log.read()
+    assert [video for (video,) in rows(source, "video_id")] == [2, 4]
+    assert rejected(source) == [
+        ("a.csv", 5, "video_id", "-3", "out_of_range"),
+        ("a.csv", 8, "video_id", "y", "not_a_number"),
+    ]
+    assert source.rows_read == 4
+
+
+def test_flags_may_be_words(log):
+    cells = ["True", "false", "1", "0.0", "", "2", "maybe", "0.5"]
+    log.csv("user_id,video_id,time_ms,liked\n" + "".join(f"1,{i},{FIRST_MS},{x}\n" for i, x in enumerate(cells, 1)))
+    source = log.read(like="liked")
+    assert rows(source, "like") == [(True,), (False,), (True,), (False,), (None,)]
+    assert [(line, value, reason) for _file, line, _column, value, reason in rejected(source)] == [
+        *[(7, "2", "out_of_range"), (8, "maybe", "not_a_number"), (9, "0.5", "fraction")]
+    ]
+
+
+def test_flags_of_parquet_may_be_booleans(log):
+    columns = {"user_id": [1, 1, 1], "video_id": [2, 3, 4], "time_ms": [FIRST_MS] * 3, "liked": [True, None, False]}
+    log.parquet(columns)
+    assert rows(log.read(like="liked"), "like") == [(True,), (None,), (False,)]
+
+
+def test_the_range_of_a_log_with_commas_in_texts(log, con):
+    path = log.csv(f'title,user_id,video_id,time_ms\n"a, b, c",1,2,{FIRST_MS}\n"x, ""y""",1,3,{FIRST_MS + 5}\n')
+    assert table.time_range(con, log.params(path)) == (FIRST_MS, FIRST_MS + 5)

@@ -79,9 +79,9 @@ def layout(params: Params) -> ModuleType:
 
 def check_rejected(source: Source, max_rejected_share: float) -> None:
     """Raise UserError, with a summary by reason, where a file has more bad rows than allowed."""
-    lines = []
+    lines, rejects = [], source.intake.rejects()
     for file in source.intake.files:
-        bad = [r for r in source.intake.rejects() if r.file == file.path.name and r.reason != "repeated"]
+        bad = [r for r in rejects if r.file == file.path.name and r.reason != "repeated"]
         n_bad = sum(reject.n for reject in bad)
         if n_bad > max_rejected_share * file.n_rows:
             lines.append(f"  {file.path}: {n_bad} of {file.n_rows} rows ({n_bad / file.n_rows:.2%})")
@@ -98,19 +98,18 @@ def _sentence(reject: Rejects) -> str:
     where = f" in {reject.column}" if reject.column else ""
     value = "" if reject.value is None else f": {reject.value[:100]}"
     words = f"{reject.n} {reject.reason.replace('_', ' ')}{where}, the first on line {reject.line}{value}"
-    if reject.reason == "out_of_range" and _is_number(reject.value or ""):
-        for unit, factor in (("seconds", 1_000), ("microseconds", 1 / 1_000)):
-            if schema.FIRST_MS <= float(reject.value or 0) * factor <= schema.LAST_MS:
-                words += f" ({unit}? milliseconds are expected)"
-    return words
+    return words + (_other_unit(reject.value or "") if reject.reason == "out_of_range" else "")
 
 
-def _is_number(text: str) -> bool:
+def _other_unit(value: str) -> str:
+    """A hint where a value would be a time in another unit."""
     try:
-        float(text)
+        number = float(value)
     except ValueError:
-        return False  # a date
-    return True
+        return ""  # a date
+    units = {"seconds": number * 1_000, "microseconds": number / 1_000}
+    found = [unit for unit, time_ms in units.items() if schema.FIRST_MS <= time_ms <= schema.LAST_MS]
+    return f" ({found[0]}? milliseconds are expected)" if found else ""
 
 
 def write_tables(con: engine.Connection, source: Source, folder: Path) -> dict[str, ir.Table]:

@@ -15,9 +15,10 @@ import ibis.expr.types as ir
 from ibis import _
 
 from nextreel import engine, raw, schema
+from nextreel.columns import EXACT, Column, Columns
 from nextreel.datasets import Params, Source, index
 from nextreel.errors import UserError
-from nextreel.raw import EXACT, Column, Columns, Intake
+from nextreel.raw import Intake
 from nextreel.schema import INT16, INT32
 
 LICENCE = "CC BY-SA 4.0"

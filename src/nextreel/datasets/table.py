@@ -11,13 +11,15 @@ import ibis.expr.types as ir
 from ibis import _
 
 from nextreel import engine, raw, schema
+from nextreel.columns import Column, Columns, Reads
 from nextreel.datasets import Names, Params, Source, index
 from nextreel.errors import UserError
-from nextreel.raw import Column, Columns, Intake
+from nextreel.raw import Intake
 from nextreel.schema import INT16, INT32, INT64
 
 FLAGS = ("click", "long_view", "like", "follow", "comment", "forward", "hate", "is_rand")
-_KEY, _FLAG = Column(0, INT64, required=True), Column(0, 1)
+_KEY, _FLAG = Column(0, INT64, required=True), Column(0, 1, reads="flag")
+_UNITS: dict[str, Reads] = {"ms": "integer", "s": "seconds", "datetime": "datetime"}
 
 
 @dataclass(frozen=True)
@@ -29,9 +31,8 @@ class Layout:
 
     @classmethod
     def of(cls, names: Names) -> "Layout":
-        reads = {"ms": "integer", "s": "seconds", "datetime": "datetime"}
-        watch = Column(0, INT32, reads=reads[names.watch_unit])  # type: ignore[arg-type]
-        time = Column(schema.FIRST_MS, schema.LAST_MS, True, reads[names.time_unit])  # type: ignore[arg-type]
+        watch = Column(0, INT32, reads=_UNITS[names.watch_unit])
+        time = Column(schema.FIRST_MS, schema.LAST_MS, True, _UNITS[names.time_unit])
         ours = {
             **{"user_id": _KEY, "video_id": _KEY, "time": time, "play_time": watch, "duration": watch},
             **{"tab": Column(0, INT16), **dict.fromkeys(FLAGS, _FLAG)},
@@ -61,7 +62,7 @@ def time_range(con: engine.Connection, params: Params) -> tuple[int, int] | None
     """First and last plausible time, None where there is none."""
     layout = Layout.of(params.table)
     name = layout.names["time"]
-    return raw.time_range(con, inspect(params), name, layout.columns[name])
+    return raw.time_range(con, inspect(params), name, layout.columns[name], quoted=True)
 
 
 def read(con: engine.Connection, params: Params) -> Source:
