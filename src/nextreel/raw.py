@@ -7,7 +7,7 @@ reason. DuckDB reads them, whatever engine runs the tables later: other engines 
 import csv
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -94,7 +94,7 @@ class Intake:
         quoted = quoted or any(column.reads in ("text", "datetime") for column in columns.values())
         sizes = [path.stat().st_size for path in paths]
         with ThreadPoolExecutor(1) as ahead, bar("reading raw files", sum(sizes), "B") as shown:
-            for path, size, digest in zip(paths, sizes, ahead.map(_digest, paths), strict=True):
+            for path, size, digest in zip(paths, sizes, [ahead.submit(_digest, path) for path in paths], strict=True):
                 if path.suffix == ".parquet":
                     self.files.append(self._read_parquet(path, digest, columns, table))
                 else:
@@ -153,8 +153,10 @@ class Intake:
     def _count(self, table: str, what: str = "count(*)", where: str = "true") -> tuple[Any, ...]:
         return tuple(self._run(f"SELECT {what} FROM {table} WHERE {where}").fetchone())
 
-    def _read_csv(self, path: Path, digest: "Digest", columns: Columns, table: str, quote: str) -> File:
-        types = {c: csv_type(column, digest.plain) for c, column in columns.items()}
+    def _read_csv(self, path: Path, digest: Future["Digest"], columns: Columns, table: str, quote: str) -> File:
+        has_text = any(column.reads == "text" for column in columns.values())
+        plain = not has_text and digest.result().plain  # else there is no need to wait
+        types = {c: csv_type(column, plain) for c, column in columns.items()}
         declared = ", ".join(f"{literal(c)}: {literal(kind)}" for c, kind in types.items())
         errors = self._new("errors")
         (before,) = self._count(table)
@@ -164,6 +166,7 @@ class Intake:
             " rejects_limit=0, null_padding=false)",
             path, columns, types, table,
         )  # fmt: skip
+        sha256, n_lines, _plain = digest.result()
         lines = self._unread(errors)
         # The k-th row of a file is record k + 1, and one further down for each rejected one above it; the i-th of
         # those, from 0, has record - 2 - i rows above it.
@@ -173,26 +176,26 @@ class Intake:
             f" (SELECT record, row_number() OVER (ORDER BY record) - 1 AS i FROM {lines})) GROUP BY above",
         )  # fmt: skip
         (n_kept,), (n_rejected,) = self._count(table, where=f"rowid >= {before}"), self._count(lines)
-        n_breaks = self._break(path) if quote and n_kept + n_rejected < digest.n_lines else 0
+        n_breaks = self._break(path) if quote and n_kept + n_rejected < n_lines else 0
         self._quarantine(
             f'SELECT {literal(path.name)} AS file, record, CASE WHEN is_cast THEN column_name END AS "column", value,'
             " CASE WHEN NOT is_cast THEN 'wrong_cells' WHEN try_cast(value AS DOUBLE) IS NULL THEN 'not_a_number'"
             f" ELSE 'out_of_range' END AS reason FROM {lines}"
         )
-        if n_kept + n_rejected + n_breaks != digest.n_lines:
+        if n_kept + n_rejected + n_breaks != n_lines:
             raise UserError(
-                f"{path}: {digest.n_lines} data lines, but {n_kept} were read and {n_rejected} rejected; a stray quote"
+                f"{path}: {n_lines} data lines, but {n_kept} were read and {n_rejected} rejected; a stray quote"
                 " or a blank line makes the rest uncertain. Find and mend it, then run again"
             )
-        return File(path, path.stat().st_size, digest.sha256, n_kept + n_rejected)
+        return File(path, path.stat().st_size, sha256, n_kept + n_rejected)
 
-    def _read_parquet(self, path: Path, digest: "Digest", columns: Columns, table: str) -> File:
+    def _read_parquet(self, path: Path, digest: Future["Digest"], columns: Columns, table: str) -> File:
         source = f"read_parquet({literal(str(path))})"
         types = dict(self._run(f"SELECT column_name, column_type FROM (DESCRIBE FROM {source})").fetchall())
         (before,) = self._count(table)
         self._insert(source, path, columns, types, table)
         self._place(path, table, before, "SELECT 1, 0")
-        return File(path, path.stat().st_size, digest.sha256, pq.ParquetFile(path).metadata.num_rows)
+        return File(path, path.stat().st_size, digest.result().sha256, pq.ParquetFile(path).metadata.num_rows)
 
     def _insert(self, source: str, path: Path, columns: Columns, types: Mapping[str, str], table: str) -> None:
         """Append the rows of a file; a bad one has the number of its first fault, see `faults_of`, and the value."""
