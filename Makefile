@@ -21,10 +21,9 @@ types: $(STAMP)
 	mypy
 
 fresh: $(STAMP)  ## dvc.lock agrees with the code and params.yaml
-	@out=$$(dvc repro --dry --allow-missing 2>&1) || { echo "$$out"; exit 1; }; \
-	if echo "$$out" | grep -q 'Running stage'; then \
-	  echo "$$out"; echo 'dvc.lock is stale: run `make repro` and commit dvc.lock, metrics and plots'; exit 1; \
-	else echo 'dvc.lock is fresh'; fi
+	@out=$$(dvc repro --dry --allow-missing 2>&1) && ! echo "$$out" | grep -q 'Running stage' \
+	  && echo 'dvc.lock is fresh' \
+	  || { echo "$$out"; echo 'dvc.lock is stale: run `make repro` and commit dvc.lock, metrics and plots'; exit 1; }
 
 download: $(STAMP)  ## fetch, check and unpack a published data set: make download DATA=kuairand-1k
 	PYTHONPATH=src python -m nextreel.download $(DATA)
