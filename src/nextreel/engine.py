@@ -33,17 +33,22 @@ class Params(Section):
 
 
 def connect(params: Params, threads: int) -> Connection:
-    """A fresh engine. Same threads, same bytes out. Its own tables lie compressed in a scratch folder, which goes with
-    the process, so that memory holds only what is being worked on."""
-    scratch = Path(tempfile.mkdtemp(prefix="nextreel-"))
-    atexit.register(shutil.rmtree, scratch, ignore_errors=True)
+    """A fresh engine. Same threads, same bytes out. Its own tables lie compressed in its scratch folder, so that memory
+    holds only what is being worked on."""
+    folder = tempfile.mkdtemp(prefix="nextreel-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     con = ibis.duckdb.connect(
-        scratch / "tables.duckdb", threads=threads, memory_limit=params.memory_limit, temp_directory=str(scratch)
+        f"{folder}/tables.duckdb", threads=threads, memory_limit=params.memory_limit, temp_directory=folder
     )
     con.raw_sql("SET TimeZone = 'UTC'")  # of times that name no zone, wherever the machine stands
     if sys.stdout.isatty():  # a long query shows how far it is, and the time left
         con.raw_sql("SET enable_progress_bar = true; SET progress_bar_time = 10_000")
     return con
+
+
+def scratch(con: Connection) -> Path:
+    """A folder for what need not outlive the process."""
+    return Path(con.raw_sql("SELECT current_setting('temp_directory')").fetchone()[0])
 
 
 def read(con: Connection, path: Path) -> ir.Table:

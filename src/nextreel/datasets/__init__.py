@@ -163,5 +163,15 @@ def index(con: engine.Connection, kind: str, rows: ir.Table, features: ir.Table 
         ids = known.union(ids.anti_join(known, key).distinct())
     else:
         ids = ids.distinct()
-    ranked = ids.mutate(**{f"{kind}_idx": ibis.row_number().over(order_by=key) + 1})
+    ranked = ids.mutate(**{f"{kind}_idx": (ibis.row_number().over(order_by=key) + 1).cast("int32")})
     return con.create_table(f"{kind}_ids", ranked)
+
+
+def event_tables(events: ir.Table, repeats: ir.Table) -> dict[str, ir.Table]:
+    """`interactions` and `random` from events with `is_rand`, without the repeats, see `Intake.repeats`.
+
+    Repeats go last of all: DuckDB takes an anti join to leave a fifth of the rows, and would then hold the log in
+    memory to look up the ids in it.
+    """
+    tracks = {"interactions": events.filter(~events.is_rand), "random": events.filter(events.is_rand)}
+    return {name: schema.conform(rows, schema.TABLES[name]).anti_join(repeats, "row") for name, rows in tracks.items()}

@@ -16,7 +16,7 @@ from ibis import _
 
 from nextreel import engine, raw, schema
 from nextreel.columns import EXACT, Column, Columns
-from nextreel.datasets import Params, Source, index
+from nextreel.datasets import Params, Source, event_tables, index
 from nextreel.errors import UserError
 from nextreel.raw import Intake
 from nextreel.schema import INT16, INT32
@@ -142,7 +142,8 @@ def read(con: engine.Connection, params: Params) -> Source:
     Raises UserError where files or columns are missing, or no log has any row.
     """
     files, intake = inspect(params), Intake(con)
-    rows = intake.first_of(intake.read(files.logs, _LOG), _EVENT)
+    rows = intake.read(files.logs, _LOG)
+    repeats = intake.repeats(rows, _EVENT)
     if not any(file.n_rows for file in intake.files):
         raise UserError(f"{params.path}: the logs have a header but no rows")
     users = intake.first_of(intake.read(files.users, _USERS), ["user_id"])
@@ -158,8 +159,7 @@ def read(con: engine.Connection, params: Params) -> Source:
             extra = intake.first_of(intake.read(paths, columns), ["final_video_id"])
             about = about.left_join(renamed(extra), "video_id").drop("video_id_right")
     tables = {
-        "interactions": schema.conform(events.filter(_.is_rand == 0), schema.INTERACTIONS),
-        "random": schema.conform(events.filter(_.is_rand == 1), schema.RANDOM),
+        **event_tables(events, repeats),
         "users": schema.conform(_users(user_ids.left_join(users, "user_id")), schema.USERS),
         "videos": schema.conform(about, schema.VIDEOS),
     }
@@ -179,7 +179,7 @@ def _events(rows: ir.Table) -> ir.Table:
     flags = {new: rows[old] == 1 for old, new in _FLAGS.items()}
     amounts = {new: rows[old] for old, new in _AMOUNTS.items()}
     amounts["duration_ms"] = amounts["duration_ms"].nullif(0)  # KuaiRand writes 0 where it does not know
-    return rows.select("user_idx", "video_idx", "time_ms", "row", "is_rand", **flags, **amounts)
+    return rows.select("user_idx", "video_idx", "time_ms", "row", is_rand=_.is_rand == 1, **flags, **amounts)
 
 
 def _users(rows: ir.Table) -> ir.Table:

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import ibis
 import ibis.expr.types as ir
-from ibis import _
 
 from nextreel import engine, raw, schema
 from nextreel.columns import Column, Columns, Reads
-from nextreel.datasets import Names, Params, Source, index
+from nextreel.datasets import Names, Params, Source, event_tables, index
 from nextreel.errors import UserError
 from nextreel.raw import Intake
 from nextreel.schema import INT16, INT32, INT64
@@ -72,15 +71,15 @@ def read(con: engine.Connection, params: Params) -> Source:
     """
     files, intake, layout = inspect(params), Intake(con), Layout.of(params.table)
     key = [layout.names[name] for name in ("user_id", "video_id", "time")]
-    theirs = intake.first_of(intake.read(files, layout.columns, quoted=True), key)
+    theirs = intake.read(files, layout.columns, quoted=True)
+    repeats = intake.repeats(theirs, key)
     if not any(file.n_rows for file in intake.files):
         raise UserError(f"{params.path}: there are columns but no rows")
     rows = theirs.select("row", **{name: theirs[column] for name, column in layout.names.items()})
     user_ids, video_ids = index(con, "user", rows), index(con, "video", rows)
     events = _events(rows.join(user_ids, "user_id").join(video_ids, "video_id"))
     tables = {
-        "interactions": schema.conform(events.filter(~_.is_rand), schema.INTERACTIONS),
-        "random": schema.conform(events.filter(_.is_rand), schema.RANDOM),
+        **event_tables(events, repeats),
         "users": schema.conform(user_ids, schema.USERS),
         "videos": schema.conform(video_ids, schema.VIDEOS),
     }
