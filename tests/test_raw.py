@@ -124,9 +124,10 @@ def test_a_file_that_cannot_be_read_is_a_user_error(con, csv, text, columns):
         (b"\n1,2\n", "is empty"),
         (gzip.compress(b"a,b\n1,2\n"), "gzip-compressed although its name ends in .csv"),
         (b"a,b,a\n1,2,3\n", "the header names a more than once"),
+        (b"A,b,a\n1,2,3\n", "the header names A, a more than once"),
         (b"a,c\n1,2\n", "columns missing: b; the header has: a, c"),
     ],
-    ids=["empty", "empty header", "gzip", "duplicate", "missing"],
+    ids=["empty", "empty header", "gzip", "duplicate", "differs in case", "missing"],
 )
 def test_a_bad_header_is_named(con, csv, text, message):
     with pytest.raises(UserError, match=message) as caught:
@@ -274,6 +275,16 @@ def test_a_parquet_file_that_was_cut_is_a_user_error(con, tmp_path, share):
     engine.write_arrays({"a": np.arange(1_000), "b": np.arange(1_000)}, path)
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
     with pytest.raises(UserError, match="x.parquet cannot be read as Parquet, perhaps it is cut short"):
+        read(con, path)
+
+
+def test_a_damaged_parquet_file_is_a_user_error(con, tmp_path):
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"a": np.arange(10_000), "b": np.arange(10_000)}), path, compression="zstd")
+    content = bytearray(path.read_bytes())
+    content[4:500] = b"\xff" * 496  # the head of the first page
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="x.parquet cannot be read, perhaps for damage"):
         read(con, path)
 
 

@@ -33,6 +33,7 @@ REASONS = (
     "repeated",  # the key of an earlier row
 )
 _QUARANTINE, _PLACES, _BREAKS = "quarantine", "places", "breaks"  # tables of the engine, see Intake._place and _break
+_FAULT = '"fault, beside columns of any name"'
 _PLAIN = b"0123456789,-\r"  # the bytes of a line of whole numbers
 _BLOCK = 1 << 20
 
@@ -77,8 +78,12 @@ class Intake:
         self._run(f"CREATE TABLE {_PLACES} (owner VARCHAR, from_row BIGINT, file VARCHAR, record_less_row BIGINT)")
         self._run(f"CREATE TABLE {_BREAKS} (file VARCHAR, record BIGINT, so_far BIGINT)")
 
-    def read(self, paths: Sequence[Path], columns: Columns, quoted: bool = False) -> ir.Table:
+    def read(
+        self, paths: Sequence[Path], columns: Columns, new_names: Mapping[str, str] | None = None, quoted: bool = False
+    ) -> ir.Table:
         """The usable rows of CSV or Parquet files of one kind: the columns, found by name, and `row`.
+
+        Columns may get new names, and must where they are any that a user chose: some are taken here.
 
         Quotes are understood in a CSV file that has text among its columns, quotes its header or is `quoted`, since
         columns that are not read hold text; elsewhere they are no part of a number, and a stray one spoils its own line
@@ -89,7 +94,8 @@ class Intake:
         """
         for path in paths:
             check_header(path, columns)
-        rows = _Rows(self._new("rows"), columns)
+        names = {c: (new_names or {}).get(c, c) for c in columns}
+        rows = _Rows(self._new("rows"), columns, names)
         quoted = quoted or any(column.reads in ("text", "datetime") for column in columns.values())
         sizes = [path.stat().st_size for path in paths]
         with ThreadPoolExecutor(1) as ahead, bar("reading raw files", sum(sizes), "B") as shown:
@@ -110,8 +116,8 @@ class Intake:
             f"SELECT row, {column}[fault] AS \"column\", regexp_replace(value, '\\.0$', '') AS value,"
             f" {reason}[fault] AS reason FROM {rows.name} WHERE fault IS NOT NULL",
         )
-        names = ", ".join(map(identifier, columns))
-        self._run(f"CREATE VIEW usable_{rows.name} AS SELECT {names}, row FROM {rows.name} WHERE fault IS NULL")
+        usable = ", ".join(map(identifier, names.values()))
+        self._run(f"CREATE VIEW usable_{rows.name} AS SELECT {usable}, row FROM {rows.name} WHERE fault IS NULL")
         return self.con.table(f"usable_{rows.name}")
 
     def repeats(self, rows: ir.Table, key: Sequence[str]) -> ir.Table:
@@ -200,18 +206,21 @@ class Intake:
         """Add the rows of a file and return their number; a bad one has the number of its first fault, see `faults_of`,
         and the value."""
         columns = rows.columns
-        stored = ", ".join(f"{kept(c, column, types[c])} AS {identifier(c)}" for c, column in columns.items())
+        stored = ", ".join(
+            f"{kept(c, column, types[c])} AS {identifier(rows.names[c])}" for c, column in columns.items()
+        )
         bad = " OR ".join(bad_if(columns, types))
         faults = faults_of(columns, types)
         cases = " ".join(f"WHEN {found} THEN {at}" for at, (_c, _reason, found) in enumerate(faults, 1))
         values = array(f"CAST({identifier(c)} AS VARCHAR)" for c in columns)
         owner = array(str(1 + list(columns).index(c)) for c, _reason, _bad in faults)
+        read = ", ".join(map(identifier, columns))
         part = engine.scratch(self.con) / f"{self._new(rows.name)}.parquet"
         try:
             self._run(
-                f"COPY (SELECT {stored}, CAST(fault AS USMALLINT) AS fault, CASE WHEN fault IS NOT NULL THEN"
-                f" {values}[{owner}[fault]] END AS value FROM (SELECT *, CASE WHEN {bad} THEN CASE {cases} END END"
-                f" AS fault FROM {source})) TO {literal(str(part))} (COMPRESSION snappy, PARQUET_VERSION V2)"
+                f"COPY (SELECT {stored}, CAST({_FAULT} AS USMALLINT) AS fault, CASE WHEN {_FAULT} IS NOT NULL THEN"
+                f" {values}[{owner}[{_FAULT}]] END AS value FROM (SELECT {read}, CASE WHEN {bad} THEN CASE {cases} END"
+                f" END AS {_FAULT} FROM {source})) TO {literal(str(part))} (COMPRESSION snappy, PARQUET_VERSION V2)"
             )
         except duckdb.Error as error:
             raise _unreadable(path, error) from None
@@ -262,9 +271,10 @@ class Intake:
 class _Rows:
     """The rows of one `read`, each file's stored in a Parquet file of its own."""
 
-    def __init__(self, name: str, columns: Columns) -> None:
+    def __init__(self, name: str, columns: Columns, names: Mapping[str, str]) -> None:
         self.name = name
         self.columns = columns
+        self.names = names  # what the columns are called here
         self.n = 0
         self._parts: list[str] = []
         self._first: list[str] = []  # the number of each one's first row
@@ -280,7 +290,9 @@ class _Rows:
     def query(self) -> str:
         """All of them: the columns, `fault`, `value`, `row`."""
         if not self._parts:
-            nulls = ", ".join(f"CAST(NULL AS {column.stored}) AS {identifier(c)}" for c, column in self.columns.items())
+            nulls = ", ".join(
+                f"CAST(NULL AS {column.stored}) AS {identifier(self.names[c])}" for c, column in self.columns.items()
+            )
             return f"SELECT {nulls}, NULL AS fault, NULL AS value, NULL AS row LIMIT 0"
         # One scan of all of them: a union of scans is grouped half as fast.
         return (
@@ -337,7 +349,8 @@ def _breaks(path: Path) -> tuple[np.ndarray, np.ndarray]:
 def check_header(path: Path, columns: Iterable[str]) -> None:
     """Raise UserError where a CSV or Parquet file cannot be read at all, lacks one of `columns` or has one twice."""
     header = _parquet_header(path) if path.suffix == ".parquet" else _csv_header(path)
-    twice = sorted({c for c in header if header.count(c) > 1})
+    lower = [c.lower() for c in header]  # DuckDB tells names apart by more than their capitals
+    twice = sorted({c for c in header if lower.count(c.lower()) > 1})
     if twice:
         raise UserError(f"{path}: the header names {', '.join(twice)} more than once; rename or drop the copies")
     missing = [c for c in columns if c not in header]
@@ -402,5 +415,5 @@ def _quote(path: Path) -> str:
 def _unreadable(path: Path, error: duckdb.Error) -> Exception:
     if isinstance(error, duckdb.OutOfMemoryException | duckdb.IOException):
         return error  # no fault of the file
-    reason = str(error).splitlines()[0]
-    return UserError(f"{path} cannot be read, perhaps for a stray quote or mixed line ends: {reason}")
+    cause = "damage" if path.suffix == ".parquet" else "a stray quote or mixed line ends"
+    return UserError(f"{path} cannot be read, perhaps for {cause}: {str(error).splitlines()[0]}")

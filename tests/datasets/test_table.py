@@ -67,6 +67,28 @@ def test_user_video_and_time_are_enough(log):
     assert source.tables["random"].count().execute() == 0
 
 
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_columns_may_be_called_as_the_reader_calls_its_own(log, kind):
+    ours = {"user_id": "row", "video_id": "value", "time": "Fault", "click": "file_row_number", "tab": "file_index"}
+    columns = {
+        "row": [3, 3],
+        "value": [4, -1],
+        "Fault": [FIRST_MS] * 2,
+        "file_row_number": [1, 0],
+        "file_index": [7, 8],
+    }
+    columns |= {"file": [0, 0], "filename": [0, 0], "bad": [0, 0], "video_idx": [0, 0], "reason": [0, 0]}
+    if kind == "csv":
+        lines = [columns, *zip(*columns.values(), strict=True)]
+        log.csv("".join(",".join(map(str, line)) + "\n" for line in lines))
+    else:
+        log.parquet(columns)
+    source = log.read(**ours)
+    assert rows(source, "user_id", "video_id", "time_ms", "click", "tab") == [(3, 4, FIRST_MS, True, 7)]
+    line = 3 if kind == "csv" else 2
+    assert rejected(source) == [(f"a.{kind}", line, "value", "-1", "out_of_range")]
+
+
 def test_columns_may_have_any_name_and_order(log):
     log.csv(
         'when,"the ""user""",x,item,rnd,tap,watched,length,scene\n'

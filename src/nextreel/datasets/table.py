@@ -70,12 +70,10 @@ def read(con: engine.Connection, params: Params) -> Source:
     Raises UserError where files or columns are missing, or there is no row.
     """
     files, intake, layout = inspect(params), Intake(con), Layout.of(params.table)
-    key = [layout.names[name] for name in ("user_id", "video_id", "time")]
-    theirs = intake.read(files, layout.columns, quoted=True)
-    repeats = intake.repeats(theirs, key)
+    rows = intake.read(files, layout.columns, {theirs: ours for ours, theirs in layout.names.items()}, quoted=True)
+    repeats = intake.repeats(rows, ["user_id", "video_id", "time"])
     if not any(file.n_rows for file in intake.files):
         raise UserError(f"{params.path}: there are columns but no rows")
-    rows = theirs.select("row", **{name: theirs[column] for name, column in layout.names.items()})
     user_ids, video_ids = index(con, "user", rows), index(con, "video", rows)
     events = _events(rows.join(user_ids, "user_id").join(video_ids, "video_id"))
     tables = {
