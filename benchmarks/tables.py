@@ -1,6 +1,6 @@
 """The way from raw files to cases, beside other tools in the same run: seconds, peak memory, and how they grow.
 
-    python benchmarks/tables.py S M L          # sizes of `simulate.size`; --repeats 3 by default
+    python benchmarks/tables.py S M L          # sizes of `simulate.scale`; --repeats 3 by default
 
 ingest    checks, quarantine, repeats, ids, sort; beside a bare conversion of the same CSV files to Parquet by polars,
           DuckDB and pandas, which check nothing
@@ -119,7 +119,7 @@ def measure(command: list[str], cwd: Path) -> tuple[float, float]:
 
 def at_size(size: str, repeats: int, folder: Path) -> None:
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    params["simulate"]["size"] = size
+    params["simulate"]["scale"] = size
     (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     seconds, peak = measure([sys.executable, str(ROOT / "pipeline/simulate.py")], folder)
     raw, out = folder / "data/raw/simulated", folder / "peer"

@@ -69,7 +69,7 @@ def test_the_committed_file_passes_without_any_data(root, tmp_path, monkeypatch)
         ("train.sasrec.lr", 0, "`train.sasrec.lr` is 0; allowed: a number, above 0"),
         ("train.sasrec.heads", 3, "`train.sasrec`: `heads` (3) must divide `width` (64)"),
         ("simulate.n_days", 10**7, "`simulate.n_days` is 10000000; allowed: an integer, at least 2, at most 3650"),
-        ("simulate.size", "XL", "`simulate.size` is 'XL'; allowed: 'S', 'M' or 'L', or none"),
+        ("simulate.scale", "XL", "`simulate.scale` is 'XL'; allowed: 'S', 'M' or 'L', or none"),
         ("recall.itemfc", {}, "`recall.itemfc` is unknown: there is no src/nextreel/models/itemfc.py"),
         ("rank.model", "sasrek", "; did you mean `sasrec`?"),
         ("candidates.from", ["itemc"], "; did you mean `itemcf`?"),

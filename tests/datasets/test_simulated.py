@@ -82,7 +82,7 @@ def test_the_same_parameters_give_the_same_bytes(tiny_world, committed, tmp_path
 
 
 def test_a_size_stands_for_three_numbers(committed, tmp_path):
-    simulated.write(tmp_path / "S", simulated.Params(**committed["simulate"] | WORLD | {"size": "S"}))
+    simulated.write(tmp_path / "S", simulated.Params(**committed["simulate"] | WORLD | {"scale": "S"}))
     world = World(tmp_path / "S")
     assert (len(world.users), len(world.videos)) == (1_000, 10_000)
     assert 99_000 < len(world.unique()) <= 100_000

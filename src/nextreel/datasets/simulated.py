@@ -22,7 +22,7 @@ from nextreel.params import Int, NonNegativeFloat, NonNegativeInt, PositiveInt, 
 from nextreel.progress import track
 from nextreel.schema import DAY_MS, UTC8_MS
 
-SIZES = {
+SCALES = {
     "S": {"n_users": 1_000, "n_videos": 10_000, "n_rows": 100_000},
     "M": {"n_users": 8_000, "n_videos": 300_000, "n_rows": 1_200_000},  # as many rows a user as the default world
     "L": {"n_users": 1_000, "n_videos": 4_370_000, "n_rows": 11_700_000},  # the shape of KuaiRand-1K
@@ -33,7 +33,7 @@ Columns = dict[str, np.ndarray]
 
 
 class Params(Section):
-    size: Literal["S", "M", "L"] | None  # in place of the next three, see SIZES
+    scale: Literal["S", "M", "L"] | None  # in place of the next three, see SCALES
     n_users: PositiveInt
     n_videos: Annotated[Int, Field(ge=N_TOPICS)]
     n_rows: PositiveInt  # of the standard log, before repeats
@@ -47,8 +47,8 @@ class Params(Section):
 
 def write(folder: Path, params: Params) -> None:
     """Write the logs, the features and, beside them, the truth. The same params give the same bytes."""
-    if params.size is not None:
-        params = params.model_copy(update=SIZES[params.size])
+    if params.scale is not None:
+        params = params.model_copy(update=SCALES[params.scale])
     rng = np.random.default_rng(params.seed)
     topics = _topics(rng)
     users = _users(rng, params, topics)
