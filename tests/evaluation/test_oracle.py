@@ -25,7 +25,7 @@ def generated(ingest, tmp_path_factory):
     """Few videos and many rows, so that frequencies can be counted; beside the folder the generator's own rows."""
     folder = tmp_path_factory.mktemp("world")
     settings = simulated.Params(
-        size=None, n_users=400, n_videos=100, n_rows=40_000, n_days=4, sequence_strength=0.7, duration_bias=1,
+        scale=None, n_users=400, n_videos=100, n_rows=40_000, n_days=4, sequence_strength=0.7, duration_bias=1,
         exposure_bias=1, random_share=0.05, seed=5,
     )  # fmt: skip
     kept = {}
