@@ -36,7 +36,7 @@ LAYERS: list[set[str]] = [
     {"cases"},
     {"datasets", "exploration", "labels", "list_metrics", "metrics", "ranking", "sequences", "splits"},
     {"raw"},
-    {"columns"},
+    {"columns", "rawbytes"},
     {"download", "engine", "schema", "stage"},
     {"files", "params", "progress", "runtime"},
     {"errors"},

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nextreel import engine, raw
+from nextreel import engine, raw, rawbytes
 from nextreel.columns import EXACT, Column
 from nextreel.errors import UserError
 from nextreel.raw import Intake
@@ -284,8 +284,9 @@ def test_a_damaged_parquet_file_is_a_user_error(con, tmp_path):
     content = bytearray(path.read_bytes())
     content[4:500] = b"\xff" * 496  # the head of the first page
     path.write_bytes(content)
-    with pytest.raises(UserError, match="x.parquet cannot be read, perhaps for damage"):
-        read(con, path)
+    for attempt in (read, lambda con, path: raw.time_range(con, [path], "a", Column(10, 100))):
+        with pytest.raises(UserError, match="x.parquet cannot be read, perhaps for damage"):
+            attempt(con, path)
 
 
 # --- every line is accounted for ---
@@ -409,7 +410,7 @@ def test_a_file_of_whole_numbers_is_read_as_any_other(tmp_path_factory, lines):
     columns = COLUMNS | {"id": Column(0, EXACT, required=True)}
     for name in ("plain", "text"):
         intake, rows = read(engine.connect(engine.Params(memory_limit="1GB"), 2), folder / name / "x.csv", columns)
-        assert raw._digest(folder / name / "x.csv").plain == (name == "plain" or not lines)
+        assert rawbytes.digest(folder / name / "x.csv").plain == (name == "plain" or not lines)
         bad = [(*row[:3], (row[3] or "").removeprefix("hello,"), row[4]) for row in rejected(intake)]
         found.append((bad, kept(rows)))
     (plain_bad, plain_kept), (bad, good) = found
@@ -437,12 +438,3 @@ def test_lines_are_exact_in_a_file_read_by_several_threads(tmp_path):
     number = rows.mutate(late=(rows.n.lag().over(order_by="row") >= rows.n).cast("int64")).late.sum()
     assert number.to_pyarrow().as_py() == 0  # `row` follows the file
     assert intake.files[0].n_rows == n
-
-
-def test_line_breaks_are_found_across_blocks(csv, monkeypatch):
-    text = 'a,b\n1,"x\n\ny"\n2,z\n3,"""\n"\n4,"p\nq"\n'
-    path = csv(text)
-    for size in (1, 2, 3, 7, 100):
-        monkeypatch.setattr(raw, "_BLOCK", size)
-        record, so_far = raw._breaks(path)
-        assert (record.tolist(), so_far.tolist()) == ([2, 4, 5], [2, 3, 4])

@@ -4,25 +4,23 @@ Every line of a file is accounted for: it is a row, or stands in the quarantine 
 reason. DuckDB reads them, whatever engine runs the tables later: other engines know no order of lines.
 """
 
-import csv
-import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import duckdb
 import ibis
 import ibis.expr.types as ir
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nextreel import engine
+from nextreel import engine, rawbytes
 from nextreel.columns import Column, Columns, array, bad_if, csv_type, faults_of, identifier, judged, kept, literal
 from nextreel.errors import UserError
 from nextreel.progress import bar
+from nextreel.rawbytes import Digest
 
 REASONS = (
     "wrong_cells",  # more or fewer cells than the header has, or a cell that is no UTF-8
@@ -34,8 +32,6 @@ REASONS = (
 )
 _QUARANTINE, _PLACES, _BREAKS = "quarantine", "places", "breaks"  # tables of the engine, see Intake._place and _break
 _FAULT = '"fault, beside columns of any name"'
-_PLAIN = b"0123456789,-\r"  # the bytes of a line of whole numbers
-_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -93,17 +89,19 @@ class Intake:
         (a stray quote can swallow many).
         """
         for path in paths:
-            check_header(path, columns)
+            rawbytes.check_header(path, columns)
         names = {c: (new_names or {}).get(c, c) for c in columns}
         rows = _Rows(self._new("rows"), columns, names)
         quoted = quoted or any(column.reads in ("text", "datetime") for column in columns.values())
         sizes = [path.stat().st_size for path in paths]
         with ThreadPoolExecutor(1) as ahead, bar("reading raw files", sum(sizes), "B") as shown:
-            for path, size, digest in zip(paths, sizes, [ahead.submit(_digest, path) for path in paths], strict=True):
+            for path, size, digest in zip(
+                paths, sizes, [ahead.submit(rawbytes.digest, path) for path in paths], strict=True
+            ):
                 if path.suffix == ".parquet":
                     self.files.append(self._read_parquet(path, digest, rows))
                 else:
-                    quote = '"' if quoted else _quote(path)
+                    quote = '"' if quoted else rawbytes.quote(path)
                     self.files.append(self._read_csv(path, digest, rows, quote))
                 shown.update(size)
         self._run(f"CREATE VIEW {rows.name} AS {rows.query()}")
@@ -160,16 +158,15 @@ class Intake:
         self._n_tables += 1
         return f"{kind}_{self._n_tables}"
 
-    def _read_csv(self, path: Path, digest: Future["Digest"], rows: "_Rows", quote: str) -> File:
+    def _read_csv(self, path: Path, digest: Future[Digest], rows: "_Rows", quote: str) -> File:
         has_text = any(column.reads == "text" for column in rows.columns.values())
         plain = not has_text and digest.result().plain  # else there is no need to wait
         types = {c: csv_type(column, plain) for c, column in rows.columns.items()}
         declared = ", ".join(f"{literal(c)}: {literal(kind)}" for c, kind in types.items())
         errors = self._new("errors")
         n_kept = self._store(
-            f"read_csv({literal(str(path))}, header=true, delim=',', quote={literal(quote)}, escape={literal(quote)},"
-            f" types={{{declared}}}, store_rejects=true, rejects_table='{errors}', rejects_scan='{errors}_scans',"
-            " rejects_limit=0, null_padding=false)",
+            _csv(path, quote, f"types={{{declared}}}, store_rejects=true, rejects_table='{errors}',"
+                 f" rejects_scan='{errors}_scans', rejects_limit=0, null_padding=false"),
             path, types, rows,
         )  # fmt: skip
         sha256, n_lines, _plain = digest.result()
@@ -195,10 +192,8 @@ class Intake:
             )
         return File(path, path.stat().st_size, sha256, n_kept + n_rejected)
 
-    def _read_parquet(self, path: Path, digest: Future["Digest"], rows: "_Rows") -> File:
-        source = f"read_parquet({literal(str(path))})"
-        types = dict(self._run(f"SELECT column_name, column_type FROM (DESCRIBE FROM {source})").fetchall())
-        n_rows = self._store(source, path, types, rows)
+    def _read_parquet(self, path: Path, digest: Future[Digest], rows: "_Rows") -> File:
+        n_rows = self._store(f"read_parquet({literal(str(path))})", path, _types(self.con, path), rows)
         self._place(path, rows, n_rows, "SELECT 1, 0")
         return File(path, path.stat().st_size, digest.result().sha256, n_rows)
 
@@ -248,7 +243,7 @@ class Intake:
 
     def _break(self, path: Path) -> int:
         """Note the line breaks within quotes, which put the records below them further down; their number."""
-        record, so_far = _breaks(path)
+        record, so_far = rawbytes.breaks(path)
         found = {"file": pa.array([path.name] * len(record), pa.string()), "record": record, "so_far": so_far}
         self.con.insert(_BREAKS, ibis.memtable(pa.table(found)))
         return int(so_far.max(initial=0))
@@ -302,82 +297,6 @@ class _Rows:
         )
 
 
-class Digest(NamedTuple):
-    """What one pass over the bytes of a file tells."""
-
-    sha256: str
-    n_lines: int  # of data
-    plain: bool  # they hold whole numbers and nothing else
-
-
-def _digest(path: Path) -> Digest:
-    sha256, n_lines, plain = hashlib.sha256(), 0, True
-    with path.open("rb") as file:
-        header = last = file.readline()
-        sha256.update(header)
-        while block := file.read(_BLOCK):
-            sha256.update(block)
-            rest = block.translate(None, _PLAIN) if plain else block
-            n_ends = rest.count(b"\n")
-            n_lines += n_ends
-            plain = plain and n_ends == len(rest)
-            last = block
-    return Digest(sha256.hexdigest(), n_lines + (last is not header and not last.endswith(b"\n")), plain)
-
-
-def _breaks(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """The records [m] of a CSV file, 1 = the header, that hold line breaks within quotes, and how many such breaks the
-    file has up to their end."""
-    records, so_far = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-    n_quotes, n_records, n_breaks = 0, 1, 0
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            byte = np.frombuffer(block, np.uint8)
-            newline = np.flatnonzero(byte == ord("\n"))
-            quote = np.flatnonzero(byte == ord('"'))
-            within = (n_quotes + np.searchsorted(quote, newline)) % 2 == 1
-            record = n_records + (~within).cumsum()  # the one that goes on after a break
-            records.append(record[within])
-            so_far.append(n_breaks + within.cumsum()[within])
-            n_quotes, n_breaks = n_quotes + len(quote), n_breaks + int(within.sum())
-            n_records += int((~within).sum())
-    record, count = np.concatenate(records), np.concatenate(so_far)
-    last = np.flatnonzero(np.diff(record, append=-1) != 0)  # of each record
-    return record[last], count[last]
-
-
-def check_header(path: Path, columns: Iterable[str]) -> None:
-    """Raise UserError where a CSV or Parquet file cannot be read at all, lacks one of `columns` or has one twice."""
-    header = _parquet_header(path) if path.suffix == ".parquet" else _csv_header(path)
-    lower = [c.lower() for c in header]  # DuckDB tells names apart by more than their capitals
-    twice = sorted({c for c in header if lower.count(c.lower()) > 1})
-    if twice:
-        raise UserError(f"{path}: the header names {', '.join(twice)} more than once; rename or drop the copies")
-    missing = [c for c in columns if c not in header]
-    if missing:
-        raise UserError(f"{path}: columns missing: {', '.join(missing)}; the header has: {', '.join(header)}")
-
-
-def _csv_header(path: Path) -> list[str]:
-    with path.open("rb") as file:
-        start = file.readline()
-    if start.startswith(b"\x1f\x8b"):
-        raise UserError(f"{path} is gzip-compressed although its name ends in .csv; decompress it first (gunzip)")
-    if not start.strip():
-        raise UserError(f"{path} is empty; a header line and data rows are expected")
-    try:
-        return next(csv.reader([start.decode("utf-8-sig", errors="replace").strip()]))
-    except csv.Error as error:
-        raise UserError(f"{path}: the header cannot be read: {error}; lines must end in LF or CRLF") from None
-
-
-def _parquet_header(path: Path) -> list[str]:
-    try:
-        return list(pq.read_schema(path).names)
-    except pa.ArrowInvalid as error:
-        raise UserError(f"{path} cannot be read as Parquet, perhaps it is cut short: {error}") from None
-
-
 def time_range(
     con: engine.Connection, paths: Sequence[Path], name: str, column: Column, quoted: bool = False
 ) -> tuple[int, int] | None:
@@ -386,15 +305,11 @@ def time_range(
     ends: list[int] = []
     for path in paths:
         if path.suffix == ".parquet":
-            source = f"read_parquet({literal(str(path))})"
-            (kind,) = con.raw_sql(f"SELECT typeof(any_value({identifier(name)})) FROM {source}").fetchone()
+            source, type_ = f"read_parquet({literal(str(path))})", _types(con, path)[name]
         else:
-            kind, quote = "VARCHAR", literal('"' if quoted else _quote(path))
-            source = (
-                f"read_csv({literal(str(path))}, header=true, delim=',', quote={quote}, escape={quote},"
-                " all_varchar=true, ignore_errors=true)"
-            )
-        number = judged(name, column, str(kind))
+            quote = '"' if quoted else rawbytes.quote(path)
+            source, type_ = _csv(path, quote, "all_varchar=true, ignore_errors=true"), "VARCHAR"
+        number = judged(name, column, type_)
         query = (
             f"SELECT min(x), max(x) FROM (SELECT {number} AS x FROM {source}) WHERE x BETWEEN {column.low} AND"
             f" {column.high}"
@@ -406,10 +321,16 @@ def time_range(
     return (min(ends), max(ends)) if ends else None
 
 
-def _quote(path: Path) -> str:
-    """The quote of a file of numbers: one only if the header has it."""
-    with path.open("rb") as file:
-        return '"' if b'"' in file.readline() else ""
+def _types(con: engine.Connection, path: Path) -> dict[str, str]:
+    """The SQL types of a Parquet file's columns."""
+    query = f"SELECT column_name, column_type FROM (DESCRIBE FROM read_parquet({literal(str(path))}))"
+    return dict(con.raw_sql(query).fetchall())
+
+
+def _csv(path: Path, quote: str, options: str) -> str:
+    """A CSV file as a source in SQL."""
+    quote = literal(quote)
+    return f"read_csv({literal(str(path))}, header=true, delim=',', quote={quote}, escape={quote}, {options})"
 
 
 def _unreadable(path: Path, error: duckdb.Error) -> Exception:

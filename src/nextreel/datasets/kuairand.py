@@ -14,7 +14,7 @@ import ibis
 import ibis.expr.types as ir
 from ibis import _
 
-from nextreel import engine, raw, schema
+from nextreel import engine, raw, rawbytes, schema
 from nextreel.columns import EXACT, Column, Columns
 from nextreel.datasets import Params, Source, event_tables, index
 from nextreel.errors import UserError
@@ -111,7 +111,7 @@ def inspect(params: Params) -> Files:
         hint = f"; did you mean {inner}?" if any(inner.glob("log_*.csv")) else ""
         raise UserError(f"{folder}: no log_standard_*.csv or log_random_*.csv{hint}")
     for log in logs:
-        raw.check_header(log, _LOG)
+        rawbytes.check_header(log, _LOG)
     return Files(
         logs,
         _features(folder, "user_features_*.csv", _USERS),
@@ -127,7 +127,7 @@ def _features(folder: Path, pattern: str, columns: Columns) -> list[Path]:
     if len(found) > 1:
         raise UserError(f"{folder}: one {pattern} is expected, found {', '.join(path.name for path in found)}")
     for path in found:
-        raw.check_header(path, columns)
+        rawbytes.check_header(path, columns)
     return found
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import ibis
 import ibis.expr.types as ir
 
-from nextreel import engine, raw, schema
+from nextreel import engine, raw, rawbytes, schema
 from nextreel.columns import Column, Columns, Reads
 from nextreel.datasets import Names, Params, Source, event_tables, index
 from nextreel.errors import UserError
@@ -53,7 +53,7 @@ def inspect(params: Params) -> list[Path]:
     if twice:
         raise UserError(f"`ingest.table` gives {', '.join(sorted(twice))} to more than one of its keys")
     for file in files:
-        raw.check_header(file, layout.columns)
+        rawbytes.check_header(file, layout.columns)
     return files
 
 
