@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 
 from nextreel import datasets, engine, labels, schema
 from nextreel.cases import Cases
-from nextreel.datasets import kuairand, simulated
+from nextreel.datasets import kuairand, simulated, simulated_files
 from nextreel.datasets import world as laws
 from nextreel.evaluation.oracle import Oracle
 from nextreel.sequences import Events, Histories
@@ -29,14 +29,14 @@ def generated(ingest, tmp_path_factory):
         exposure_bias=1, random_share=0.05, seed=5,
     )  # fmt: skip
     kept = {}
-    write_states = simulated._write_states
+    write_states = simulated_files.write_states
 
     def keep(raw, events, random):
         kept.update(interactions=events, random=random)
         write_states(raw, events, random)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(simulated, "_write_states", keep)
+        patch.setattr(simulated_files, "write_states", keep)
         simulated.write(folder / "raw", settings)
     con = engine.connect(engine.Params(memory_limit="1GB"), 2)
     source = kuairand.read(con, ingest(folder / "raw"))
