@@ -26,7 +26,7 @@ fresh: $(STAMP)  ## dvc.lock agrees with the code and params.yaml
 	  || { echo "$$out"; echo 'dvc.lock is stale: run `make repro` and commit dvc.lock, metrics and plots'; exit 1; }
 
 download: $(STAMP)  ## fetch, check and unpack a published data set: make download DATA=kuairand-1k
-	PYTHONPATH=src python -m nextreel.download $(DATA)
+	PYTHONPATH=src python -m nextreel.raw.download $(DATA)
 
 verify: $(STAMP)  ## run again in a clone, compare with what is committed; BYTES=1 on the machine that committed it
 	PYTHONPATH=src python -m nextreel.reporting.verify $(if $(BYTES),bytes)

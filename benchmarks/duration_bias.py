@@ -30,11 +30,12 @@ import worlds
 from ibis import _
 from scipy.stats import spearmanr
 
-from nextreel import engine, evaluation, labelling, labels
-from nextreel.datasets import simulated
+from nextreel import engine, evaluation, labels
+from nextreel.cases import write
 from nextreel.evaluation.intervals import bootstrap_means, interval
-from nextreel.evaluation.oracle import Oracle
+from nextreel.oracle import Oracle
 from nextreel.params import Params
+from nextreel.simulation import generator
 
 STRENGTHS = (0.0, 0.5, 1.0, 1.5, 2.0)
 TRACKS = {"test": {}, "random": {"random_share": 1.0}}  # the part whose rows are ordered; what its worlds change
@@ -78,7 +79,7 @@ def logged(part: str, changes: dict[str, float]) -> Logged:
         orders: dict[str, np.ndarray] = {}
         for scheme, bucketing in SCHEMES.items():
             settings = committed.model_copy(update=bucketing)
-            durations = labelling.fit(parts, settings, leave_one_out=False)
+            durations = write.fit(parts, settings, leave_one_out=False)
             labelled = labels.label(parts.filter(_.part == part), durations, settings)
             arrow = labelled.order_by("user_idx", "time_ms", "row").to_pyarrow()
             rows = {column: arrow[column].to_numpy() for column in arrow.column_names}
@@ -271,7 +272,7 @@ def study(part: str, seeds: range, confidence: float) -> None:
 
 
 def main() -> None:
-    first_seed = params.section("simulate", simulated.Params).seed
+    first_seed = params.section("simulate", generator.Params).seed
     seeds = range(first_seed, first_seed + (int(sys.argv[1]) if len(sys.argv) > 1 else 3))
     check(logged("test", {"n_rows": 20_000}))
     for part in TRACKS:

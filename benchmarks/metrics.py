@@ -18,12 +18,12 @@ import numpy as np
 import ranx
 from ir_measures import RR, R, Success, nDCG
 
-from nextreel import metrics
 from nextreel.evaluation.intervals import bootstrap_means
-from nextreel.ranking import listed_rank
+from nextreel.metrics import next_item, ranks
+from nextreel.scoring.order import listed_rank
 
 KS = (10, 50, 100)
-OURS = {"hr": metrics.hit, "ndcg": metrics.ndcg, "mrr": metrics.reciprocal_rank, "recall": metrics.hit}
+OURS = {"hr": ranks.hit, "ndcg": ranks.ndcg, "mrr": next_item.reciprocal_rank, "recall": ranks.hit}
 RANX = {"hr": "hit_rate", "ndcg": "ndcg", "mrr": "mrr", "recall": "recall"}
 IR_MEASURES = {"hr": Success, "ndcg": nDCG, "mrr": RR, "recall": R}
 N_VIDEOS = 20_011  # a prime, so that equal steps around the circle of videos make lists without doublets

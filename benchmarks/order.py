@@ -29,16 +29,19 @@ import numpy as np
 import worlds
 from ibis import _
 
-from nextreel import cases, engine, evaluation, exploration, labelling, labels
-from nextreel.datasets import simulated
-from nextreel.evaluation import next_item, validation
+from nextreel import arrays, eda, engine, evaluation, labels
+from nextreel.cases import protocols, write
+from nextreel.cases.store import Events
+from nextreel.clock import DAY_MS, UTC8_MS
+from nextreel.evaluation import next_item
 from nextreel.evaluation.intervals import bootstrap_means, interval
-from nextreel.evaluation.oracle import Oracle
-from nextreel.exam import Exam, target_ranks
+from nextreel.metrics.next_item import per_case
 from nextreel.models import Scorer, sasrec
 from nextreel.nn import trainer
-from nextreel.schema import DAY_MS, UTC8_MS
-from nextreel.sequences import Events
+from nextreel.oracle import Oracle
+from nextreel.scoring import validation
+from nextreel.scoring.sets import Exam, target_ranks
+from nextreel.simulation import generator
 
 STRENGTHS = (0.0, 0.35, 0.7, 1.0)
 WORLDS = 5
@@ -49,14 +52,14 @@ def world(data: Path, strength: float, seed: int) -> tuple[Exam, tuple[float, ..
     con = engine.connect(params.section("engine", engine.Params), params.threads)
     parts = worlds.parts(con, data, params, sequence_strength=strength, seed=seed)
     settings = params.section("label", labels.Params)
-    durations = labelling.fit(parts, settings, leave_one_out=False)
-    engine.write_arrays(durations, data / "durations.parquet")
+    durations = write.fit(parts, settings, leave_one_out=False)
+    arrays.write(durations, data / "durations.parquet")
     labelled = labels.label(parts, durations, settings)
-    labelling.write(con, labelled, data, params.section("cases", cases.Params), leave_one_out=False)
+    write.write(con, labelled, data, params.section("cases", protocols.Params), leave_one_out=False)
     videos = engine.read(con, data / "tables/videos.parquet")
-    gap_ms = params.section("eda", exploration.Params).session_gap_minutes * exploration.MINUTE_MS
+    gap_ms = params.section("eda", eda.Params).session_gap_minutes * eda.MINUTE_MS
     rng = np.random.default_rng(params.seed)
-    found = exploration.dependence(labelled.filter(_.part != "random"), videos, gap_ms, rng)
+    found = eda.dependence(labelled.filter(_.part != "random"), videos, gap_ms, rng)
     con.disconnect()
     in_order, *shuffles = found["hit_rate"][found["level"] == "tag"]
     exam = Exam.load(data, params.seed)
@@ -77,7 +80,7 @@ def shuffled(events: Events, exam: Exam, rng: np.random.Generator) -> Events:
 
 def ndcg(model: Scorer, exam: Exam) -> np.ndarray:
     """Of each test case."""
-    return validation.per_case(target_ranks(model, exam, "test", ""))[next_item.HEADLINE]
+    return per_case(target_ranks(model, exam, "test", ""))[next_item.HEADLINE]
 
 
 def trained(exam: Exam, seed: int) -> Scorer:
@@ -99,7 +102,7 @@ def cells(values: list[np.ndarray], user_idx: np.ndarray, confidence: float) -> 
 
 def without_model(folder: Path) -> dict[float, Exam]:
     """Print the first table; the exam of each strength's first world, made in `folder`."""
-    first_seed = params.section("simulate", simulated.Params).seed
+    first_seed = params.section("simulate", generator.Params).seed
     exams = {}
     print("| strength | next tag, in order | shuffled | difference | oracle |\n|---|---|---|---|---|")
     for strength in STRENGTHS:

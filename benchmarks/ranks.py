@@ -18,10 +18,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 import numpy as np
 
-from nextreel import exam
-from nextreel.cases import NO_TAB, Cases, Catalogue
-from nextreel.exam import Exam
-from nextreel.sequences import Events, Histories
+from nextreel.cases.protocols import NO_TAB, Cases, Catalogue
+from nextreel.cases.store import Events, Histories
+from nextreel.scoring import sets
+from nextreel.scoring.sets import Exam
 
 WIDTH, SEEN, TOP = 64, 5000, 100
 BLOCKS = (2048, 4096, 16384, 65536)
@@ -92,7 +92,7 @@ def main() -> None:
     work: dict[str, Callable[[], object]] = {
         f"product, blocks of {block}": partial(product, model, block) for block in BLOCKS
     }
-    work["ranks"] = lambda: exam.target_ranks(model, asked, "valid", "ranking")
+    work["ranks"] = lambda: sets.target_ranks(model, asked, "valid", "ranking")
     taken: dict[str, list[float]] = {name: [] for name in work}
     for _ in range(rounds):
         for name, one in work.items():

@@ -5,14 +5,15 @@ from pathlib import Path
 import ibis.expr.types as ir
 
 from nextreel import datasets, engine, splits
-from nextreel.datasets import kuairand, simulated
+from nextreel.datasets import kuairand
 from nextreel.params import Params
+from nextreel.simulation import generator
 
 
 def parts(con: engine.Connection, data: Path, params: Params, **changes: float) -> ir.Table:
     """All rows with their part, of the world of params.yaml with some of its `simulate` changed; `data` gets the
     tables."""
-    simulated.write(data / "raw", params.section("simulate", simulated.Params).model_copy(update=changes))
+    generator.write(data / "raw", params.section("simulate", generator.Params).model_copy(update=changes))
     ingest = params.section("ingest", datasets.Params).model_copy(update={"path": str(data / "raw")})
     tables = datasets.write_tables(con, kuairand.read(con, ingest), data / "tables")
     standard, random = tables["interactions"], tables["random"]

@@ -9,12 +9,12 @@ from nextreel.params import Params
 
 
 def main(params: Params) -> None:
-    from nextreel import answers, files, fusion
-    from nextreel.evaluation import recall
-    from nextreel.exam import Exam
+    from nextreel import files
+    from nextreel.scoring.sets import Exam
+    from nextreel.two_stage import fusion, recall
 
     settings = params.section("candidates", fusion.Params)
-    answers.forget_others(Path(), {*params.get("recall"), *params.get("train")})
+    fusion.forget_others(Path(), {*params.get("recall"), *params.get("train")})
     exam = Exam.load(Path("data"), params.seed)
     lists = {name: Path("data/lists") / f"{name}.parquet" for name in settings.channels}
     path = Path("data/candidates.parquet")

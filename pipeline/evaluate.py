@@ -10,9 +10,10 @@ from nextreel.params import Params
 
 
 def main(params: Params) -> None:
-    from nextreel import answers, evaluation, labels
-    from nextreel.evaluation import impressions, lists, next_item, oracle, outputs, two_stage
-    from nextreel.exam import Exam
+    from nextreel import evaluation, labels, oracle
+    from nextreel.evaluation import impressions, lists, next_item, outputs, pool_size
+    from nextreel.scoring import predict
+    from nextreel.scoring.sets import Exam
 
     data = Path("data")
     settings = params.section("evaluate", evaluation.Params)
@@ -25,14 +26,14 @@ def main(params: Params) -> None:
         scratch = tempfile.TemporaryDirectory()  # goes when the stage ends: the oracle is judged, never fused
         tables["oracle"] = [Path(scratch.name) / "lists.parquet", Path(scratch.name) / "ranks.parquet"]
         best = oracle.Oracle(data, params.section("label", labels.Params))
-        answers.write({"valid": best, "test": best}, "oracle", exam, *tables["oracle"])
+        predict.write({"valid": best, "test": best}, "oracle", exam, *tables["oracle"])
         scores["oracle"] = {params.seed: shown.scored_by(best.positive_probability)}
     marks = next_item.Marks(exam, {name: next_item.load_ranks(ranks) for name, (_l, ranks) in tables.items()}, settings)
     judged = impressions.Judged(shown, scores, settings, params.seed) if len(shown.case) else None
     listed = {name: lists.load_first(path, params.seed) for name, (path, _ranks) in tables.items()}
     beyond = lists.table(exam, listed, lists.Videos.load(data, exam), settings)
     ranker = params.get("rank.model")
-    by_pool = two_stage.table(data, exam, marks.on_test(ranker), int(params.get("candidates.pool_size")), settings)
+    by_pool = pool_size.table(data, exam, marks.on_test(ranker), int(params.get("candidates.pool_size")), settings)
     outputs.write(Path(), marks, judged, listed, beyond, by_pool, ranker)
 
 

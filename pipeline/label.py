@@ -9,7 +9,8 @@ from nextreel.params import Params
 
 
 def main(params: Params) -> None:
-    from nextreel import cases, engine, files, labelling, labels, splits
+    from nextreel import arrays, engine, files, labels, splits
+    from nextreel.cases import protocols, write
 
     leave_one_out = params.section("split", splits.Params).strategy == "leave_one_out"
     con = engine.connect(params.section("engine", engine.Params), params.threads)
@@ -18,14 +19,14 @@ def main(params: Params) -> None:
     settings = labels.usable(parts, asked)
     if settings != asked:
         print(f"{labels.NO_WATCH_TIME}, and every row is a positive")
-    durations = labelling.fit(parts, settings, leave_one_out)
+    durations = write.fit(parts, settings, leave_one_out)
     labelled = labels.label(parts, durations, settings)
-    engine.write_arrays(durations, Path("data/durations.parquet"))
-    targets = params.section("cases", cases.Params)
-    questions = labelling.write(con, labelled, Path("data"), targets, leave_one_out)
+    arrays.write(durations, Path("data/durations.parquet"))
+    targets = params.section("cases", protocols.Params)
+    questions = write.write(con, labelled, Path("data"), targets, leave_one_out)
     by_duration = labels.share_by_duration(labelled.filter(labelled.part != "random"))
-    files.write_csv(Path("plots/label_by_duration.csv"), labelling.chart(by_duration))
-    summary = labelling.summary(labelled, questions, by_duration, settings.positive, leave_one_out)
+    files.write_csv(Path("plots/label_by_duration.csv"), write.chart(by_duration))
+    summary = write.summary(labelled, questions, by_duration, settings.positive, leave_one_out)
     files.write_json(Path("metrics/label.json"), summary)
 
 

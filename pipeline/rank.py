@@ -12,16 +12,17 @@ def main(params: Params) -> None:
     from nextreel import runtime
 
     runtime.prepare(params.threads, params.cpu_isa)
-    from nextreel import answers, engine, models
-    from nextreel.exam import Exam
+    from nextreel import engine, models
+    from nextreel.scoring.sets import Exam
+    from nextreel.two_stage import recommend, rerank
 
-    settings = params.section("rank", answers.Params)
+    settings = params.section("rank", rerank.Params)
     exam = Exam.load(Path("data"), params.seed)
     fitted = models.load(settings.model, Path("data/models") / settings.model)
     lists, ranks = Path("data/two_stage/lists.parquet"), Path("data/two_stage/ranks.parquet")
-    answers.rerank(fitted, settings.model, exam, Path("data/candidates.parquet"), lists, ranks)
+    rerank.rerank(fitted, settings.model, exam, Path("data/candidates.parquet"), lists, ranks)
     con = engine.connect(params.section("engine", engine.Params), params.threads)
-    answers.recommend(con, Path("data"), settings.n_recommendations)
+    recommend.recommend(con, Path("data"), settings.n_recommendations)
 
 
 stage.run(main)

@@ -9,8 +9,9 @@ from nextreel.params import Params
 
 
 def main(params: Params, name: str) -> None:
-    from nextreel import answers, models, splits
-    from nextreel.exam import Exam, Shown
+    from nextreel import models, splits
+    from nextreel.scoring import predict
+    from nextreel.scoring.sets import Exam, Shown
 
     module = models.module(name)
     settings = params.section(f"recall.{name}", module.Params)
@@ -18,7 +19,7 @@ def main(params: Params, name: str) -> None:
     n_seeds = int(params.get("model.seeds"))
     data = Path("data")
     exam, shown = Exam.load(data, params.seed), Shown.load(data)
-    answers.examine(name, module.Model, settings, exam, shown, n_seeds, refit, data)
+    predict.examine(name, module.Model, settings, exam, shown, n_seeds, refit, data)
 
 
 stage.run(main)

@@ -10,10 +10,10 @@ from nextreel.params import Params
 
 def main(params: Params) -> None:
     from nextreel import files
-    from nextreel.datasets import simulated
+    from nextreel.simulation import generator
 
     with files.replacing(Path("data/raw/simulated")) as folder:
-        simulated.write(folder, params.section("simulate", simulated.Params))
+        generator.write(folder, params.section("simulate", generator.Params))
 
 
 stage.run(main)

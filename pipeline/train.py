@@ -12,10 +12,10 @@ def main(params: Params, name: str) -> None:
     from nextreel import runtime
 
     runtime.prepare(params.threads, params.cpu_isa)
-    from nextreel import answers, models, splits
-    from nextreel.evaluation import validation
-    from nextreel.exam import Exam, Shown
+    from nextreel import models, splits
     from nextreel.nn import recommender, trainer
+    from nextreel.scoring import predict, validation
+    from nextreel.scoring.sets import Exam, Shown
 
     module = models.module(name)
     settings: recommender.NeuralParams = params.section(f"train.{name}", module.Params, defaults="model")
@@ -23,7 +23,7 @@ def main(params: Params, name: str) -> None:
     data = Path("data")
     exam, shown = Exam.load(data, params.seed), Shown.load(data)
     curves = {exam.seed: Path("plots/curves") / f"{name}.csv"}  # of the first seed
-    answers.examine(
+    predict.examine(
         name, module.Model, settings, exam, shown, settings.seeds, refit, data,
         lambda seed: {"validation": trainer.Validation(lambda m: validation.validate(m, exam), curves.get(seed))},
     )  # fmt: skip

@@ -13,9 +13,10 @@ import yaml
 from ibis.backends.duckdb import Backend
 
 from nextreel import datasets, engine, schema
-from nextreel.cases import Log, build
-from nextreel.datasets import Source, kuairand, simulated
-from nextreel.exam import Exam
+from nextreel.cases.protocols import Log, build
+from nextreel.datasets import Source, kuairand
+from nextreel.scoring.sets import Exam
+from nextreel.simulation import generator
 
 ROOT = Path(__file__).resolve().parents[1]
 FIRST_MS = 1_650_812_741_436  # of the rows written by hand: 2022-04-24 in UTC+8
@@ -117,7 +118,7 @@ def tiny_world(committed: dict[str, Any], tmp_path_factory: pytest.TempPathFacto
     """A simulated folder of a few thousand rows."""
     size = {"n_users": 60, "n_videos": 150, "n_rows": 3_000, "n_days": 10}
     path = tmp_path_factory.mktemp("world") / "tiny"
-    simulated.write(path, simulated.Params(**committed["simulate"] | size))
+    generator.write(path, generator.Params(**committed["simulate"] | size))
     return path
 
 

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from nextreel import engine
+from nextreel import arrays, engine
 from nextreel.errors import UserError
 from nextreel.params import Params
 
@@ -59,19 +59,19 @@ def test_a_table_is_a_file_or_a_folder_of_files(con, tmp_path):
 
 def test_batches_become_one_table(tmp_path):
     path = tmp_path / "t.parquet"
-    with engine.Writer(path) as writer:
+    with arrays.Writer(path) as writer:
         for start in (0, 3, 6):
             writer.add({"x": np.arange(start, min(start + 3, 7)), "y": np.zeros(min(3, 7 - start), np.float32)})
         assert not path.exists()
-    loaded = engine.load(path)
+    loaded = arrays.load(path)
     assert loaded["x"].tolist() == list(range(7))
     assert loaded["y"].dtype == np.float32
 
 
 def test_an_empty_batch_keeps_names_and_types(tmp_path):
     path = tmp_path / "t.parquet"
-    engine.write_arrays({"x": np.zeros(0, np.int32), "s": np.zeros(0, np.float32)}, path)
-    loaded = engine.load(path)
+    arrays.write({"x": np.zeros(0, np.int32), "s": np.zeros(0, np.float32)}, path)
+    loaded = arrays.load(path)
     assert {name: (len(column), column.dtype) for name, column in loaded.items()} == {
         "x": (0, np.dtype("int32")),
         "s": (0, np.dtype("float32")),
@@ -81,11 +81,11 @@ def test_an_empty_batch_keeps_names_and_types(tmp_path):
 @pytest.mark.parametrize("batches_before_the_error", [0, 1])
 def test_a_writer_that_fails_leaves_nothing_new(tmp_path, batches_before_the_error):
     path = tmp_path / "t.parquet"
-    engine.write_arrays({"x": np.arange(3)}, path)
+    arrays.write({"x": np.arange(3)}, path)
     old = path.read_bytes()
 
     def batches():
-        with engine.Writer(path) as writer:
+        with arrays.Writer(path) as writer:
             for _ in range(batches_before_the_error):
                 writer.add({"x": np.arange(9)})
             raise RuntimeError("out of ideas")
@@ -98,7 +98,7 @@ def test_a_writer_that_fails_leaves_nothing_new(tmp_path, batches_before_the_err
 
 def test_a_batch_of_other_types_is_refused(tmp_path):
     def batches():
-        with engine.Writer(tmp_path / "t.parquet") as writer:
+        with arrays.Writer(tmp_path / "t.parquet") as writer:
             writer.add({"x": np.arange(3)})
             writer.add({"x": np.zeros(3)})
 
@@ -109,26 +109,26 @@ def test_a_batch_of_other_types_is_refused(tmp_path):
 
 def test_load_keeps_rows_that_satisfy_all_comparisons(tmp_path):
     path = tmp_path / "t.parquet"
-    engine.write_arrays({"rank": np.array([3, 1, 2, 1]), "part": np.array(["a", "a", "a", "b"])}, path)
-    loaded = engine.load(path, where=[("rank", "<=", 2), ("part", "=", "a")])
+    arrays.write({"rank": np.array([3, 1, 2, 1]), "part": np.array(["a", "a", "a", "b"])}, path)
+    loaded = arrays.load(path, where=[("rank", "<=", 2), ("part", "=", "a")])
     assert {name: column.tolist() for name, column in loaded.items()} == {"rank": [1, 2], "part": ["a", "a"]}
-    assert engine.load(path, where=[("rank", ">", 9)])["rank"].tolist() == []
+    assert arrays.load(path, where=[("rank", ">", 9)])["rank"].tolist() == []
 
 
 def test_load_reads_only_the_columns_asked_for(tmp_path):
     path = tmp_path / "t.parquet"
-    engine.write_arrays({"a": np.arange(2), "b": np.arange(2)}, path)
-    assert list(engine.load(path, columns=["b"])) == ["b"]
-    assert engine.load(path, where=[("a", "=", 1)], columns=["b"])["b"].tolist() == [1]
+    arrays.write({"a": np.arange(2), "b": np.arange(2)}, path)
+    assert list(arrays.load(path, columns=["b"])) == ["b"]
+    assert arrays.load(path, where=[("a", "=", 1)], columns=["b"])["b"].tolist() == [1]
 
 
 def test_load_stacks_lists_of_one_length(tmp_path):
     rows = [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0], [6.0, 7.0, 8.0]]
     pq.write_table(pa.table({"i": [1, 2, 3], "v": rows}), tmp_path / "t.parquet")
-    assert engine.load(tmp_path / "t.parquet")["v"].tolist() == rows
-    filtered = engine.load(tmp_path / "t.parquet", where=[("i", ">", 1)])
+    assert arrays.load(tmp_path / "t.parquet")["v"].tolist() == rows
+    filtered = arrays.load(tmp_path / "t.parquet", where=[("i", ">", 1)])
     assert filtered["v"].tolist() == rows[1:]
-    assert engine.load(tmp_path / "t.parquet", where=[("i", ">", 9)])["v"].shape == (0, 0)
+    assert arrays.load(tmp_path / "t.parquet", where=[("i", ">", 9)])["v"].shape == (0, 0)
 
 
 @pytest.mark.parametrize("limit", ["2GB", "512MB", "1.5 GiB"])

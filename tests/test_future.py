@@ -6,11 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nextreel import answers, cases, datasets, engine, labelling, labels, models, splits
-from nextreel.cases import QUESTIONS
-from nextreel.datasets import kuairand, simulated
-from nextreel.exam import Exam
+from nextreel import arrays, datasets, engine, labels, models, splits
+from nextreel.cases import protocols, write
+from nextreel.cases.protocols import QUESTIONS
+from nextreel.datasets import kuairand
 from nextreel.params import Params
+from nextreel.scoring import predict
+from nextreel.scoring.sets import Exam
+from nextreel.simulation import generator
 
 END = "2022-04-16"  # test begins a day before
 
@@ -21,7 +24,7 @@ def raw(committed, tmp_path_factory):
     future knows gone from the features."""
     path = tmp_path_factory.mktemp("raw")
     size = {"n_users": 80, "n_videos": 400, "n_rows": 4_000, "n_days": 10}
-    simulated.write(path / "whole", simulated.Params(**committed["simulate"] | size))
+    generator.write(path / "whole", generator.Params(**committed["simulate"] | size))
     for truth in (path / "whole").glob("truth_*"):
         truth.unlink()
     shutil.copytree(path / "whole", path / "cut")
@@ -51,8 +54,8 @@ def asked(params, data, committed):
     split = splits.Params(**committed["split"] | dates)
     parts = splits.temporal(interactions, random, splits.bounds(interactions, split))
     settings = labels.Params(**committed["label"])
-    labelled = labels.label(parts, labelling.fit(parts, settings, leave_one_out=False), settings)
-    labelling.write(con, labelled, data, cases.Params(targets="first"), leave_one_out=False)
+    labelled = labels.label(parts, write.fit(parts, settings, leave_one_out=False), settings)
+    write.write(con, labelled, data, protocols.Params(targets="first"), leave_one_out=False)
     return Exam.load(data, seed=42)
 
 
@@ -71,8 +74,8 @@ def lists(exam, name, committed, folder):
     )
     rng = np.random.default_rng(exam.seed)
     model = module.Model.fit(exam.events.train(), exam.catalogue.n_videos, settings, rng)
-    answers.write(dict.fromkeys(QUESTIONS, model), name, exam, folder / "lists.parquet", folder / "ranks.parquet")
-    table = engine.load(folder / "lists.parquet", [("rank", "<=", 50)])
+    predict.write(dict.fromkeys(QUESTIONS, model), name, exam, folder / "lists.parquet", folder / "ranks.parquet")
+    table = arrays.load(folder / "lists.parquet", [("rank", "<=", 50)])
     row = np.searchsorted(exam.cases.case_id, table["case_id"])
     found = {}
     keys = zip(exam.user_id[row].tolist(), exam.cases.part[row], exam.cases.time_ms[row].tolist(), strict=True)

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nextreel import labelling, labels
+from nextreel import labels
+from nextreel.cases import write
 from nextreel.labels import Params
 
 DEFAULT = {
@@ -34,7 +35,7 @@ def rows(play, duration, part="train", **columns):
 
 
 def label(table, settings):
-    durations = labelling.fit(table, settings, leave_one_out=False)
+    durations = write.fit(table, settings, leave_one_out=False)
     return labels.label(table, durations, settings).order_by("play_time_ms").to_pandas()
 
 
@@ -134,7 +135,7 @@ def test_quantile_label_is_even_over_duration():
     play, duration = random_rows(20_000)
     settings = params(positive="wtg_quantile", shrinkage=50)
     table = rows(play, duration)
-    durations = labelling.fit(table, settings, leave_one_out=False)
+    durations = write.fit(table, settings, leave_one_out=False)
     share = labels.share_by_duration(labels.label(table, durations, settings).mutate(part=ibis.literal("train")))
     assert share["positive_share"].max() / share["positive_share"].min() < 1.1
     assert share["positive_share"].mean() == pytest.approx(0.2, abs=0.01)
@@ -231,7 +232,7 @@ def test_labels_do_not_depend_on_the_order_of_rows(logged, positive, scheme, see
 
 
 def by_duration(play, duration, wanted):
-    return labelling.fit(rows(play, duration), wanted, leave_one_out=False)
+    return write.fit(rows(play, duration), wanted, leave_one_out=False)
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)

@@ -12,12 +12,16 @@ import pytest
 from scipy import sparse
 from sklearn.linear_model import LogisticRegression
 
-from nextreel import answers, cases, datasets, engine, evaluation, labelling, labels, metrics, models, splits
-from nextreel.datasets import kuairand, simulated
+from nextreel import arrays, datasets, engine, evaluation, labels, models, splits
+from nextreel.cases import protocols, write
+from nextreel.datasets import kuairand
 from nextreel.evaluation.impressions import Impressions, Judged
 from nextreel.evaluation.intervals import bootstrap_means, interval
-from nextreel.exam import Exam, Shown, blocks
+from nextreel.metrics import ranks
 from nextreel.params import Params
+from nextreel.scoring import predict
+from nextreel.scoring.sets import Exam, Shown, blocks
+from nextreel.simulation import generator
 
 SETTINGS = evaluation.Params(n_resamples=500, confidence=0.99)
 OUTCOMES = [
@@ -42,8 +46,8 @@ def label_again(con, data, committed, positive):
     interactions, random = (engine.read(con, data / f"tables/{name}.parquet") for name in ("interactions", "random"))
     parts = splits.temporal(interactions, random, splits.bounds(interactions, splits.Params(**committed["split"])))
     settings = labels.Params(**committed["label"] | {"positive": positive})
-    labelled = labels.label(parts, labelling.fit(parts, settings, leave_one_out=False), settings)
-    labelling.write(con, labelled, data, cases.Params(targets="first"), leave_one_out=False)
+    labelled = labels.label(parts, write.fit(parts, settings, leave_one_out=False), settings)
+    write.write(con, labelled, data, protocols.Params(targets="first"), leave_one_out=False)
     columns = ["user_idx", "video_idx", "time_ms", "row", "tab", "duration_ms", "part", "positive", *OUTCOMES]
     videos = pd.read_parquet(data / "tables/videos.parquet", columns=["video_idx", "author_id", "tags"])
     videos["tag"] = [tags[0] if tags is not None and len(tags) else -1 for tags in videos.pop("tags")]
@@ -56,7 +60,7 @@ def made_up(committed, ingest, tmp_path_factory):
     """Rows of a simulated log with their folder; enough of them for a narrow interval."""
     path = tmp_path_factory.mktemp("leaks")
     size = {"n_users": 300, "n_videos": 400, "n_rows": 30_000, "n_days": 10, "random_share": 0.1}
-    simulated.write(path / "raw", simulated.Params(**committed["simulate"] | size))
+    generator.write(path / "raw", generator.Params(**committed["simulate"] | size))
     return path, labelled_log(ingest(path / "raw"), path / "data", committed, "wtg")
 
 
@@ -203,7 +207,7 @@ def spoil_outcomes(con, tables, name, committed):
         frame[column] = numbers
     assert late.any()
     other = type(table).from_pandas(frame, schema=table.schema, preserve_index=False)
-    engine.write_arrays({key: other[key].combine_chunks() for key in other.column_names}, tables / f"{name}.parquet")
+    arrays.write({key: other[key].combine_chunks() for key in other.column_names}, tables / f"{name}.parquet")
 
 
 def impression_scores(name, data, committed):
@@ -213,8 +217,8 @@ def impression_scores(name, data, committed):
     settings = Params(committed | {"model": committed["model"] | short}).section(
         f"{family}.{name}", module.Params, defaults="model" if family == "train" else None
     )
-    answers.examine(name, module.Model, settings, Exam.load(data, 42), Shown.load(data), 1, None, data)
-    scores, asked = engine.load(data / "scores" / f"{name}.parquet"), engine.load(data / "cases.parquet")
+    predict.examine(name, module.Model, settings, Exam.load(data, 42), Shown.load(data), 1, None, data)
+    scores, asked = arrays.load(data / "scores" / f"{name}.parquet"), arrays.load(data / "cases.parquet")
     case = np.searchsorted(asked["case_id"], scores["case_id"])  # how many cases come before hangs on outcomes
     keys = [asked[key][case] for key in ("protocol", "part", "user_id")] + [scores["video_idx"]]
     return pd.Series(scores["score"], pd.MultiIndex.from_arrays(keys))
@@ -264,7 +268,7 @@ def test_uniform_videos_in_train_leave_chance(name, blocks):
     seen[owner, exam.events.video_idx[position]] = True
     unseen = ~seen[np.arange(len(asked.cases)), asked.target]
     chance = 10 / (80 - seen.sum(1))[unseen]
-    hit = metrics.hit(test_ranks(fitted(name, exam), exam), 10)[unseen]
+    hit = ranks.hit(test_ranks(fitted(name, exam), exam), 10)[unseen]
     means = bootstrap_means((hit - chance)[:, None], asked.cases.user_idx[unseen], 500, rng)
     low, high = interval(means, 0.99)
     assert low[0] < 0 < high[0]
@@ -286,8 +290,8 @@ def test_without_order_a_sequence_model_is_no_better_than_one_that_has_none(name
     """On the circle the set of the last steps leaves two ends to go on from; only order tells which."""
     rng = np.random.default_rng(4)
     mixed = shuffled(cycle, rng)
-    without = metrics.hit(test_ranks(fitted("itemcf", mixed, **UNORDERED), mixed), 1)
-    hits = {exam: metrics.hit(test_ranks(fitted(name, world), world), 1) for exam, world in
+    without = ranks.hit(test_ranks(fitted("itemcf", mixed, **UNORDERED), mixed), 1)
+    hits = {exam: ranks.hit(test_ranks(fitted(name, world), world), 1) for exam, world in
             (("in order", cycle), ("shuffled", mixed))}  # fmt: skip
     user_idx = cycle.of("test").cases.user_idx
     means = bootstrap_means(np.stack([hit - without for hit in hits.values()], axis=1), user_idx, 500, rng)

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from nextreel import splits
+from nextreel import clock, splits
+from nextreel.clock import DAY_MS
 from nextreel.errors import UserError
-from nextreel.schema import DAY_MS
 
 UTC8 = timezone(timedelta(hours=8))
 GOOD = {
@@ -151,7 +151,7 @@ def test_an_empty_part_is_named_with_the_cut_and_the_log(days, empty):
     bounds = splits.bounds(rows(times), params(by="date"))
     with pytest.raises(UserError) as caught:
         splits.summary(splits.temporal(rows(times), rows([]), bounds), bounds, params())
-    log = f"{splits.day_of(times[0])} to {splits.day_of(times[-1])}"
+    log = f"{clock.day_of(times[0])} to {clock.day_of(times[-1])}"
     assert str(caught.value) == (
         f"no row falls into {empty} (valid_from 2022-04-22, test_from 2022-04-29; the log holds {log}: move the split)"
     )
@@ -212,9 +212,9 @@ def test_dates_outside_the_log_are_named(changes, first, last, wrong):
 
 
 def test_days_are_those_of_utc8():
-    assert splits.start_of_day_ms(date(2022, 4, 8)) == ms(8) == 1_649_347_200_000
+    assert clock.start_of_day_ms(date(2022, 4, 8)) == ms(8) == 1_649_347_200_000
     for time_ms in (ms(8), ms(8) - 1, ms(8) + DAY_MS - 1, 0, -1):
-        assert splits.day_of(time_ms) == datetime.fromtimestamp(time_ms / 1000, UTC8).date()
+        assert clock.day_of(time_ms) == datetime.fromtimestamp(time_ms / 1000, UTC8).date()
 
 
 @settings(max_examples=20, deadline=None, derandomize=True)

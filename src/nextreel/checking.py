@@ -5,24 +5,26 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from nextreel import answers, cases, datasets, engine, evaluation, exploration, fusion, labels, models, splits
-from nextreel.datasets import simulated, world
+from nextreel import clock, datasets, eda, engine, evaluation, labels, models, splits
+from nextreel.cases import protocols
 from nextreel.errors import UserError
 from nextreel.nn import recommender
 from nextreel.params import Params, Run, Section, nearest, parse
+from nextreel.simulation import generator, world
+from nextreel.two_stage import fusion, rerank
 
 SIMULATED = Path("data/raw/simulated")
 SECTIONS: dict[str, type[Section]] = {
     "engine": engine.Params,
-    "simulate": simulated.Params,
+    "simulate": generator.Params,
     "ingest": datasets.Params,
     "split": splits.Params,
     "label": labels.Params,
-    "cases": cases.Params,
-    "eda": exploration.Params,
+    "cases": protocols.Params,
+    "eda": eda.Params,
     "model": recommender.NeuralParams,
     "candidates": fusion.Params,
-    "rank": answers.Params,
+    "rank": rerank.Params,
     "evaluate": evaluation.Params,
 }
 FAMILIES = ("recall", "train")  # sections whose keys name models
@@ -40,8 +42,8 @@ def check_input(params: Params) -> None:
     """Raise UserError where the raw files or columns are missing, or a date of the split lies outside the log."""
     ingest, split = params.section("ingest", datasets.Params), params.section("split", splits.Params)
     if Path(ingest.path) == SIMULATED:
-        n_days = params.section("simulate", simulated.Params).n_days
-        end_ms = splits.start_of_day_ms(world.FIRST_DAY + timedelta(days=n_days))
+        n_days = params.section("simulate", generator.Params).n_days
+        end_ms = clock.start_of_day_ms(world.FIRST_DAY + timedelta(days=n_days))
         splits.check_dates(split, world.FIRST_MS, end_ms - 1)
         return
     layout = datasets.layout(ingest)
@@ -102,7 +104,7 @@ def _names(raw: Mapping[str, Any]) -> Iterator[str]:
     if not all(isinstance(raw.get(family), Mapping) for family in FAMILIES):
         return
     defined = [str(name) for family in FAMILIES for name in raw[family]]
-    rank = parse("rank", raw.get("rank"), answers.Params)[0]
+    rank = parse("rank", raw.get("rank"), rerank.Params)[0]
     candidates = parse("candidates", raw.get("candidates"), fusion.Params)[0]
     wanted = [("rank.model", rank.model)] if rank else []
     wanted += [("candidates.from", name) for name in (candidates.channels if candidates else [])]

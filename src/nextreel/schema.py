@@ -13,9 +13,6 @@ import ibis.expr.types as ir
 import numpy as np
 import pyarrow.parquet as pq
 
-DAY_MS = 86_400_000
-UTC8_MS = 8 * 3_600_000
-
 INTERACTIONS = ibis.schema(
     {
         "user_idx": "!int32",
@@ -163,11 +160,6 @@ KEYS = {
     "random": ["user_idx", "time_ms", "video_idx"],
     "truth_events": [],  # two exposures of a user may fall on the same millisecond
 }
-
-
-def days(time_ms: np.ndarray) -> np.ndarray:
-    """The day in UTC+8 of each time: datetime64[D]."""
-    return ((time_ms + UTC8_MS) // DAY_MS).astype("datetime64[D]")
 
 
 def conform(table: ir.Table, schema: ibis.Schema) -> ir.Table:

@@ -35,9 +35,9 @@ import ibis.expr.types as ir
 from ibis import _
 from pydantic import model_validator
 
+from nextreel.clock import DAY_MS, day_of, start_of_day_ms
 from nextreel.errors import UserError
 from nextreel.params import Float, Section
-from nextreel.schema import DAY_MS, UTC8_MS
 
 PARTS = ("before", "train", "valid", "test", "after", "random")
 LEAST_POSITIVES = 3  # under leave_one_out: one to learn from, one to select by, one to test (as SASRec's own code)
@@ -77,16 +77,6 @@ class Bounds(Section):
     valid_from_ms: int
     test_from_ms: int
     end_ms: int
-
-
-def start_of_day_ms(day: date) -> int:
-    """Midnight in UTC+8 as unix milliseconds."""
-    return (day - date(1970, 1, 1)).days * DAY_MS - UTC8_MS
-
-
-def day_of(time_ms: int) -> date:
-    """The day in UTC+8."""
-    return date.fromordinal(date(1970, 1, 1).toordinal() + (time_ms + UTC8_MS) // DAY_MS)
 
 
 def bounds(interactions: ir.Table, params: Params) -> Bounds | None:

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from nextreel import datasets, engine, schema
+from nextreel import arrays, datasets, engine, schema
 from nextreel.datasets import kuairand
 from nextreel.errors import UserError
 
@@ -155,7 +155,7 @@ def test_a_disk_that_fills_up_leaves_the_tables_of_the_last_run(folder, ingested
 
 def test_a_disk_that_is_full_while_reading_is_a_message(folder, ingested, monkeypatch):
     folder.log({})
-    monkeypatch.setattr("nextreel.raw.Intake._run", full_for_duckdb)
+    monkeypatch.setattr("nextreel.raw.intake.Intake._run", full_for_duckdb)
     with pytest.raises(SystemExit, match="free disk space, and run again"):
         ingested()
     assert ingested.left() == []
@@ -199,7 +199,7 @@ def test_a_writer_on_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(
         OSError, match="No space left"
     ) as caught:  # holds the frames, so that nothing is tidied by chance
-        engine.write_arrays({"x": np.arange(3)}, tmp_path / "t.parquet")
+        arrays.write({"x": np.arange(3)}, tmp_path / "t.parquet")
     assert list(tmp_path.iterdir()) == [], caught
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from nextreel import datasets, schema
 from nextreel.datasets import kuairand
 from nextreel.errors import UserError
-from nextreel.raw import REASONS
+from nextreel.raw.intake import REASONS
 
 FIRST_MS = 1_650_812_741_436
 NO_DROPS = dict.fromkeys(REASONS, 0)

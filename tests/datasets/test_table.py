@@ -8,7 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from nextreel import checking, datasets, engine, labelling, labels, schema, splits
+from nextreel import checking, datasets, engine, labels, schema, splits
+from nextreel.cases import write
 from nextreel.datasets import table
 from nextreel.errors import UserError
 from nextreel.params import Params
@@ -273,7 +274,7 @@ def labelled(log, committed, tmp_path, positive="wtg", **names):
         splits.bounds(tables["interactions"], splits.Params(**committed["split"])),
     )
     settings = labels.usable(parts, labels.Params(**committed["label"] | {"positive": positive}))
-    found = labels.label(parts, labelling.fit(parts, settings, leave_one_out=False), settings)
+    found = labels.label(parts, write.fit(parts, settings, leave_one_out=False), settings)
     return found.order_by("row").to_pandas(), settings
 
 

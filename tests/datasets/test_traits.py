@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nextreel import labelling, labels, schema, splits
+from nextreel import clock, labels, splits
+from nextreel.cases import write
 
 KEY = ["user_id", "video_id", "time_ms"]
 
@@ -39,18 +40,18 @@ def test_every_row_is_kept_or_counted(slice_source, rows):
 
 
 def test_hour_and_date_disagree_with_the_time_and_are_not_read(raw, rows):
-    clock = pd.to_datetime(raw.time_ms + schema.UTC8_MS, unit="ms")
+    shown = pd.to_datetime(raw.time_ms + clock.UTC8_MS, unit="ms")
     assert (raw.hourmin % 100 == 0).all()
-    hour_later = raw.hourmin // 100 == (clock.dt.hour + 1) % 24
-    date_later = raw.date != clock.dt.strftime("%Y%m%d").astype(int)
+    hour_later = raw.hourmin // 100 == (shown.dt.hour + 1) % 24
+    date_later = raw.date != shown.dt.strftime("%Y%m%d").astype(int)
     assert hour_later.mean() == pytest.approx(0.175, abs=0.001)
     assert date_later.mean() == pytest.approx(0.009, abs=0.001)
     # A day is that of `time_ms`: rows whose date says 25 April were shown on the 24th.
-    days = schema.days(rows.time_ms.to_numpy())
+    days = clock.days_of(rows.time_ms.to_numpy())
     assert days.min() == np.datetime64("2022-04-24")
     assert raw.date.min() == 20_220_425
     first = raw.drop_duplicates(KEY)
-    assert (days == clock[first.index].to_numpy().astype("datetime64[D]")).all()
+    assert (days == shown[first.index].to_numpy().astype("datetime64[D]")).all()
 
 
 def test_a_split_by_date_cuts_by_the_time(slice_source, rows, committed):
@@ -59,7 +60,7 @@ def test_a_split_by_date_cuts_by_the_time(slice_source, rows, committed):
     tables = slice_source.tables
     bounds = splits.bounds(tables["interactions"], params)
     counts = splits.summary(splits.temporal(tables["interactions"], tables["random"], bounds), bounds, params)
-    days = schema.days(rows.time_ms.to_numpy())
+    days = clock.days_of(rows.time_ms.to_numpy())
     assert counts["rows_train"] == (days < np.datetime64("2022-04-29")).sum()
     assert counts["rows_test"] == (days >= np.datetime64("2022-05-04")).sum()
 
@@ -97,7 +98,7 @@ def test_a_row_without_duration_is_never_positive_and_stays_in_the_history(slice
     interactions, random = slice_source.tables["interactions"], slice_source.tables["random"]
     parts = splits.temporal(interactions, random, splits.bounds(interactions, splits.Params(**committed["split"])))
     settings = labels.Params(**committed["label"] | {"positive": positive, "wtg_threshold": -9, "wtr_threshold": 0})
-    found = labels.label(parts, labelling.fit(parts, settings, leave_one_out=False), settings)
+    found = labels.label(parts, write.fit(parts, settings, leave_one_out=False), settings)
     rows = found.select("duration_ms", "wtr", "wtg", "positive", "part").to_pandas()
     without = rows[rows.duration_ms.isna()]
     assert len(rows) == 222_444

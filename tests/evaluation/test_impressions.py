@@ -5,8 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nextreel import evaluation
-from nextreel.engine import write_arrays
+from nextreel import arrays, evaluation
 from nextreel.evaluation.calibration import Calibration
 from nextreel.evaluation.impressions import Impressions, Judged, per_case
 
@@ -123,7 +122,7 @@ def test_scores_find_their_rows(shown, tmp_path):
         "case_id": np.tile(pair[0], 2),
         "video_idx": np.tile(pair[1], 2),
     }
-    write_arrays(columns | {"score": np.concatenate([score, -score])}, tmp_path / "scores.parquet")
+    arrays.write(columns | {"score": np.concatenate([score, -score])}, tmp_path / "scores.parquet")
     found = shown.load_scores(tmp_path / "scores.parquet")
     assert (found[42] == shown.case_id[CASE] * 100 + VIDEO).all()
     assert (found[43] == -found[42]).all()

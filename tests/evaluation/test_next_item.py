@@ -3,9 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nextreel import evaluation
-from nextreel.cases import PARTS
-from nextreel.engine import write_arrays
+from nextreel import arrays, evaluation
+from nextreel.cases.protocols import PARTS
 from nextreel.evaluation.next_item import Marks, load_ranks
 
 SETTINGS = evaluation.Params(n_resamples=50, confidence=0.9)
@@ -89,6 +88,6 @@ def test_per_user_values_reproduce_the_headline(cycle, marks):
 
 def test_ranks_are_read_by_seed(tmp_path):
     columns = {"seed": np.repeat([42, 43], 2), "case_id": np.tile([0, 1], 2), "rank": np.array([3, 0, 4, 5])}
-    write_arrays(columns, tmp_path / "ranks.parquet")
+    arrays.write(columns, tmp_path / "ranks.parquet")
     found = load_ranks(tmp_path / "ranks.parquet")
     assert {seed: rank.tolist() for seed, rank in found.items()} == {42: [3, 0], 43: [4, 5]}

@@ -6,14 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nextreel import answers, models
-from nextreel.cases import QUESTIONS
-from nextreel.engine import load
+from nextreel import models
+from nextreel.arrays import load
+from nextreel.cases.protocols import QUESTIONS
 from nextreel.errors import UserError
-from nextreel.evaluation.validation import validate
-from nextreel.exam import Shown
-from nextreel.exam import blocks as scored
 from nextreel.nn import trainer
+from nextreel.scoring import predict
+from nextreel.scoring.sets import Shown
+from nextreel.scoring.sets import blocks as scored
+from nextreel.scoring.validation import validate
 
 NEURAL = {
     "lr": 0.01, "weight_decay": 0, "epochs": 12, "batch_size": 32, "patience": 12, "width": 32, "length": 16,
@@ -70,7 +71,7 @@ def whole_score(model, exam, part="test"):
 
 def answered(model, name, exam, folder):
     """The lists and the ranks of all parts."""
-    answers.write(dict.fromkeys(QUESTIONS, model), name, exam, folder / "lists.parquet", folder / "ranks.parquet")
+    predict.write(dict.fromkeys(QUESTIONS, model), name, exam, folder / "lists.parquet", folder / "ranks.parquet")
     return load(folder / "lists.parquet"), load(folder / "ranks.parquet")
 
 
@@ -142,7 +143,7 @@ def test_fitting_again_is_fitting_on_a_longer_train(fitted, blocks, tmp_path):
     name, model = fitted
     how = {"validation": validation(blocks, tmp_path / "curve.csv")} if neural(name) else {}
     exam = replace(blocks, seed=0)  # the seed of `fit`
-    answers.examine(
+    predict.examine(
         name,
         type(model),
         models.module(name).Params(**SETTINGS[name]),
@@ -176,7 +177,7 @@ def test_every_seed_answers_and_the_first_is_saved(fitted, blocks, shown, tmp_pa
     how = {"validation": validation(blocks, tmp_path / "curve.csv")} if neural(name) else {}
     exam = replace(blocks, seed=0)  # the seed of `fit`
     settings = models.module(name).Params(**SETTINGS[name])
-    answers.examine(name, type(model), settings, exam, shown, 2, None, tmp_path, lambda seed: how)
+    predict.examine(name, type(model), settings, exam, shown, 2, None, tmp_path, lambda seed: how)
     tables = {kind: load(tmp_path / kind / f"{name}.parquet") for kind in ("lists", "ranks", "scores")}
     seeds = [0, 1] if name in ("bpr_mf", "gru4rec", "sasrec") else [0]
     for table in tables.values():
@@ -227,7 +228,7 @@ def test_a_user_that_train_does_not_know_is_answered_from_the_history_alone(fitt
 def test_lists_are_as_long_as_opinions_allow(fitted, blocks, tmp_path, monkeypatch, k):
     """500 is far more than the catalogue of 80 holds."""
     name, model = fitted
-    monkeypatch.setattr(answers, "LIST_SIZE", k)
+    monkeypatch.setattr(predict, "LIST_SIZE", k)
     lists, _ranks = answered(model, name, blocks, tmp_path)
     found = np.bincount(lists["case_id"], minlength=len(blocks.cases))
     opinions = np.concatenate(
@@ -250,7 +251,7 @@ def test_lists_do_not_hang_on_how_the_work_is_cut(name, blocks, tmp_path, monkey
     """Where scores are sums and no matrix products, which round by the shape of a block."""
     model = fit(name, blocks, tmp_path)
     lists, ranks = answered(model, name, blocks, tmp_path)
-    monkeypatch.setattr("nextreel.exam._BLOCK", 3 * 80)
+    monkeypatch.setattr("nextreel.scoring.sets._BLOCK", 3 * 80)
     again, marks = answered(model, name, blocks, tmp_path)
     assert all((lists[column] == again[column]).all() for column in lists)
     assert (ranks["rank"] == marks["rank"]).all()
@@ -337,8 +338,8 @@ def test_positives_alone_learn_the_circle(cycle, tmp_path):
 
 def test_recent_popular_by_hand():
     """Positives at 0, 1 and 3 hours, a half-life of one hour: the last counts 1, the one before 1/4, the first 1/8."""
+    from nextreel.cases.store import Events
     from nextreel.models import recent_popular
-    from nextreel.sequences import Events
 
     bounds = [np.array([0, 0, 4]), np.array([0, 0]), np.array([0, 4]), np.array([0, 4])]
     time_ms = np.array([0, 1, 3, 4]) * 3_600_000
@@ -377,8 +378,8 @@ def test_bpr_mf_knows_popularity(world_of, tmp_path):
 @pytest.mark.parametrize("passed", [0, 0.5])
 def test_itemcf_by_hand(passed):
     """User 1: a b c positive, x passed over before c. User 2: a b."""
+    from nextreel.cases.store import Events
     from nextreel.models import itemcf
-    from nextreel.sequences import Events
 
     a, b, c, x = 1, 2, 3, 9
     events = Events(

@@ -19,7 +19,7 @@ from nextreel.errors import UserError
 from nextreel.files import replacing
 from nextreel.params import Section, Share
 from nextreel.progress import track
-from nextreel.raw import REASONS, Intake, Rejects
+from nextreel.raw.intake import REASONS, Intake, Rejects
 
 
 class Names(Section):

@@ -14,11 +14,12 @@ import ibis
 import ibis.expr.types as ir
 from ibis import _
 
-from nextreel import engine, raw, rawbytes, schema
-from nextreel.columns import EXACT, Column, Columns
+from nextreel import engine, schema
 from nextreel.datasets import Params, Source, event_tables, index
 from nextreel.errors import UserError
-from nextreel.raw import Intake
+from nextreel.raw import filebytes, intake
+from nextreel.raw.columns import EXACT, Column, Columns
+from nextreel.raw.intake import Intake
 from nextreel.schema import INT16, INT32
 
 LICENCE = "CC BY-SA 4.0"
@@ -111,7 +112,7 @@ def inspect(params: Params) -> Files:
         hint = f"; did you mean {inner}?" if any(inner.glob("log_*.csv")) else ""
         raise UserError(f"{folder}: no log_standard_*.csv or log_random_*.csv{hint}")
     for log in logs:
-        rawbytes.check_header(log, _LOG)
+        filebytes.check_header(log, _LOG)
     return Files(
         logs,
         _features(folder, "user_features_*.csv", _USERS),
@@ -127,13 +128,13 @@ def _features(folder: Path, pattern: str, columns: Columns) -> list[Path]:
     if len(found) > 1:
         raise UserError(f"{folder}: one {pattern} is expected, found {', '.join(path.name for path in found)}")
     for path in found:
-        rawbytes.check_header(path, columns)
+        filebytes.check_header(path, columns)
     return found
 
 
 def time_range(con: engine.Connection, params: Params) -> tuple[int, int] | None:
     """First and last plausible `time_ms` of the logs, None where they hold none."""
-    return raw.time_range(con, inspect(params).logs, "time_ms", _TIME)
+    return intake.time_range(con, inspect(params).logs, "time_ms", _TIME)
 
 
 def read(con: engine.Connection, params: Params) -> Source:

@@ -9,11 +9,12 @@ from pathlib import Path
 import ibis
 import ibis.expr.types as ir
 
-from nextreel import engine, raw, rawbytes, schema
-from nextreel.columns import Column, Columns, Reads
+from nextreel import engine, schema
 from nextreel.datasets import Names, Params, Source, event_tables, index
 from nextreel.errors import UserError
-from nextreel.raw import Intake
+from nextreel.raw import filebytes, intake
+from nextreel.raw.columns import Column, Columns, Reads
+from nextreel.raw.intake import Intake
 from nextreel.schema import INT16, INT32, INT64
 
 FLAGS = ("click", "long_view", "like", "follow", "comment", "forward", "hate", "is_rand")
@@ -53,7 +54,7 @@ def inspect(params: Params) -> list[Path]:
     if twice:
         raise UserError(f"`ingest.table` gives {', '.join(sorted(twice))} to more than one of its keys")
     for file in files:
-        rawbytes.check_header(file, layout.columns)
+        filebytes.check_header(file, layout.columns)
     return files
 
 
@@ -61,7 +62,7 @@ def time_range(con: engine.Connection, params: Params) -> tuple[int, int] | None
     """First and last plausible time, None where there is none."""
     layout = Layout.of(params.table)
     name = layout.names["time"]
-    return raw.time_range(con, inspect(params), name, layout.columns[name], quoted=True)
+    return intake.time_range(con, inspect(params), name, layout.columns[name], quoted=True)
 
 
 def read(con: engine.Connection, params: Params) -> Source:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.isotonic import IsotonicRegression
 
-from nextreel import metrics
+from nextreel.metrics import impressions as metrics
 
 N_BINS = 10
 

@@ -14,15 +14,17 @@ from pathlib import Path
 
 import numpy as np
 
-from nextreel import engine, metrics, ranking
-from nextreel.cases import Catalogue
+from nextreel import arrays
+from nextreel.cases.protocols import Catalogue
+from nextreel.clock import days_of
 from nextreel.evaluation import Columns, Params
 from nextreel.evaluation.calibration import N_BINS, Calibration
 from nextreel.evaluation.estimates import Estimates, labelled, stack
 from nextreel.evaluation.intervals import bootstrap_auc, interval
-from nextreel.exam import Shown
+from nextreel.metrics import impressions as metrics
 from nextreel.progress import track
-from nextreel.schema import days
+from nextreel.scoring import order
+from nextreel.scoring.sets import Shown
 
 STRETCHES = ("valid", "test", "random")
 K = 5
@@ -40,7 +42,7 @@ class Impressions:
     label: np.ndarray  # [m] bool
     wtr: np.ndarray  # [m], NaN where unknown
     wtg: np.ndarray  # [m], NaN where unknown
-    tie: np.ndarray  # [m] uint64, see `ranking.tie_hash`
+    tie: np.ndarray  # [m] uint64, see `order.tie_hash`
     case_id: np.ndarray  # [n]
     stretch: np.ndarray  # [n] str
     user_idx: np.ndarray  # [n]
@@ -49,13 +51,13 @@ class Impressions:
     @classmethod
     def load(cls, data: Path, seed: int) -> "Impressions":
         """Read what `label` wrote."""
-        shown, rows = Shown.load(data), engine.load(data / "impressions.parquet")
+        shown, rows = Shown.load(data), arrays.load(data / "impressions.parquet")
         cases = shown.cases
         case = np.searchsorted(cases.case_id, rows["case_id"])
         random = np.zeros(len(cases), bool)
         random[case] = rows["track"] == "random"
-        key = ranking.case_key(shown.user_id, cases.time_ms, seed)
-        tie = ranking.tie_hash(key[case], Catalogue.load(data).video_id[rows["video_idx"]])
+        key = order.case_key(shown.user_id, cases.time_ms, seed)
+        tie = order.tie_hash(key[case], Catalogue.load(data).video_id[rows["video_idx"]])
         return cls(
             case, rows["video_idx"], rows["time_ms"], rows["label"].astype(bool), rows["wtr"], rows["wtg"], tie,
             cases.case_id, np.where(random, "random", cases.part), cases.user_idx, shown.user_id,
@@ -74,8 +76,8 @@ class Impressions:
         """Seed -> the score [m] of each row, from a model's table."""
         wanted = self.case_id[self.case] << 32 | self.video_idx
         found = {}
-        for seed in np.unique(engine.load(path, columns=["seed"])["seed"]):
-            table = engine.load(path, [("seed", "=", int(seed))])
+        for seed in np.unique(arrays.load(path, columns=["seed"])["seed"]):
+            table = arrays.load(path, [("seed", "=", int(seed))])
             pair = table["case_id"] << 32 | table["video_idx"]
             by_pair = np.argsort(pair)  # cases of random rows stand behind all others of their part
             found[int(seed)] = table["score"][by_pair[np.searchsorted(pair, wanted, sorter=by_pair)]]
@@ -224,7 +226,7 @@ class Judged:
     def by_day(self) -> Columns:
         """HEADLINE on test by the day of the impression: day, rows, model, metric, value, low, high."""
         on_test = self.impressions.rows("test")
-        day = days(self.impressions.time_ms)
+        day = days_of(self.impressions.time_ms)
         tables = []
         for today in np.unique(day[on_test]):
             keep = on_test & (day == today)

@@ -9,10 +9,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from scipy import sparse
 
-from nextreel import engine, list_metrics
+from nextreel import arrays
 from nextreel.evaluation import Columns, Params
 from nextreel.evaluation.estimates import Estimates, stack
-from nextreel.exam import Exam
+from nextreel.metrics import lists as list_metrics
+from nextreel.scoring.sets import Exam
 
 K = 10
 
@@ -51,7 +52,7 @@ def per_list(video_idx: np.ndarray, list_of: np.ndarray, n_lists: int, videos: V
 
 def load_first(lists: Path, seed: int) -> Columns:
     """The first K of every list of a seed."""
-    return engine.load(lists, [("seed", "=", seed), ("rank", "<=", K)], ["case_id", "video_idx"])
+    return arrays.load(lists, [("seed", "=", seed), ("rank", "<=", K)], ["case_id", "video_idx"])
 
 
 def coverage(exam: Exam, listed: Columns, part: str) -> float:

@@ -8,19 +8,19 @@ from pathlib import Path
 
 import numpy as np
 
-from nextreel import engine
+from nextreel import arrays
+from nextreel.clock import days_of
 from nextreel.evaluation import Columns, Params
 from nextreel.evaluation.estimates import Estimates, labelled, stack
-from nextreel.evaluation.validation import per_case
-from nextreel.exam import Exam
-from nextreel.schema import days
+from nextreel.metrics.next_item import per_case
+from nextreel.scoring.sets import Exam
 
 HEADLINE = "ndcg@10"
 
 
 def load_ranks(path: Path) -> dict[int, np.ndarray]:
     """Seed -> the rank [n] of every target, in order of case_id."""
-    columns = engine.load(path, columns=["seed", "rank"])
+    columns = arrays.load(path, columns=["seed", "rank"])
     return {int(seed): columns["rank"][columns["seed"] == seed] for seed in np.unique(columns["seed"])}
 
 
@@ -66,7 +66,7 @@ class Marks:
     def by_day(self) -> Columns:
         """HEADLINE by the day of the test case: day, cases, model, metric, value, low, high."""
         on_test = self.exam.cases.part == "test"
-        day = days(self.exam.cases.time_ms)
+        day = days_of(self.exam.cases.time_ms)
         tables = []
         for today in np.unique(day[on_test]):
             rows = on_test & (day == today)

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from nextreel import files
-from nextreel.engine import Writer
-from nextreel.evaluation import Columns, lists, two_stage
+from nextreel.arrays import Writer
+from nextreel.evaluation import Columns, lists, pool_size
 from nextreel.evaluation.estimates import EMPTY, labelled, stack
 from nextreel.evaluation.impressions import HEADLINE, Judged
 from nextreel.evaluation.next_item import Marks
@@ -26,10 +26,10 @@ def write(
     ranker: str,
 ) -> None:
     """Everything. `judged` is None where there are no impressions; listed: the first videos of every model's lists;
-    beyond: what `lists.table` makes of them; by_pool: what `two_stage.table` returns."""
+    beyond: what `lists.table` makes of them; by_pool: what `pool_size.table` returns."""
     write_headlines(root / "metrics", marks, judged, listed)
     write_tables(root / "metrics", marks, judged, beyond, by_pool)
-    write_charts(root / "plots", marks, judged, two_stage.chart(by_pool, ranker))
+    write_charts(root / "plots", marks, judged, pool_size.chart(by_pool, ranker))
     write_per_user(root / "data/per_user.parquet", marks, judged)
 
 
@@ -73,7 +73,7 @@ def write_tables(folder: Path, marks: Marks, judged: Judged | None, beyond: Colu
 
 
 def write_charts(folder: Path, marks: Marks, judged: Judged | None, by_pool: Columns) -> None:
-    """CSV files for `dvc plots`. by_pool: what `two_stage.chart` returns."""
+    """CSV files for `dvc plots`. by_pool: what `pool_size.chart` returns."""
     charts = {"models": best_first(marks.comparison()), "two_stage": by_pool}
     for stretch, protocol in PROTOCOL_OF.items():
         known = judged and stretch in judged.of

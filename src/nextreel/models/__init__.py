@@ -12,9 +12,9 @@ from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 
-from nextreel.cases import Cases
+from nextreel.cases.protocols import Cases
+from nextreel.cases.store import Histories
 from nextreel.params import S, Section
-from nextreel.sequences import Histories
 
 
 class Scorer(Protocol):

@@ -17,11 +17,11 @@ from implicit.cpu.bpr import BayesianPersonalizedRanking
 from implicit.recommender_base import ModelFitError
 from scipy import sparse
 
-from nextreel.cases import Cases
+from nextreel.cases.protocols import Cases
+from nextreel.cases.store import Histories
 from nextreel.errors import UserError
 from nextreel.models import load_arrays, save_arrays
 from nextreel.params import NonNegativeFloat, PositiveFloat, PositiveInt, Section
-from nextreel.sequences import Histories
 
 
 class Params(Section):

@@ -7,8 +7,8 @@ RecSys 2023).
 from torch import Tensor, nn
 
 from nextreel.nn import recommender
-from nextreel.nn.embeddings import TokenEmbedding
-from nextreel.nn.sequences import Batch
+from nextreel.nn.batch import Batch
+from nextreel.nn.features import TokenEmbedding
 from nextreel.params import PositiveInt
 
 

@@ -16,11 +16,11 @@ import numpy as np
 from pydantic import Field
 from scipy import sparse
 
-from nextreel.cases import Cases
+from nextreel.cases.protocols import Cases
+from nextreel.cases.store import Histories
 from nextreel.models import load_arrays, save_arrays
 from nextreel.params import Float, NonNegativeFloat, PositiveInt, Section, Share
 from nextreel.progress import track
-from nextreel.sequences import Histories
 
 _PAIRS = 1 << 22  # counted at a time, an event many times over: some 200 MB
 Decay = Annotated[Float, Field(gt=0, le=1)]

@@ -5,10 +5,10 @@ from typing import Self
 
 import numpy as np
 
-from nextreel.cases import Cases
+from nextreel.cases.protocols import Cases
+from nextreel.cases.store import Histories
 from nextreel.models import load_arrays, save_arrays
 from nextreel.params import Section
-from nextreel.sequences import Histories
 
 
 class Params(Section):

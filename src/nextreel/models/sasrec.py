@@ -10,8 +10,8 @@ from pydantic import model_validator
 from torch import Tensor, nn
 
 from nextreel.nn import recommender
-from nextreel.nn.embeddings import TokenEmbedding, embedding
-from nextreel.nn.sequences import Batch
+from nextreel.nn.batch import Batch
+from nextreel.nn.features import TokenEmbedding, embedding
 from nextreel.params import PositiveInt
 
 

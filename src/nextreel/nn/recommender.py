@@ -10,14 +10,14 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from nextreel.cases import Cases
+from nextreel.cases.protocols import Cases
+from nextreel.cases.store import Histories
 from nextreel.errors import UserError
 from nextreel.nn import trainer
-from nextreel.nn.embeddings import TokenEmbedding
-from nextreel.nn.losses import SAMPLED_LOSSES
-from nextreel.nn.sequences import FIRST, UNKNOWN, Batch, Tokens
+from nextreel.nn.batch import FIRST, UNKNOWN, Batch, Tokens
+from nextreel.nn.features import TokenEmbedding
+from nextreel.nn.objectives import SAMPLED_LOSSES
 from nextreel.params import PositiveInt, Share
-from nextreel.sequences import Histories
 
 SOFTMAX_LIMIT = 50_000
 

@@ -1,0 +1,211 @@
+"""The questions put to a recommender, apart from their answers.
+
+A case is a user at a moment; its history is every event of the user strictly before it. Protocols:
+
+- `next_item`: cases at positives of a part (valid, test), whose video is the target: each user's `first`, its `last`,
+  or all of them, the history growing from one to the next (`successive`); and one per user, without a target, after
+  the whole log (part `next`). A case whose target the user has seen before, liked or not, is dropped and counted.
+- `impressions`: one case per user and part, at the user's first row of the part, for scoring all videos really shown to
+  it in the part: the history is frozen, so that no score reads what came of an earlier row.
+- `random`: the same for the rows exposed at random; the history holds standard rows only.
+
+The catalogue of a part is the videos with an event before the part begins; under leave-one-out, where no part begins at
+one moment, it is every video with an event. A target outside it is a miss.
+"""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Literal, NamedTuple, Self
+
+import numpy as np
+
+from nextreel import arrays
+from nextreel.cases.store import Events, Histories
+from nextreel.params import Section
+
+PARTS = ("before", "train", "valid", "test", "after")  # of standard rows, in time
+QUESTIONS = ("valid", "test", "next")
+NO_TAB = -1
+Targets = Literal["first", "last", "successive"]
+
+
+class Params(Section):
+    """The section `cases`."""
+
+    targets: Targets  # which positives of a part a user is asked for
+
+
+@dataclass(frozen=True)
+class Cases:
+    """n cases [n] with what a model may know of each."""
+
+    case_id: np.ndarray  # int64
+    part: np.ndarray  # str: valid, test or next
+    user_idx: np.ndarray  # int32
+    time_ms: np.ndarray  # int64
+    tab: np.ndarray  # int16, NO_TAB where unknown
+    history_end: np.ndarray  # int64: how many of the user's events lie strictly before
+
+    def __len__(self) -> int:
+        return len(self.case_id)
+
+    def columns(self) -> dict[str, np.ndarray]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def where(self, keep: np.ndarray | slice) -> "Cases":
+        """Some of the cases, by mask, positions or slice."""
+        return Cases(**{name: column[keep] for name, column in self.columns().items()})
+
+    def histories(self, events: Events) -> Histories:
+        return events.until(self.user_idx, self.history_end)
+
+
+@dataclass(frozen=True)
+class Log:
+    """The labelled standard rows as arrays [E], in order of (user, time, file order)."""
+
+    user_idx: np.ndarray
+    video_idx: np.ndarray
+    time_ms: np.ndarray
+    tab: np.ndarray
+    positive: np.ndarray
+    part: np.ndarray  # int8, a position in PARTS
+
+    def events(self, n_users: int) -> Events:
+        counts = np.bincount(self.user_idx, minlength=n_users + 1)
+        offsets = np.concatenate([[0], counts.cumsum()])
+        bounds, position = [], offsets[:-1]  # where train begins, where it ends, where valid ends
+        for part in ("before", "train", "valid"):
+            position = position + np.bincount(self.user_idx[self.part == PARTS.index(part)], minlength=n_users + 1)
+            bounds.append(position)
+        train_start, train_end, valid_end = bounds
+        return Events(offsets, train_start, train_end, valid_end, self.video_idx, self.time_ms, self.positive)
+
+    def history_start(self) -> np.ndarray:
+        """For each row the first position of its (user, time): rows that share it do not see each other."""
+        new = np.ones(len(self.user_idx), bool)
+        new[1:] = (np.diff(self.user_idx) != 0) | (np.diff(self.time_ms) != 0)
+        return np.maximum.accumulate(np.where(new, np.arange(len(new)), 0))
+
+    def catalogue(self, video_id: np.ndarray) -> "Catalogue":
+        """The videos with an event. video_id [n_videos + 1] by video_idx."""
+        first_part = np.full(len(video_id), len(PARTS), np.int8)
+        np.minimum.at(first_part, self.video_idx, self.part)
+        return Catalogue(first_part, video_id)
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """What may be recommended when, by video_idx [n_videos + 1]; 0 is padding."""
+
+    first_part: np.ndarray  # int8: the earliest part with an event of the video, a position in PARTS; len(PARTS) = none
+    video_id: np.ndarray  # int64
+
+    @classmethod
+    def load(cls, data: Path) -> Self:
+        """Read what `label` wrote, a row a video."""
+        columns = arrays.load(data / "catalogue.parquet")
+        first_part, video_id = np.insert(columns["first_part"], 0, len(PARTS)), np.insert(columns["video_id"], 0, 0)
+        return cls(first_part, video_id)
+
+    @property
+    def n_videos(self) -> int:
+        return len(self.first_part) - 1
+
+    def of(self, part: str) -> np.ndarray:
+        """The catalogue [N] of a part, in order of video_idx: videos with an event in an earlier one."""
+        begins = len(PARTS) if part == "next" else PARTS.index(part)
+        return np.flatnonzero(self.first_part < begins).astype(np.int32)
+
+
+def asked_positives(log: Log, part: int, visible: np.ndarray, targets: Targets) -> tuple[np.ndarray, int]:
+    """Positions of the positives in a part that are asked for, and how many were dropped because the video was seen.
+
+    `visible` is `log.history_start()`.
+    """
+    position = np.flatnonzero(log.positive & (log.part == part))
+    if targets != "successive":
+        _users, first, count = np.unique(log.user_idx[position], return_index=True, return_counts=True)
+        position = position[first if targets == "first" else first + count - 1]
+    if not len(position):
+        return position, 0
+    asked = np.zeros(int(log.video_idx.max()) + 1, bool)
+    asked[log.video_idx[position]] = True
+    rows = np.flatnonzero(asked[log.video_idx])  # of the videos asked for alone
+    pair = log.user_idx[rows].astype(np.int64) << 32 | log.video_idx[rows]
+    pairs, earliest = np.unique(pair, return_index=True)
+    wanted = log.user_idx[position].astype(np.int64) << 32 | log.video_idx[position]
+    seen = rows[earliest[np.searchsorted(pairs, wanted)]] < visible[position]
+    return position[~seen], int(seen.sum())
+
+
+def first_rows(user_idx: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Positions of each user's first chosen row."""
+    rows = np.flatnonzero(chosen)
+    return rows[np.unique(user_idx[rows], return_index=True)[1]]
+
+
+class Questions(NamedTuple):
+    """All cases with their protocol, and the targets of those that have one."""
+
+    cases: Cases
+    protocol: np.ndarray  # [n] str
+    target_case_id: np.ndarray  # [m]
+    target_video_idx: np.ndarray  # [m]
+    dropped_seen: dict[str, int]  # by part
+
+
+def build(log: Log, random: Log, n_users: int, targets: Targets, impressions: bool) -> Questions:
+    """The cases of every protocol, those on impressions on demand.
+
+    `random` holds the rows of the part `random`; its other columns are not read.
+    """
+    offsets = log.events(n_users).offsets
+    visible = log.history_start()
+    groups: list[tuple[str, Cases]] = []
+    video_idx: list[np.ndarray] = []
+    dropped: dict[str, int] = {}
+
+    def ask(protocol: str, part: str, position: np.ndarray) -> None:
+        user = log.user_idx[position]
+        history_end = visible[position] - offsets[user]
+        groups.append((protocol, _cases(part, user, log.time_ms[position], log.tab[position], history_end)))
+
+    for part in ("valid", "test"):
+        position, dropped[part] = asked_positives(log, PARTS.index(part), visible, targets)
+        ask("next_item", part, position)
+        video_idx.append(log.video_idx[position])
+    everyone = np.arange(1, n_users + 1, dtype=np.int32)
+    after = np.full(n_users, log.time_ms.max(initial=0) + 1)
+    no_tab = np.full(n_users, NO_TAB, np.int16)
+    groups.append(("next_item", _cases("next", everyone, after, no_tab, np.diff(offsets)[1:])))
+    for part in ("valid", "test") if impressions else ():
+        ask("impressions", part, first_rows(log.user_idx, log.part == PARTS.index(part)))
+
+    shown = first_rows(random.user_idx, np.ones(len(random.user_idx), bool))
+    user, time_ms = random.user_idx[shown], random.time_ms[shown]
+    groups.append(("random", _cases("test", user, time_ms, random.tab[shown], _before(log, offsets, user, time_ms))))
+
+    columns = {
+        name: np.concatenate([getattr(cases, name) for _, cases in groups]) for name in Cases.__dataclass_fields__
+    }
+    cases = Cases(**columns | {"case_id": np.arange(len(columns["part"]), dtype=np.int64)})
+    protocol = np.repeat([name for name, _ in groups], [len(cases) for _, cases in groups])
+    target_video_idx = np.concatenate(video_idx)
+    return Questions(cases, protocol, cases.case_id[: len(target_video_idx)], target_video_idx, dropped)
+
+
+def _cases(part: str, user_idx: np.ndarray, time_ms: np.ndarray, tab: np.ndarray, history_end: np.ndarray) -> Cases:
+    n = len(user_idx)
+    return Cases(np.arange(n, dtype=np.int64), np.full(n, part), user_idx, time_ms, tab, history_end.astype(np.int64))
+
+
+def _before(log: Log, offsets: np.ndarray, user_idx: np.ndarray, time_ms: np.ndarray) -> np.ndarray:
+    """How many of each user's [n] standard events lie strictly before each time [n]: one binary search for all."""
+    low, high = offsets[user_idx], offsets[user_idx + 1]
+    while (open_ := np.flatnonzero(low < high)).size:
+        middle = (low[open_] + high[open_]) // 2
+        earlier = log.time_ms[middle] < time_ms[open_]
+        low[open_[earlier]] = middle[earlier] + 1
+        high[open_[~earlier]] = middle[~earlier]
+    return np.asarray(low - offsets[user_idx])

@@ -1,0 +1,75 @@
+"""The two-stage system beside its own ranker over the whole catalogue: what a pool of each size costs."""
+
+from pathlib import Path
+
+import numpy as np
+
+from nextreel import arrays
+from nextreel.evaluation import Columns, Params
+from nextreel.evaluation.estimates import Estimates
+from nextreel.evaluation.next_item import HEADLINE
+from nextreel.metrics import ranks
+from nextreel.metrics.next_item import per_case
+from nextreel.scoring import order
+from nextreel.scoring.sets import Exam
+
+SIZES = (10, 20, 50, 100, 200, 500, 1000, 2000)
+WHOLE = "catalogue"
+
+
+def ranks_by_pool_size(
+    pool: Columns, ranked: Columns, case_id: np.ndarray, target: np.ndarray, sizes: list[int]
+) -> dict[int, np.ndarray]:
+    """The rank [n] of each target among the first k of its pool, for each size k; MISS where it is not there.
+
+    pool and ranked hold the same pairs of case_id and video_idx, `rank` by channels and by the ranker.
+    """
+    pair, wanted = (table["case_id"] << 32 | table["video_idx"] for table in (pool, ranked))
+    by_pair = np.argsort(pair)
+    place = pool["rank"][by_pair[np.searchsorted(pair, wanted, sorter=by_pair)]]  # of each ranked entry in its pool
+    row, no_tie = np.searchsorted(case_id, ranked["case_id"]), np.zeros(len(wanted), np.uint64)
+    found = {}
+    for k in sizes:
+        kept = np.flatnonzero(place <= k)
+        _row, entry, rank = order.order(row[kept], kept, -ranked["rank"][kept], no_tie[kept], k)
+        listed = {"case_id": ranked["case_id"][entry], "video_idx": ranked["video_idx"][entry], "rank": rank}
+        found[k] = order.listed_rank(listed, case_id, target)
+    return found
+
+
+def table(data: Path, exam: Exam, whole: np.ndarray, pool_size: int, params: Params) -> Columns:
+    """On test, by pool size: the ceiling (recall of the pool) and HEADLINE with its interval; the last row is the
+    ranker over the whole catalogue. whole [n]: the rank of every test target there."""
+    asked = exam.of("test")
+    ids = asked.cases.case_id
+    within: list[tuple[str, str, object]] = [("case_id", ">=", ids[0]), ("case_id", "<=", ids[-1])]
+    columns = ["case_id", "video_idx", "rank"]
+    pool = arrays.load(data / "candidates.parquet", within, columns)
+    ranked = arrays.load(data / "two_stage/lists.parquet", within, columns)
+    sizes = sorted({k for k in SIZES if k < pool_size} | {pool_size})
+    by_size = {str(k): rank for k, rank in ranks_by_pool_size(pool, ranked, ids, asked.target, sizes).items()}
+    by_size[WHOLE] = whole
+    values = {
+        size: {"ceiling": ranks.hit(rank, np.iinfo(np.int32).max), HEADLINE: per_case(rank)[HEADLINE]}
+        for size, rank in by_size.items()
+    }
+    found = Estimates.of(values, asked.cases.user_idx, params, exam.seed).table()
+    ceiling, headline = (found["metric"] == name for name in ("ceiling", HEADLINE))
+    return {
+        "pool_size": found["model"][headline],
+        "ceiling": found["value"][ceiling],
+        HEADLINE: found["value"][headline],
+        "low": found["low"][headline],
+        "high": found["high"][headline],
+    }
+
+
+def chart(table: Columns, ranker: str) -> Columns:
+    """HEADLINE by pool size, and of the ranker over the whole catalogue as a level line: model, k, HEADLINE."""
+    pools = table["pool_size"] != WHOLE
+    k, n = table["pool_size"][pools].astype(int), int(pools.sum())
+    return {
+        "model": np.repeat(["two_stage", f"{ranker} over the whole catalogue"], n),
+        "k": np.tile(k, 2),
+        HEADLINE: np.concatenate([table[HEADLINE][pools], np.full(n, table[HEADLINE][~pools])]),
+    }

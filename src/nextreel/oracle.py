@@ -1,0 +1,156 @@
+"""The best possible answers in a simulated world, from its truth. For logged next positives:
+
+P(the next exposure is v | state, day, seen) x P(v is a positive | exposed, state)
+
+and for logged rows, standard or random, the second factor alone, or the interest behind it. It knows the session's
+hidden state, the policy, its redraws of seen videos and the law of watch time; no model does.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from nextreel import arrays, labels
+from nextreel.cases.protocols import Cases
+from nextreel.cases.store import Histories
+from nextreel.simulation import world
+
+
+class Oracle:
+    """Scores like a `Model`, for cases whose moment is a logged row."""
+
+    def __init__(self, data: Path, label: labels.Params) -> None:
+        tables = data / "tables"
+        events = arrays.load(tables / "truth_events.parquet")
+        moment = _moment(events["user_idx"], events["time_ms"])
+        # A random row may fall on the millisecond of a standard one of its user. The standard row comes last, and is
+        # taken: its session's day is never the later one, and only it can have a topic before.
+        order = np.lexsort((events["topic_before"], -events["day"], moment))
+        self.moment, self.before, self.day = moment[order], events["topic_before"][order], events["day"][order]
+        self.users = arrays.load(tables / "truth_users.parquet")
+        self.topics = arrays.load(tables / "truth_topics.parquet")
+        self.videos = arrays.load(tables / "truth_videos.parquet")
+        self.strength = float(self.topics["sequence_strength"][0])
+        self.position = np.zeros(int(self.videos["video_idx"].max(initial=0)) + 1, np.int64)
+        self.position[self.videos["video_idx"]] = np.arange(len(self.videos["video_idx"]))
+        self.shares: dict[int, np.ndarray] = {}
+        logged_ms = arrays.load(tables / "videos.parquet", columns=["duration_ms"])["duration_ms"]  # NaN where unknown
+        self.bound_ms = _bounds_ms(self.videos["true_duration_ms"], logged_ms, label, data)
+        self.ceiling = self._ceiling()
+
+    @staticmethod
+    def knows(data: Path) -> bool:
+        """Whether the tables hold a simulator's truth."""
+        return len(arrays.load(data / "tables/truth_topics.parquet", columns=["topic"])["topic"]) > 0
+
+    def score(self, cases: Cases, histories: Histories, video_idx: np.ndarray) -> np.ndarray:
+        """log probability [B, N] that the video is shown next and a positive; -inf where it cannot be."""
+        before, _day = self._state(cases.user_idx, cases.time_ms)
+        user = np.searchsorted(self.users["user_idx"], cases.user_idx)
+        at = self.position[video_idx]
+        fit = np.einsum("bd,nd->bn", self.users["taste"][user], self.videos["vector"][at])
+        positive = self._positive(self._interest(fit, before[:, None], at), at)
+        return _log(self._exposed(cases, histories, at) * positive)
+
+    def bounds(self, cases: Cases, histories: Histories, video_idx: np.ndarray) -> np.ndarray:
+        """What no score [B, N] exceeds, without the law of watch time, which takes most of the time."""
+        at = self.position[video_idx]
+        return _log(self._exposed(cases, histories, at) * self.ceiling[at])
+
+    def _ceiling(self) -> np.ndarray:
+        """The highest P(positive | exposed, interest) of each video [N] for any user, and a little more than rounding.
+
+        A share `skip` of the watches is brief, the rest the longer the higher the interest: so the highest is that of
+        the most interest, for which nobody skips less, or where brief ones do better that of the least.
+        """
+        most = world.interest(np.ones(1), self.videos["quality"], self.strength * self.topics["next_probability"].max())
+        everything = np.arange(len(most))
+        ends = [self._positive(interest, everything) for interest in (most, np.full(len(most), -1e6))]
+        return np.maximum(*ends) * (1 + 1e-9)
+
+    def _exposed(self, cases: Cases, histories: Histories, at: np.ndarray) -> np.ndarray:
+        """P(the next exposure is v | state, day, seen) [B, N] of the videos at these positions."""
+        before, day = self._state(cases.user_idx, cases.time_ms)
+        user = np.searchsorted(self.users["user_idx"], cases.user_idx)
+        following = self.topics["next_probability"]
+        topic = world.topic_probability(before, self.users["topic_probability"][user], following, self.strength)
+        exposed = np.empty((len(cases), len(at)))
+        for today in np.unique(day):
+            rows = np.flatnonzero(day == today)
+            share = self._share(int(today))
+            topic[rows] *= world.unseen_factor(self._seen_mass(share, histories.part(rows)))
+            exposed[rows] = topic[rows][:, self.videos["topic"][at]] * share[at]
+        return exposed
+
+    def _share(self, day: int) -> np.ndarray:
+        """The share [N] of each video in its topic's exposures on a day."""
+        if day not in self.shares:
+            weight = world.exposure_weight(self.videos["exposure_weight"], self.videos["upload_day"], day)
+            self.shares[day] = weight / np.bincount(self.videos["topic"], weights=weight)[self.videos["topic"]]
+        return self.shares[day]
+
+    def interest(self, user_idx: np.ndarray, time_ms: np.ndarray, video_idx: np.ndarray) -> np.ndarray:
+        """The true interest [n] of logged rows, standard or random, in the hidden state of each; all arguments [n].
+
+        Bit for bit the generator's, but for a random row on the very millisecond of a standard row of its user: it
+        gets that row's mood.
+        """
+        before, _day = self._state(user_idx, time_ms)
+        user = np.searchsorted(self.users["user_idx"], user_idx)
+        at = np.searchsorted(self.videos["video_idx"], video_idx)
+        fit = np.einsum("nd,nd->n", self.users["taste"][user], self.videos["vector"][at])
+        return self._interest(fit, before, at)
+
+    def positive_probability(self, user_idx: np.ndarray, time_ms: np.ndarray, video_idx: np.ndarray) -> np.ndarray:
+        """P(positive | exposed, state) [n] of logged rows; as for `interest`."""
+        at = np.searchsorted(self.videos["video_idx"], video_idx)
+        return self._positive(self.interest(user_idx, time_ms, video_idx), at)
+
+    def _seen_mass(self, share: np.ndarray, histories: Histories) -> np.ndarray:
+        """The share [B, K] of each topic's exposures that goes to videos seen before."""
+        position, owner = histories.flat()
+        n_videos, n_topics = len(share), len(self.topics["topic"])
+        seen = np.unique(owner * n_videos + self.position[histories.events.video_idx[position]])
+        case, video = seen // n_videos, seen % n_videos
+        cell = case * n_topics + self.videos["topic"][video]
+        return np.bincount(cell, share[video], len(histories) * n_topics).reshape(len(histories), n_topics)
+
+    def _state(self, user_idx: np.ndarray, time_ms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """topic_before [n] and day [n] of the logged rows at these moments. Raises ValueError where there is none."""
+        wanted = _moment(user_idx, time_ms)
+        row = np.searchsorted(self.moment, wanted, side="right") - 1
+        unknown = int((self.moment[row] != wanted).sum())
+        if unknown:
+            raise ValueError(f"{unknown} of {len(wanted)} moments are those of no logged row")
+        return self.before[row], self.day[row]
+
+    def _interest(self, fit: np.ndarray, before: np.ndarray, at: np.ndarray) -> np.ndarray:
+        """Interest from fit = taste . vector, topic before and position of the video; shapes broadcast."""
+        following = self.topics["next_probability"][before, self.videos["topic"][at]]
+        mood = self.strength * np.where(before >= 0, following, 0.0)
+        return world.interest(fit, self.videos["quality"][at], mood)
+
+    def _positive(self, interest: np.ndarray, at: np.ndarray) -> np.ndarray:
+        """P(positive | exposed, interest) of the videos at these positions; shapes broadcast."""
+        video = {name: self.videos[name][at] for name in ("true_duration_ms", "log_wtr_offset", "skip_mean_ms")}
+        return world.watch_beyond(interest, self.bound_ms[at], *video.values())
+
+
+def _log(probability: np.ndarray) -> np.ndarray:
+    with np.errstate(divide="ignore"):
+        return np.log(probability).astype(np.float32)
+
+
+def _moment(user_idx: np.ndarray, time_ms: np.ndarray) -> np.ndarray:
+    """User and time as one sortable number; a simulated log is far shorter than 2**40 ms = 34 years."""
+    return user_idx.astype(np.int64) << 40 | (time_ms - world.FIRST_MS)
+
+
+def _bounds_ms(true_ms: np.ndarray, logged_ms: np.ndarray, label: labels.Params, data: Path) -> np.ndarray:
+    """The play time [N] above which each video's row is a positive."""
+    if label.positive in ("all", "click", "long_view"):
+        return labels.logged_bounds_ms(true_ms, label.positive)
+    durations = arrays.load(data / "durations.parquet")
+    at = np.searchsorted(durations["duration_ms"], logged_ms).clip(max=len(durations["duration_ms"]) - 1)
+    known = durations["duration_ms"][at] == logged_ms
+    return np.where(known, durations["positive_above_ms"][at], labels.NEVER)

@@ -1,0 +1,1 @@
+"""Files as they come: downloaded, looked through, read once; usable rows, and the quarantine."""

@@ -1,0 +1,86 @@
+"""Lists of several models -> one candidate pool, by reciprocal-rank fusion (Cormack et al., SIGIR 2009):
+
+score = sum over the channels that list the video of 1 / (60 + rank)
+"""
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+import numpy as np
+from pydantic import Field
+
+from nextreel import arrays
+from nextreel.files import remove
+from nextreel.params import PositiveInt, Section
+from nextreel.progress import track
+from nextreel.scoring.order import MISS, Tie, listed_rank, order
+from nextreel.scoring.sets import Exam
+
+DAMPING = 60.0
+FUSED = "fused"
+_CASES_AT_A_TIME = 1_000
+
+
+class Params(Section):
+    """The section `candidates`."""
+
+    channels: list[str] = Field(alias="from", min_length=1)  # models whose lists are fused
+    pool_size: PositiveInt  # candidates a case
+
+
+def fuse(lists: Mapping[str, dict[str, np.ndarray]], pool_size: int, tie: Tie) -> dict[str, np.ndarray]:
+    """The pool of some cases from each channel's list (case_id, video_idx, score, rank).
+
+    tie(case_id, video_idx) breaks ties. Returns case_id, video_idx, score, rank, and rank_<channel> (MISS where it does
+    not list the video) and score_<channel> (NaN there), in order of (case_id, rank).
+    """
+    pairs = [entries["case_id"].astype(np.int64) << 32 | entries["video_idx"] for entries in lists.values()]
+    pair, which = np.unique(np.concatenate(pairs), return_inverse=True)
+    case_id, video_idx = pair >> 32, (pair & (2**32 - 1)).astype(np.int32)
+    columns: dict[str, np.ndarray] = {}
+    score = np.zeros(len(pair))
+    places = np.split(which, np.cumsum([len(entries) for entries in pairs])[:-1])
+    for (channel, entries), place in zip(lists.items(), places, strict=True):
+        rank = np.full(len(pair), MISS, np.int32)
+        rank[place] = entries["rank"]
+        channel_score = np.full(len(pair), np.nan, np.float32)
+        channel_score[place] = entries["score"]
+        columns |= {f"rank_{channel}": rank, f"score_{channel}": channel_score}
+        score += np.where(rank == MISS, 0.0, 1 / (DAMPING + rank))
+    _case, kept, rank = order(case_id, np.arange(len(pair)), score, tie(case_id, video_idx), pool_size)
+    pooled = {"case_id": case_id, "video_idx": video_idx, "score": score, **columns}
+    return {name: column[kept] for name, column in pooled.items()} | {"rank": rank}
+
+
+def write(lists: Mapping[str, Path], exam: Exam, params: Params, path: Path) -> tuple[dict[str, np.ndarray], int]:
+    """Write the pools of all cases [n], in order of case_id.
+
+    Returns each target's rank [n] in every channel's list and in the pool (`fused`), MISS where it is not there, and
+    how many cases no channel has a candidate for.
+    """
+    found: dict[str, list[np.ndarray]] = {name: [] for name in (*lists, FUSED)}
+    n_empty = 0
+    with arrays.Writer(path) as writer:
+        for start in track(range(0, len(exam.cases), _CASES_AT_A_TIME), "fusing lists"):
+            some = exam.where(slice(start, start + _CASES_AT_A_TIME))
+            ids = some.cases.case_id
+            within: list[tuple[str, str, object]] = [
+                ("seed", "=", exam.seed),
+                ("case_id", ">=", ids[0]),
+                ("case_id", "<=", ids[-1]),
+            ]
+            channels = {name: arrays.load(file, within) for name, file in lists.items()}
+            pool = fuse(channels, params.pool_size, some.tie)
+            writer.add(pool)
+            n_empty += len(ids) - len(np.unique(pool["case_id"]))
+            for name, entries in {**channels, FUSED: pool}.items():
+                found[name].append(listed_rank(entries, ids, some.target))
+    return {name: np.concatenate(blocks) for name, blocks in found.items()}, n_empty
+
+
+def forget_others(root: Path, names: Collection[str]) -> None:
+    """Delete what models left that are not among `names`: DVC takes the folders of lists and ranks as they are."""
+    for folder in ("data/models", "data/lists", "data/ranks", "data/scores", "plots/curves"):
+        for path in sorted((root / folder).glob("*")):
+            if path.name.split(".")[0] not in names:
+                remove(path)

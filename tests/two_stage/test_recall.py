@@ -1,0 +1,20 @@
+import numpy as np
+
+from nextreel.two_stage import recall
+
+
+def test_recall_by_part(cycle):
+    rank = np.where(cycle.cases.part == "test", 60, 500)
+    found = recall.summary(cycle, {"itemcf": rank})
+    assert found["itemcf_recall@50"] == 0
+    assert found["itemcf_recall@100"] == 1
+    assert found["valid_itemcf_recall@200"] == 0
+    assert found["valid_itemcf_recall@500"] == 1
+
+
+def test_the_recall_chart_ends_the_fused_line_at_the_pool(cycle):
+    rank = np.where(cycle.cases.part == "test", 60, 1)
+    lines = recall.chart(cycle, {"itemcf": rank, "fused": rank}, pool_size=100)
+    points = list(zip(*(lines[name].tolist() for name in ("model", "k", "recall")), strict=True))
+    assert points[2:5] == [("itemcf", 50, 0), ("itemcf", 100, 1), ("itemcf", 200, 1)]
+    assert points[6:] == [("fused", 10, 0), ("fused", 20, 0), ("fused", 50, 0), ("fused", 100, 1)]
