@@ -10,17 +10,17 @@ from nextreel.params import Params
 
 def main(params: Params) -> None:
     from nextreel import files
-    from nextreel.scoring.sets import Exam
+    from nextreel.scoring.sets import EvalSet
     from nextreel.two_stage import fusion, recall
 
     settings = params.section("candidates", fusion.Params)
     fusion.forget_others(Path(), {*params.get("recall"), *params.get("train")})
-    exam = Exam.load(Path("data"), params.seed)
+    asked = EvalSet.load(Path("data"), params.seed)
     lists = {name: Path("data/lists") / f"{name}.parquet" for name in settings.channels}
     path = Path("data/candidates.parquet")
-    ranks, n_empty = fusion.write(lists, exam, settings, path)
-    files.write_csv(Path("plots/recall.csv"), recall.chart(exam, ranks, settings.pool_size))
-    files.write_json(Path("metrics/recall.json"), recall.summary(exam, ranks) | {"cases_without_candidates": n_empty})
+    ranks, n_empty = fusion.write(lists, asked, settings, path)
+    files.write_csv(Path("plots/recall.csv"), recall.chart(asked, ranks, settings.pool_size))
+    files.write_json(Path("metrics/recall.json"), recall.summary(asked, ranks) | {"cases_without_candidates": n_empty})
 
 
 stage.run(main)

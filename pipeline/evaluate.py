@@ -1,7 +1,6 @@
 """Judge every model, the two-stage system and, in a simulated world, the oracle, from their tables alone."""
 
 import sys
-import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
@@ -10,30 +9,24 @@ from nextreel.params import Params
 
 
 def main(params: Params) -> None:
-    from nextreel import evaluation, labels, oracle
+    from nextreel import evaluation
+    from nextreel.cases.store import Store
     from nextreel.evaluation import impressions, lists, next_item, outputs, pool_size
-    from nextreel.scoring import predict
-    from nextreel.scoring.sets import Exam
+    from nextreel.scoring.sets import EvalSet
 
     data = Path("data")
     settings = params.section("evaluate", evaluation.Params)
-    exam, shown = Exam.load(data, params.seed), impressions.Impressions.load(data, params.seed)
+    asked, shown = EvalSet.load(data, params.seed), impressions.Impressions.load(data, params.seed)
     models = [name for family in ("recall", "train") for name in params.get(family)]
-    tables = {name: [data / kind / f"{name}.parquet" for kind in ("lists", "ranks")] for name in models}
-    tables["two_stage"] = [data / "two_stage/lists.parquet", data / "two_stage/ranks.parquet"]
-    scores = {name: shown.load_scores(data / "scores" / f"{name}.parquet") for name in models}
-    if oracle.Oracle.knows(data):
-        scratch = tempfile.TemporaryDirectory()  # goes when the stage ends: the oracle is judged, never fused
-        tables["oracle"] = [Path(scratch.name) / "lists.parquet", Path(scratch.name) / "ranks.parquet"]
-        best = oracle.Oracle(data, params.section("label", labels.Params))
-        predict.write({"valid": best, "test": best}, "oracle", exam, *tables["oracle"])
-        scores["oracle"] = {params.seed: shown.scored_by(best.positive_probability)}
-    marks = next_item.Marks(exam, {name: next_item.load_ranks(ranks) for name, (_l, ranks) in tables.items()}, settings)
+    tables = evaluation.tables(data, models)
+    ranks = {name: next_item.load_ranks(path) for name, path in tables["ranks"].items()}
+    scores = {name: shown.load_scores(path) for name, path in tables["scores"].items()}
+    marks = next_item.Marks(asked, ranks, settings)
     judged = impressions.Judged(shown, scores, settings, params.seed) if len(shown.case) else None
-    listed = {name: lists.load_first(path, params.seed) for name, (path, _ranks) in tables.items()}
-    beyond = lists.table(exam, listed, lists.Videos.load(data, exam), settings)
+    listed = {name: lists.load_first(path, params.seed) for name, path in tables["lists"].items()}
+    beyond = lists.table(asked, listed, lists.Videos.of(Store.load(data / "store")), settings)
     ranker = params.get("rank.model")
-    by_pool = pool_size.table(data, exam, marks.on_test(ranker), int(params.get("candidates.pool_size")), settings)
+    by_pool = pool_size.table(data, asked, marks.on_test(ranker), int(params.get("candidates.pool_size")), settings)
     outputs.write(Path(), marks, judged, listed, beyond, by_pool, ranker)
 
 

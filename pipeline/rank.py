@@ -13,16 +13,18 @@ def main(params: Params) -> None:
 
     runtime.prepare(params.threads, params.cpu_isa)
     from nextreel import engine, models
-    from nextreel.scoring.sets import Exam
+    from nextreel.cases.store import Store
+    from nextreel.scoring.sets import EvalSet
     from nextreel.two_stage import recommend, rerank
 
     settings = params.section("rank", rerank.Params)
-    exam = Exam.load(Path("data"), params.seed)
-    fitted = models.load(settings.model, Path("data/models") / settings.model)
-    lists, ranks = Path("data/two_stage/lists.parquet"), Path("data/two_stage/ranks.parquet")
-    rerank.rerank(fitted, settings.model, exam, Path("data/candidates.parquet"), lists, ranks)
+    data, name = Path("data"), settings.model
+    asked = EvalSet.load(data, params.seed)
+    fitted = models.load(name, data / "models" / name)
+    store, system = Store.load(data / "inputs" / name), data / "systems/two_stage"
+    rerank.rerank(fitted, name, store, asked, data / "candidates.parquet", system)
     con = engine.connect(params.section("engine", engine.Params), params.threads)
-    recommend.recommend(con, Path("data"), settings.n_recommendations)
+    recommend.recommend(con, data, settings.n_recommendations)
 
 
 stage.run(main)

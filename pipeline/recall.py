@@ -9,17 +9,18 @@ from nextreel.params import Params
 
 
 def main(params: Params, name: str) -> None:
-    from nextreel import models, splits
+    from nextreel import models
+    from nextreel.cases.store import Store
     from nextreel.scoring import predict
-    from nextreel.scoring.sets import Exam, Shown
+    from nextreel.scoring.sets import EvalSet, ShownPairs
 
     module = models.module(name)
     settings = params.section(f"recall.{name}", module.Params)
-    refit = params.section("split", splits.Params).refit
-    n_seeds = int(params.get("model.seeds"))
+    n_seeds, refit = int(params.get("model.seeds")), params.get("split.refit")
     data = Path("data")
-    exam, shown = Exam.load(data, params.seed), Shown.load(data)
-    predict.examine(name, module.Model, settings, exam, shown, n_seeds, refit, data)
+    store = Store.load(data / "inputs" / name)
+    asked, shown = EvalSet.load(data, params.seed), ShownPairs.load(data)
+    predict.fit_and_predict(name, module.Model, settings, store, asked, shown, n_seeds, refit, data)
 
 
 stage.run(main)

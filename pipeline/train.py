@@ -12,20 +12,22 @@ def main(params: Params, name: str) -> None:
     from nextreel import runtime
 
     runtime.prepare(params.threads, params.cpu_isa)
-    from nextreel import models, splits
+    from nextreel import models
+    from nextreel.cases.store import Store
     from nextreel.nn import recommender, trainer
     from nextreel.scoring import predict, validation
-    from nextreel.scoring.sets import Exam, Shown
+    from nextreel.scoring.sets import EvalSet, ShownPairs
 
     module = models.module(name)
     settings: recommender.NeuralParams = params.section(f"train.{name}", module.Params, defaults="model")
-    refit = params.section("split", splits.Params).refit
+    refit = params.get("split.refit")
     data = Path("data")
-    exam, shown = Exam.load(data, params.seed), Shown.load(data)
-    curves = {exam.seed: Path("plots/curves") / f"{name}.csv"}  # of the first seed
-    predict.examine(
-        name, module.Model, settings, exam, shown, settings.seeds, refit, data,
-        lambda seed: {"validation": trainer.Validation(lambda m: validation.validate(m, exam), curves.get(seed))},
+    store = Store.load(data / "inputs" / name)
+    asked, shown = EvalSet.load(data, params.seed), ShownPairs.load(data)
+    curves = {asked.seed: Path("plots/curves") / f"{name}.csv"}  # of the first seed
+    predict.fit_and_predict(
+        name, module.Model, settings, store, asked, shown, settings.seeds, refit, data,
+        lambda seed: trainer.Session(lambda model: validation.validate(model, store, asked), curves.get(seed)),
     )  # fmt: skip
 
 

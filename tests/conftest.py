@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ import yaml
 from ibis.backends.duckdb import Backend
 
 from nextreel import datasets, engine, schema
-from nextreel.cases.protocols import Log, build
+from nextreel.cases.pairs import Pairs
+from nextreel.cases.protocols import Cases, Log, build
+from nextreel.cases.store import Column, Columns, Store
 from nextreel.datasets import Source, kuairand
-from nextreel.scoring.sets import Exam
+from nextreel.scoring.sets import EvalSet
 from nextreel.simulation import generator
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -137,8 +140,37 @@ def slice_source(real_data: Path) -> Source:
     return RawFolder(real_data / "kuairand-pure-slice" / "data").read()
 
 
-def make_exam(sequences, n_train, n_valid, positive=None):
-    """An exam on users' sequences of videos: the first n_train events of each are train, n_valid valid, the rest test.
+@dataclass(frozen=True)
+class World:
+    """Events, and the cases asked of them."""
+
+    store: Store
+    asked: EvalSet
+
+    def cases(self, part: str) -> Cases:
+        return self.asked.of(part).cases
+
+    def all_pairs(self, part: str) -> Pairs:
+        """Every case of a part with every video of its catalogue, case by case."""
+        cases, catalogue = self.cases(part), self.asked.catalogue.of(part)
+        row = np.repeat(np.arange(len(cases)), len(catalogue))
+        return Pairs.at_cases(self.store, cases, row, np.tile(catalogue, len(cases)))
+
+
+def store_of(offsets, cuts, events, video_id, user_id):
+    """A store from arrays."""
+    tables = {
+        "events": Columns(events),
+        "videos": Columns(video_id=np.asarray(video_id)),
+        "users": Columns(user_id=np.asarray(user_id)),
+    }
+    about = {"events/video_idx": Column("id", len(video_id)), "events/positive": Column("id", 2)}
+    about |= {name: Column("number") for name in ("events/time_ms", "videos/video_id", "users/user_id")}
+    return Store(np.asarray(offsets), cuts, tables, about)
+
+
+def make_world(sequences, n_train, n_valid, positive=None):
+    """Users' sequences of videos: the first n_train events of each are train, n_valid valid, the rest test.
 
     positive: an array like `sequences`, all True by default.
     """
@@ -155,27 +187,34 @@ def make_exam(sequences, n_train, n_valid, positive=None):
     first = questions.cases.where(questions.protocol == "next_item")
     target = np.zeros(len(first), np.int32)
     target[questions.target_case_id] = questions.target_video_idx
-    video_id = 1000 + np.arange(sequences.max() + 1)
-    events = log.events(n_users + 1)
-    return Exam(first, 5000 + first.user_idx, events, log.catalogue(video_id), target, seed=42)
+    video_id, user_id = 1000 + np.arange(sequences.max() + 1), 5000 + np.arange(n_users + 2)
+    events = {"video_idx": log.video_idx, "time_ms": log.time_ms, "positive": log.positive}
+    cuts = log.cuts(n_users + 1, leave_one_out=False)
+    store = store_of(log.offsets(n_users + 1), cuts, events, video_id, user_id)
+    return World(store, EvalSet(first, user_id[first.user_idx], log.catalogue(video_id), target, seed=42))
 
 
 @pytest.fixture(scope="session")
 def world_of():
-    return make_exam
+    return make_world
+
+
+@pytest.fixture(scope="session")
+def made_store():
+    return store_of
 
 
 @pytest.fixture(scope="session")
 def cycle():
     """Users walk round a circle of 60 videos from anywhere: only order tells what comes next."""
     start = np.random.default_rng(0).integers(0, 60, 300)
-    return make_exam(1 + (start[:, None] + np.arange(24)) % 60, n_train=20, n_valid=2)
+    return make_world(1 + (start[:, None] + np.arange(24)) % 60, n_train=20, n_valid=2)
 
 
 @pytest.fixture(scope="session")
 def blocks():
     """Checkerboard: each user draws from one of two halves of 80 videos, without order or repeats."""
     rng = np.random.default_rng(1)
-    return make_exam(
+    return make_world(
         np.array([1 + 40 * (user % 2) + rng.permutation(40)[:26] for user in range(240)]), n_train=22, n_valid=2
     )

@@ -28,17 +28,17 @@ LAYERS: list[set[str]] = [
     {"checking"},
     {"reporting"},
     {"evaluation"},
-    {"oracle"},
-    {"two_stage"},
+    {"oracle", "two_stage"},
     {"scoring"},
     {"models"},
     {"nn"},
+    {"contract"},
     {"cases", "metrics"},
     {"datasets", "eda", "labels", "splits"},
     {"simulation"},
     {"raw"},
     {"arrays", "engine", "schema", "stage"},
-    {"clock", "files", "params", "progress", "runtime"},
+    {"clock", "files", "params", "parts", "progress", "runtime"},
     {"errors"},
 ]
 LOADERS = {"nextreel.datasets", "nextreel.models"}  # only these import by name, so that the closures see all of it
@@ -187,7 +187,9 @@ def closure(stage: Stage) -> set[str]:
             continue
         seen.add(path)
         loaded = imports(path)
-        if calls(path, "models", "module") or calls(path, "models", "load"):
+        if stage.name == "inputs":
+            loaded |= {f"nextreel.models.{name}" for name in MODELS}
+        elif calls(path, "models", "module") or calls(path, "models", "load"):
             loaded |= {f"nextreel.models.{name}" for name in chosen}
         if calls(path, "datasets", "layout"):
             loaded |= {f"nextreel.datasets.{name}" for name in LAYOUTS}
@@ -250,6 +252,8 @@ def read_keys(stage: Stage) -> set[str]:
         if isinstance(node, ast.Constant):
             return [node.value]
         if isinstance(node, ast.JoinedStr):
+            if stage.model is None:  # a loop over all models reads the section that holds them
+                return [ast.literal_eval(node.values[0]).rstrip(".")]
             return ["".join(p.value if isinstance(p, ast.Constant) else str(stage.model) for p in node.values)]
         assert isinstance(node, ast.Name), f"{stage.script.name}: cannot tell which key {ast.unparse(node)} is"
         return values[node.id]

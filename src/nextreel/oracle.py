@@ -6,18 +6,26 @@ and for logged rows, standard or random, the second factor alone, or the interes
 hidden state, the policy, its redraws of seen videos and the law of watch time; no model does.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from nextreel import arrays, labels
 from nextreel.cases.protocols import Cases
-from nextreel.cases.store import Histories
+from nextreel.cases.store import Histories, Store
+from nextreel.progress import track
+from nextreel.scoring.predict import LIST_SIZE, score_columns, write_answers
+from nextreel.scoring.retrieve import Retrieved, columns_of, ranked
+from nextreel.scoring.sets import EvalSet, ShownPairs
 from nextreel.simulation import world
+
+_SCORES = 1 << 22  # bounded at a time: 32 MB
+_TRIED = 4  # times as many scores as the list is long, the highest bounds first, tell how low a bound may be
 
 
 class Oracle:
-    """Scores like a `Model`, for cases whose moment is a logged row."""
+    """Answers cases whose moment is a logged row."""
 
     def __init__(self, data: Path, label: labels.Params) -> None:
         tables = data / "tables"
@@ -43,19 +51,51 @@ class Oracle:
         """Whether the tables hold a simulator's truth."""
         return len(arrays.load(data / "tables/truth_topics.parquet", columns=["topic"])["topic"]) > 0
 
-    def score(self, cases: Cases, histories: Histories, video_idx: np.ndarray) -> np.ndarray:
-        """log probability [B, N] that the video is shown next and a positive; -inf where it cannot be."""
-        before, _day = self._state(cases.user_idx, cases.time_ms)
-        user = np.searchsorted(self.users["user_idx"], cases.user_idx)
-        at = self.position[video_idx]
-        fit = np.einsum("bd,nd->bn", self.users["taste"][user], self.videos["vector"][at])
-        positive = self._positive(self._interest(fit, before[:, None], at), at)
-        return _log(self._exposed(cases, histories, at) * positive)
+    def answers(self, store: Store, asked: EvalSet, part: str, k: int) -> Iterator[Retrieved]:
+        """The first k of a part's cases by log P(shown next and a positive), and the ranks of their targets.
 
-    def bounds(self, cases: Cases, histories: Histories, video_idx: np.ndarray) -> np.ndarray:
-        """What no score [B, N] exceeds, without the law of watch time, which takes most of the time."""
-        at = self.position[video_idx]
-        return _log(self._exposed(cases, histories, at) * self.ceiling[at])
+        The law of watch time takes most of the time: it is left out for videos whose bound without it shows that they
+        come after the k-th of the list and after the target.
+        """
+        asked, catalogue = asked.of(part), asked.catalogue.of(part)
+        size = max(1, _SCORES // max(len(catalogue), 1))
+        blocks = range(0, len(asked.cases), size)
+        for start in track(blocks, f"oracle answers {part}"):
+            some = asked.where(slice(start, start + size))
+            exposed = self._exposed(some.cases, some.cases.histories(store), self.position[catalogue])
+            position, owner = some.cases.histories(store).flat()
+            seen, listed = columns_of(catalogue, store.events("video_idx")[position])
+            exposed[owner[listed], seen[listed]] = 0
+            target, has_target = columns_of(catalogue, some.target)
+            entries = [
+                self._entries(some.cases.where(np.array([row])), catalogue, each, target[[row]][has_target[[row]]], k)
+                for row, each in enumerate(exposed)
+            ]
+            row = np.repeat(np.arange(len(entries)), [len(column) for column, _score in entries])
+            column, score = (np.concatenate(values) for values in zip(*entries, strict=True))
+            yield ranked(some, catalogue, row, column, score, k)
+
+    def _entries(
+        self, case: Cases, catalogue: np.ndarray, exposed: np.ndarray, target: np.ndarray, k: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Columns and scores of all that may reach the first k of a case, or its target [0 or 1 column]."""
+        at = self.position[catalogue]
+        bounds = _log(exposed * self.ceiling[at])
+        tried = np.append(_highest(bounds, _TRIED * k), target)
+        found = self._scores(case, catalogue, exposed, tried)
+        best = np.sort(found[: len(found) - len(target)])[::-1][:k]
+        floor = min(best[-1] if len(best) else np.inf, found[-1] if len(target) else np.inf)
+        reaching = np.flatnonzero((bounds >= floor) & (bounds > -np.inf))
+        score = self._scores(case, catalogue, exposed, reaching)
+        return reaching[score > -np.inf], score[score > -np.inf]
+
+    def _scores(self, case: Cases, catalogue: np.ndarray, exposed: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """log P(shown next and a positive) [n] of some columns of the catalogue, for a case."""
+        n = len(columns)
+        positive = self.positive_probability(
+            np.repeat(case.user_idx, n), np.repeat(case.time_ms, n), catalogue[columns]
+        )
+        return _log(exposed[columns] * positive)
 
     def _ceiling(self) -> np.ndarray:
         """The highest P(positive | exposed, interest) of each video [N] for any user, and a little more than rounding.
@@ -78,7 +118,7 @@ class Oracle:
         for today in np.unique(day):
             rows = np.flatnonzero(day == today)
             share = self._share(int(today))
-            topic[rows] *= world.unseen_factor(self._seen_mass(share, histories.part(rows)))
+            topic[rows] *= world.unseen_factor(self._seen_mass(share, histories.where(rows)))
             exposed[rows] = topic[rows][:, self.videos["topic"][at]] * share[at]
         return exposed
 
@@ -110,7 +150,7 @@ class Oracle:
         """The share [B, K] of each topic's exposures that goes to videos seen before."""
         position, owner = histories.flat()
         n_videos, n_topics = len(share), len(self.topics["topic"])
-        seen = np.unique(owner * n_videos + self.position[histories.events.video_idx[position]])
+        seen = np.unique(owner * n_videos + self.position[histories.store.events("video_idx")[position]])
         case, video = seen // n_videos, seen % n_videos
         cell = case * n_topics + self.videos["topic"][video]
         return np.bincount(cell, share[video], len(histories) * n_topics).reshape(len(histories), n_topics)
@@ -136,6 +176,15 @@ class Oracle:
         return world.watch_beyond(interest, self.bound_ms[at], *video.values())
 
 
+def _highest(scores: np.ndarray, k: int) -> np.ndarray:
+    """The columns of the k best scores [N], equal ones of the last included; without those of -inf."""
+    k = min(k, len(scores))
+    if not k:
+        return np.zeros(0, np.int64)
+    floor = np.partition(scores, len(scores) - k)[len(scores) - k]
+    return np.flatnonzero((scores >= floor) & (scores > -np.inf))
+
+
 def _log(probability: np.ndarray) -> np.ndarray:
     with np.errstate(divide="ignore"):
         return np.log(probability).astype(np.float32)
@@ -154,3 +203,16 @@ def _bounds_ms(true_ms: np.ndarray, logged_ms: np.ndarray, label: labels.Params,
     at = np.searchsorted(durations["duration_ms"], logged_ms).clip(max=len(durations["duration_ms"]) - 1)
     known = durations["duration_ms"][at] == logged_ms
     return np.where(known, durations["positive_above_ms"][at], labels.NEVER)
+
+
+def write(oracle: Oracle, store: Store, asked: EvalSet, shown: ShownPairs, folder: Path) -> None:
+    """The oracle's lists, ranks and scores as tables like a model's, see `predict.fit_and_predict`."""
+    names = (folder / f"{kind}.parquet" for kind in ("lists", "ranks", "scores"))
+    lists, ranks, scores = map(arrays.Writer, names)
+    with lists, ranks, scores:
+        for part in ("valid", "test"):
+            for found in oracle.answers(store, asked, part, LIST_SIZE):
+                write_answers(found, part, asked.seed, lists, ranks)
+        user_idx = shown.cases.user_idx[shown.row]
+        probability = oracle.positive_probability(user_idx, shown.time_ms, shown.video_idx)
+        scores.add(score_columns(asked.seed, np.arange(len(user_idx)), probability))

@@ -38,8 +38,8 @@ from pydantic import model_validator
 from nextreel.clock import DAY_MS, day_of, start_of_day_ms
 from nextreel.errors import UserError
 from nextreel.params import Float, Section
+from nextreel.parts import PARTS, RANDOM
 
-PARTS = ("before", "train", "valid", "test", "after", "random")
 LEAST_POSITIVES = 3  # under leave_one_out: one to learn from, one to select by, one to test (as SASRec's own code)
 _BEGINNING, _END = -(2**62), 2**62
 
@@ -163,7 +163,7 @@ def summary(parts: ir.Table, bounds: Bounds | None, params: Params) -> dict[str,
     Raises UserError where train, valid or test is empty.
     """
     table = parts.aggregate(
-        **{f"rows_{name}": (_.part == name).sum().fill_null(0) for name in PARTS},
+        **{f"rows_{name}": (_.part == name).sum().fill_null(0) for name in (*PARTS, RANDOM)},
         rows_random_left_out=_.part.isnull().sum().fill_null(0),
         users=_.user_idx.nunique(where=_.part.notnull()),
         users_asked=_.user_idx.nunique(where=_.part == "test"),

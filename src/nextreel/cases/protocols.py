@@ -13,18 +13,17 @@ The catalogue of a part is the videos with an event before the part begins; unde
 one moment, it is every video with an event. A target outside it is a miss.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Literal, NamedTuple, Self
 
 import numpy as np
 
 from nextreel import arrays
-from nextreel.cases.store import Events, Histories
+from nextreel.cases.store import START, Histories, Store
 from nextreel.params import Section
+from nextreel.parts import PARTS
 
-PARTS = ("before", "train", "valid", "test", "after")  # of standard rows, in time
-QUESTIONS = ("valid", "test", "next")
 NO_TAB = -1
 Targets = Literal["first", "last", "successive"]
 
@@ -56,8 +55,12 @@ class Cases:
         """Some of the cases, by mask, positions or slice."""
         return Cases(**{name: column[keep] for name, column in self.columns().items()})
 
-    def histories(self, events: Events) -> Histories:
-        return events.until(self.user_idx, self.history_end)
+    def until(self, history_end: np.ndarray) -> "Cases":
+        """The same cases with histories of these lengths [n]."""
+        return replace(self, history_end=history_end)
+
+    def histories(self, store: Store) -> Histories:
+        return store.until(self.user_idx, self.history_end)
 
 
 @dataclass(frozen=True)
@@ -71,15 +74,43 @@ class Log:
     positive: np.ndarray
     part: np.ndarray  # int8, a position in PARTS
 
-    def events(self, n_users: int) -> Events:
+    def offsets(self, n_users: int) -> np.ndarray:
+        """Where each user's events begin, see `Store`."""
         counts = np.bincount(self.user_idx, minlength=n_users + 1)
-        offsets = np.concatenate([[0], counts.cumsum()])
-        bounds, position = [], offsets[:-1]  # where train begins, where it ends, where valid ends
-        for part in ("before", "train", "valid"):
-            position = position + np.bincount(self.user_idx[self.part == PARTS.index(part)], minlength=n_users + 1)
-            bounds.append(position)
-        train_start, train_end, valid_end = bounds
-        return Events(offsets, train_start, train_end, valid_end, self.video_idx, self.time_ms, self.positive)
+        return np.concatenate([[0], counts.cumsum()])
+
+    def cuts(self, n_users: int, leave_one_out: bool) -> dict[str, np.ndarray]:
+        """Where a fit on each of `parts.CUTS` ends, and where all begin (START): positions [n_users + 1].
+
+        `early` ends where the last rows of train begin, as many as valid has; under leave-one-out at the positive
+        before valid's, and for users that are not asked at the end of train.
+        """
+        position, ends = self.offsets(n_users)[:-1], {}
+        for part in PARTS[:-1]:
+            position = position + np.bincount(self.user_idx[self._in(part)], minlength=n_users + 1)
+            ends[part] = position
+        if leave_one_out:
+            early = ends["train"].copy()
+            asked = np.flatnonzero(np.bincount(self.user_idx[self._in("valid")], minlength=n_users + 1))
+            positives = np.flatnonzero(self._in("train") & self.positive)
+            last = np.searchsorted(self.user_idx[positives], asked, side="right") - 1
+            early[asked] = positives[last]  # a user is asked from three positives on
+        else:
+            teaching = self._in("train")
+            time_ms, n_valid = np.sort(self.time_ms[teaching]), int(self._in("valid").sum())
+            from_ms = time_ms[max(len(time_ms) - n_valid, 0)] if len(time_ms) else 0
+            before = np.bincount(self.user_idx[teaching & (self.time_ms < from_ms)], minlength=n_users + 1)
+            early = ends["before"] + before
+        return {
+            START: ends["before"],
+            "early": early,
+            "train": ends["train"],
+            "train_valid": ends["valid"],
+            "all": ends["test"],
+        }
+
+    def _in(self, part: str) -> np.ndarray:
+        return self.part == PARTS.index(part)
 
     def history_start(self) -> np.ndarray:
         """For each row the first position of its (user, time): rows that share it do not see each other."""
@@ -160,7 +191,7 @@ def build(log: Log, random: Log, n_users: int, targets: Targets, impressions: bo
 
     `random` holds the rows of the part `random`; its other columns are not read.
     """
-    offsets = log.events(n_users).offsets
+    offsets = log.offsets(n_users)
     visible = log.history_start()
     groups: list[tuple[str, Cases]] = []
     video_idx: list[np.ndarray] = []

@@ -1,65 +1,180 @@
-"""Every user's events as flat arrays, and the stretches of them that a model may see.
+"""What is known of every event, video and user: named columns, one file each, memory-mapped.
 
-Stored once as .npy files and memory-mapped. All arrays follow the order (user, time, file order).
+    columns.json                 name -> kind and size, see `Column`
+    offsets.npy                  [n_users + 2] int64: user u's events are the positions offsets[u] to offsets[u + 1]
+    cuts/<cut>.npy               [n_users + 1] int64: position where a fit on the cut ends; `start`, where all begin
+    events/<name>.npy            [E], in order of (user, time, file order)
+    videos/<name>.npy            [n_videos + 1], looked up by video_idx; row 0 is padding
+    users/<name>.npy             [n_users + 1], by user_idx; row 0 is padding
+
+A set of ids a row is two files: <name>.npy, the ids of all rows one after the other, and <name>.offsets.npy.
+`cases.columns` declares the columns. A model is handed a store of those that it names (`link`), and no others.
 """
 
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 
+from nextreel.errors import UserError
 from nextreel.files import replacing
+
+ALWAYS = ("events/video_idx",)  # what scoring needs, whatever the model: seen videos are left out
+START = "start"  # beside the cuts: where the first event lies that teaches a model
+
+
+Kind = Literal["id", "set", "number"]
+
+
+class Column(NamedTuple):
+    """What the values of a column are."""
+
+    kind: Kind  # whole numbers from 0 to size - 1, -1 unknown; a set of them; a measure
+    size: int = 0  # how many different ids there are; 0 for a number
 
 
 @dataclass(frozen=True)
-class Events:
-    """The standard events of all users. User u's are the positions offsets[u] to offsets[u + 1]."""
+class Sets:
+    """A set of ids for each row: row i holds values[offsets[i] : offsets[i + 1]], in order."""
 
-    offsets: np.ndarray  # [n_users + 2] int64; user_idx 0 is padding and has none
-    train_start: np.ndarray  # [n_users + 1] int64: position where each user's train events begin
-    train_end: np.ndarray  # [n_users + 1] int64: position where they end, and those of valid begin
-    valid_end: np.ndarray  # [n_users + 1] int64
-    video_idx: np.ndarray  # [E] int32
-    time_ms: np.ndarray  # [E] int64
-    positive: np.ndarray  # [E] bool
+    values: np.ndarray  # [S]
+    offsets: np.ndarray  # [rows + 1] int64
 
-    def save(self, folder: Path) -> None:
-        with replacing(folder) as temporary:
-            temporary.mkdir()
-            for name in self.__dataclass_fields__:
-                np.save(temporary / f"{name}.npy", getattr(self, name))
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
 
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        return cls(**{
-            name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-            for name in cls.__dataclass_fields__
-        })  # fmt: skip
+    def of(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The ids of some rows [m] one after the other, and the position in `rows` of each."""
+        start = self.offsets[rows]
+        length = self.offsets[rows + 1] - start
+        owner = np.repeat(np.arange(len(rows)), length)
+        return self.values[np.arange(len(owner)) + np.repeat(start - (length.cumsum() - length), length)], owner
+
+
+class Columns(dict[str, Any]):
+    """The columns of one table by name, arrays or Sets. A KeyError names what there is."""
+
+    def __missing__(self, name: str) -> Any:
+        raise KeyError(f"the store has no column {name!r}, only {', '.join(self)}: a model's `columns` must name it")
+
+
+@dataclass(frozen=True)
+class Store:
+    """The columns at hand."""
+
+    offsets: np.ndarray  # [n_users + 2]
+    cuts: Mapping[str, np.ndarray]  # [n_users + 1] each, with START
+    tables: Mapping[str, Columns]  # events, videos, users
+    columns: Mapping[str, Column]  # `<table>/<name>` -> kind and size, of those at hand
 
     @property
     def n_users(self) -> int:
         return len(self.offsets) - 2
 
-    def train(self) -> "Histories":
-        """Each user's events in train, for `fit`."""
-        return Histories(self, self.train_start, self.train_end)
+    @property
+    def n_videos(self) -> int:
+        return self.columns["events/video_idx"].size - 1
 
-    def train_valid(self) -> "Histories":
-        """Each user's events in train and valid, for fitting again before test."""
-        return Histories(self, self.train_start, self.valid_end)
+    def events(self, name: str) -> np.ndarray:
+        """A column of the events [E]."""
+        return np.asarray(self.tables["events"][name])
+
+    def users(self, name: str) -> np.ndarray:
+        """A column of the users [n_users + 1]."""
+        return np.asarray(self.tables["users"][name])
+
+    def video_sets(self, name: str) -> Sets:
+        """The set of ids of each video, by video_idx."""
+        column = self.tables["videos"][name]
+        assert isinstance(column, Sets)
+        return column
+
+    def fitted_on(self, cut: str) -> "Histories":
+        """Each user's events up to the cut, index = user_idx: what `fit` learns from."""
+        return Histories(self, self.cuts[START], self.cuts[cut])
 
     def until(self, user_idx: np.ndarray, history_end: np.ndarray) -> "Histories":
         """The first `history_end` [n] events of each user [n]."""
         start = self.offsets[user_idx]
         return Histories(self, start, start + history_end)
 
+    def save(self, folder: Path) -> None:
+        """Write every column; all or none."""
+        with replacing(folder) as temporary:
+            for table in ("cuts", *self.tables):
+                (temporary / table).mkdir(parents=True)
+            np.save(temporary / "offsets.npy", self.offsets)
+            for cut, end in self.cuts.items():
+                np.save(temporary / f"cuts/{cut}.npy", end)
+            for name in self.columns:
+                table, column = name.split("/")
+                values = self.tables[table][column]
+                if isinstance(values, Sets):
+                    np.save(temporary / f"{name}.offsets.npy", values.offsets)
+                    values = values.values
+                np.save(temporary / f"{name}.npy", values)
+            _describe(temporary, self.columns)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """The columns that lie in a folder, memory-mapped."""
+        columns = described(folder)
+        tables = {"events": Columns(), "videos": Columns(), "users": Columns()}
+        for name, about in columns.items():
+            table, column = name.split("/")
+            values = _mapped(folder / f"{name}.npy")
+            tables[table][column] = (
+                Sets(values, _mapped(folder / f"{name}.offsets.npy")) if about.kind == "set" else values
+            )
+        cuts = {path.stem: _mapped(path) for path in sorted((folder / "cuts").glob("*.npy"))}
+        return cls(_mapped(folder / "offsets.npy"), cuts, tables, columns)
+
+
+def link(store: Path, folder: Path, names: Iterable[str]) -> None:
+    """Make `folder` a store of these columns alone: hard links, or copies where the file system has none.
+
+    Raises UserError where the data lack a column.
+    """
+    columns = described(store)
+    wanted = sorted({*ALWAYS, *names})
+    if lacking := [name for name in wanted if name not in columns]:
+        raise UserError(f"{folder.name} reads {', '.join(lacking)}; the data have {', '.join(columns)}")
+    files = ["offsets.npy", *(f"cuts/{path.name}" for path in sorted((store / "cuts").iterdir()))]
+    files += [f"{name}.npy" for name in wanted]
+    files += [f"{name}.offsets.npy" for name in wanted if columns[name].kind == "set"]
+    for file in files:
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(store / file, folder / file)
+        except OSError:
+            shutil.copy(store / file, folder / file)
+    _describe(folder, {name: columns[name] for name in wanted})
+
+
+def described(folder: Path) -> dict[str, Column]:
+    """The columns in a folder, by `<table>/<name>`."""
+    return {name: Column(**about) for name, about in json.loads((folder / "columns.json").read_text()).items()}
+
+
+def _describe(folder: Path, columns: Mapping[str, Column]) -> None:
+    text = json.dumps({name: about._asdict() for name, about in sorted(columns.items())}, indent=2)
+    (folder / "columns.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _mapped(path: Path) -> np.ndarray:
+    return np.load(path, mmap_mode="r", allow_pickle=False)
+
 
 @dataclass(frozen=True)
 class Histories:
-    """n stretches of events: history i is the positions start[i] to stop[i]. Nothing may read beyond them."""
+    """n stretches of a store's events: history i is the positions start[i] to stop[i]. Nothing may read beyond them."""
 
-    events: Events
+    store: Store
     start: np.ndarray  # [n]
     stop: np.ndarray  # [n]
 
@@ -70,9 +185,19 @@ class Histories:
     def length(self) -> np.ndarray:
         return np.asarray(self.stop - self.start)
 
-    def part(self, which: slice | np.ndarray) -> "Histories":
-        """Some of the histories."""
-        return Histories(self.events, self.start[which], self.stop[which])
+    def where(self, keep: slice | np.ndarray) -> "Histories":
+        """Some of the histories, by mask, positions or slice."""
+        return Histories(self.store, self.start[keep], self.stop[keep])
+
+    def blocks(self, n_events: int) -> Iterator[slice]:
+        """Cut them into runs of at most so many events together, or of one history that is longer."""
+        end = self.length.cumsum()
+        start = 0
+        while start < len(self):
+            before = end[start] - self.length[start]
+            stop = max(int(np.searchsorted(end, before + n_events, side="right")), start + 1)
+            yield slice(start, stop)
+            start = stop
 
     def flat(self) -> tuple[np.ndarray, np.ndarray]:
         """Positions [m] of all events, history after history, and the history [m] each belongs to."""
@@ -84,5 +209,5 @@ class Histories:
     def positives(self) -> tuple[np.ndarray, np.ndarray]:
         """Like `flat`, the positive events only."""
         position, owner = self.flat()
-        keep = np.asarray(self.events.positive[position])
+        keep = self.store.events("positive")[position].astype(bool)
         return position[keep], owner[keep]

@@ -1,4 +1,4 @@
-"""What the label stage writes: sequences, cases, targets, catalogue and impressions."""
+"""What the label stage writes: the store, cases, targets, catalogue, impressions and, apart, their outcomes."""
 
 from pathlib import Path
 
@@ -9,11 +9,11 @@ import pyarrow as pa
 from ibis import _
 
 from nextreel import arrays, engine, labels
-from nextreel.cases import protocols
+from nextreel.cases import columns, protocols
 from nextreel.cases.protocols import Log, Questions
+from nextreel.cases.store import Column, Columns, Store
 from nextreel.errors import UserError
-
-_COLUMNS = ["user_idx", "video_idx", "time_ms", "tab", "positive"]
+from nextreel.parts import PARTS, QUESTIONS, RANDOM
 
 
 def fit(parts: ir.Table, params: labels.Params, leave_one_out: bool) -> dict[str, np.ndarray]:
@@ -27,25 +27,30 @@ def write(
 ) -> Questions:
     """Write into the folder `data`, whose `tables` are read:
 
-    sequences/             every user's standard events, see `sequences.Events`
-    protocols.parquet          protocol, user_id and the columns of `protocols.Cases`
+    store/                 what is known of events, videos and users, see `cases.store`
+    cases.parquet          protocol, user_id and the columns of `protocols.Cases`
     targets.parquet        case_id, video_idx
     catalogue.parquet      video_idx, video_id, first_part: see `protocols.Catalogue`
-    impressions.parquet    case_id, video_idx, track (standard, random), time_ms, row, label, wtr, wtg: what was shown
+    impressions.parquet    impression (from 0), case_id, video_idx, track (standard, random), time_ms, tab
+                           (what was shown)
+    outcomes.parquet       impression, label, wtr, wtg: what came of it; nothing that fits or scores reads them
 
     Under leave-one-out there are no impressions, since a part begins with a positive, and any video may be recommended.
 
     Raises UserError where train, valid or test has no positive to learn from or to ask for.
     """
-    log, random = (_log(labelled.filter(kind)) for kind in (_.part != "random", _.part == "random"))
-    user_id, video_id = (
-        np.insert(arrays.load(data / f"tables/{name}s.parquet", columns=[f"{name}_id"])[f"{name}_id"], 0, 0)
-        for name in ("user", "video")
-    )  # by user_idx and video_idx; 0 is padding
+    log, events, about = _log(labelled.filter(_.part != RANDOM))
+    random, _columns, _about = _log(labelled.filter(_.part == RANDOM))
+    tables = {"events": events}
+    for name in ("videos", "users"):
+        tables[name], more = columns.read(engine.read(con, data / f"tables/{name}.parquet"), name)
+        about |= more
+    user_id, video_id = tables["users"]["user_id"], tables["videos"]["video_id"]
+    about["events/video_idx"] = Column("id", len(video_id))
     n_users = len(user_id) - 1
     questions = protocols.build(log, random, n_users, asked.targets, impressions=not leave_one_out)
     next_item = questions.protocol == "next_item"
-    counts = {"train": int(log.positive[log.part == protocols.PARTS.index("train")].sum())}
+    counts = {"train": int(log.positive[log.part == PARTS.index("train")].sum())}
     counts |= {part: int((next_item & (questions.cases.part == part)).sum()) for part in ("valid", "test")}
     without = [part for part, count in counts.items() if not count]
     if without:
@@ -54,46 +59,53 @@ def write(
             f"no usable positive in {', '.join(without)} ({dropped} were dropped because the user had seen the video):"
             " choose another `label.positive` or a lower threshold, or move the split"
         )
-    log.events(n_users).save(data / "sequences")
-    about = {"protocol": questions.protocol, "user_id": user_id[questions.cases.user_idx]}
-    arrays.write({**about, **questions.cases.columns()}, data / "cases.parquet")
+    Store(log.offsets(n_users), log.cuts(n_users, leave_one_out), tables, about).save(data / "store")
+    keys = {"protocol": questions.protocol, "user_id": user_id[questions.cases.user_idx]}
+    arrays.write({**keys, **questions.cases.columns()}, data / "cases.parquet")
     targets = {"case_id": questions.target_case_id, "video_idx": questions.target_video_idx}
     arrays.write(targets, data / "targets.parquet")
     catalogue = log.catalogue(video_id)
     if leave_one_out:
-        catalogue.first_part[catalogue.first_part < len(protocols.PARTS)] = 0
+        catalogue.first_part[catalogue.first_part < len(PARTS)] = 0
     rows = {
         "video_idx": np.arange(len(video_id), dtype=np.int32),
         "video_id": video_id,
         "first_part": catalogue.first_part,
     }
     arrays.write({name: column[1:] for name, column in rows.items()}, data / "catalogue.parquet")
-    impressions = _impressions(labelled, questions)
-    engine.write(con, impressions, data / "impressions.parquet", ["case_id", "time_ms", "row"])
+    shown = con.create_table("shown", _impressions(labelled, questions))
+    shown_columns = ["impression", "case_id", "video_idx", "track", "time_ms", "tab"]
+    engine.write(con, shown.select(shown_columns), data / "impressions.parquet", ["impression"])
+    outcomes = shown.select("impression", label=_.positive, wtr=_.wtr, wtg=_.wtg)
+    engine.write(con, outcomes, data / "outcomes.parquet", ["impression"])
     return questions
 
 
-def _log(rows: ir.Table) -> Log:
-    codes = ibis.cases(*((_.part == part, code) for code, part in enumerate(protocols.PARTS)), else_=-1).cast("int8")
-    tab = _.tab.fill_null(protocols.NO_TAB)
-    table = rows.order_by("user_idx", "time_ms", "row").mutate(tab=tab).select(*_COLUMNS, part=codes).to_pyarrow()
-    return Log(**{name: table[name].to_numpy() for name in (*_COLUMNS, "part")})
+def _log(rows: ir.Table) -> tuple[Log, Columns, dict[str, Column]]:
+    """Standard or random rows with their columns of the store."""
+    events, about = columns.read(rows, "events")
+    part = ibis.cases(*((_.part == part, code) for code, part in enumerate(PARTS)), else_=-1).cast("int8")
+    keys = rows.order_by(*columns.ROWS["events"]).select("user_idx", part=part).to_pyarrow()
+    user_idx = keys["user_idx"].to_numpy()
+    video_idx, time_ms, positive = (events[name] for name in ("video_idx", "time_ms", "positive"))
+    tab = events.get("tab", np.full(len(user_idx), protocols.NO_TAB, np.int16))
+    return Log(user_idx, video_idx, time_ms, tab, positive, keys["part"].to_numpy()), events, about
 
 
 def _impressions(labelled: ir.Table, questions: Questions) -> ir.Table:
+    """The rows shown to the cases of the protocols on impressions, numbered in order of (case, time, file order)."""
     shown = questions.protocol != "next_item"
     some = questions.cases.where(shown)
-    protocol = questions.protocol[shown]
-    part = np.where(protocol == "random", "random", some.part)
-    track = np.where(protocol == "random", "random", "standard")
+    is_random = questions.protocol[shown] == "random"
     keys = {
         "user_idx": some.user_idx,
-        "part": pa.array(part.tolist(), pa.string()),
+        "part": pa.array(np.where(is_random, RANDOM, some.part).tolist(), pa.string()),
         "case_id": some.case_id,
-        "track": pa.array(track.tolist(), pa.string()),
+        "track": pa.array(np.where(is_random, "random", "standard").tolist(), pa.string()),
     }
     rows = labelled.join(ibis.memtable(pa.table(keys)), ["user_idx", "part"])
-    return rows.select("case_id", "video_idx", "track", "time_ms", "row", label=_.positive, wtr=_.wtr, wtg=_.wtg)
+    number = ibis.row_number().over(order_by=["case_id", "time_ms", "row"])
+    return rows.mutate(impression=number, tab=_.tab.fill_null(protocols.NO_TAB))
 
 
 def chart(by_duration: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -125,6 +137,6 @@ def summary(
         if lowest > 0:
             out["positive_share_max_to_min"] = highest / lowest
     next_item = questions.protocol == "next_item"
-    out |= {f"cases_{part}": int((next_item & (questions.cases.part == part)).sum()) for part in protocols.QUESTIONS}
+    out |= {f"cases_{part}": int((next_item & (questions.cases.part == part)).sum()) for part in QUESTIONS}
     out |= {f"cases_dropped_seen_{part}": count for part, count in questions.dropped_seen.items()}
     return out

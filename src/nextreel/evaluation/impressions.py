@@ -24,7 +24,7 @@ from nextreel.evaluation.intervals import bootstrap_auc, interval
 from nextreel.metrics import impressions as metrics
 from nextreel.progress import track
 from nextreel.scoring import order
-from nextreel.scoring.sets import Shown
+from nextreel.scoring.sets import ShownPairs
 
 STRETCHES = ("valid", "test", "random")
 K = 5
@@ -51,15 +51,16 @@ class Impressions:
     @classmethod
     def load(cls, data: Path, seed: int) -> "Impressions":
         """Read what `label` wrote."""
-        shown, rows = Shown.load(data), arrays.load(data / "impressions.parquet")
-        cases = shown.cases
-        case = np.searchsorted(cases.case_id, rows["case_id"])
+        shown, outcomes = ShownPairs.load(data), arrays.load(data / "outcomes.parquet")
+        track = arrays.load(data / "impressions.parquet", columns=["track"])["track"]
+        cases, row = shown.cases, shown.row
         random = np.zeros(len(cases), bool)
-        random[case] = rows["track"] == "random"
+        random[row] = track == "random"
         key = order.case_key(shown.user_id, cases.time_ms, seed)
-        tie = order.tie_hash(key[case], Catalogue.load(data).video_id[rows["video_idx"]])
+        tie = order.tie_hash(key[row], Catalogue.load(data).video_id[shown.video_idx])
+        label, wtr, wtg = outcomes["label"].astype(bool), outcomes["wtr"], outcomes["wtg"]
         return cls(
-            case, rows["video_idx"], rows["time_ms"], rows["label"].astype(bool), rows["wtr"], rows["wtg"], tie,
+            row, shown.video_idx, shown.time_ms, label, wtr, wtg, tie,
             cases.case_id, np.where(random, "random", cases.part), cases.user_idx, shown.user_id,
         )  # fmt: skip
 
@@ -73,19 +74,15 @@ class Impressions:
         return replace(self, **{name: getattr(self, name)[keep] for name in names})
 
     def load_scores(self, path: Path) -> dict[int, np.ndarray]:
-        """Seed -> the score [m] of each row, from a model's table."""
-        wanted = self.case_id[self.case] << 32 | self.video_idx
+        """Seed -> the score [m] of each row, from a model's table; -inf where it has no opinion."""
+        table = arrays.load(path)
         found = {}
-        for seed in np.unique(arrays.load(path, columns=["seed"])["seed"]):
-            table = arrays.load(path, [("seed", "=", int(seed))])
-            pair = table["case_id"] << 32 | table["video_idx"]
-            by_pair = np.argsort(pair)  # cases of random rows stand behind all others of their part
-            found[int(seed)] = table["score"][by_pair[np.searchsorted(pair, wanted, sorter=by_pair)]]
+        for seed in np.unique(table["seed"]):
+            mine = table["seed"] == seed
+            score = np.full(len(self.case), -np.inf, np.float32)
+            score[table["impression"][mine]] = np.nan_to_num(table["score"][mine], nan=-np.inf)
+            found[int(seed)] = score
         return found
-
-    def scored_by(self, law: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
-        """The score [m] of each row by a law of user_idx, time_ms and video_idx, as only an oracle has one."""
-        return law(self.user_idx[self.case], self.time_ms, self.video_idx)
 
 
 Measured = Callable[[Impressions, np.ndarray], Columns]  # rows and their scores [m] -> each case's metrics [n]

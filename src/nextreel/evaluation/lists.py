@@ -5,15 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from scipy import sparse
 
 from nextreel import arrays
+from nextreel.cases.store import Store
 from nextreel.evaluation import Columns, Params
 from nextreel.evaluation.estimates import Estimates, stack
 from nextreel.metrics import lists as list_metrics
-from nextreel.scoring.sets import Exam
+from nextreel.scoring.sets import EvalSet
 
 K = 10
 
@@ -26,16 +25,14 @@ class Videos:
     tags: sparse.csr_array  # [n_videos + 1, n_tags] 0 or 1
 
     @classmethod
-    def load(cls, data: Path, exam: Exam) -> "Videos":
-        position, _user = exam.events.train().flat()
-        count = np.bincount(exam.events.video_idx[position], minlength=exam.catalogue.n_videos + 1)
-        table = pq.read_table(data / "tables/videos.parquet", columns=["video_idx", "tags"])
-        tags = table["tags"].combine_chunks()
-        row = table["video_idx"].to_numpy()[pc.list_parent_indices(tags).to_numpy()]
-        _tags, column = np.unique(pc.list_flatten(tags).to_numpy(), return_inverse=True)
-        shape = (len(count), int(column.max(initial=-1)) + 1)
-        once = np.unique(np.stack([row, column]), axis=1)
-        return cls(count, sparse.csr_array((np.ones(once.shape[1]), (once[0], once[1])), shape))
+    def of(cls, store: Store) -> "Videos":
+        """What the store says of videos and of train."""
+        position, _user = store.fitted_on("train").flat()
+        count = np.bincount(store.events("video_idx")[position], minlength=store.n_videos + 1)
+        if "tags" not in store.tables["videos"]:
+            return cls(count, sparse.csr_array((len(count), 1)))
+        tags, n_tags = store.video_sets("tags"), store.columns["videos/tags"].size
+        return cls(count, sparse.csr_array((np.ones(len(tags.values)), tags.values, tags.offsets), (len(tags), n_tags)))
 
 
 def per_list(video_idx: np.ndarray, list_of: np.ndarray, n_lists: int, videos: Videos) -> Columns:
@@ -55,16 +52,16 @@ def load_first(lists: Path, seed: int) -> Columns:
     return arrays.load(lists, [("seed", "=", seed), ("rank", "<=", K)], ["case_id", "video_idx"])
 
 
-def coverage(exam: Exam, listed: Columns, part: str) -> float:
+def coverage(eval_set: EvalSet, listed: Columns, part: str) -> float:
     """The share of the part's catalogue that stands in any list of the part. listed: case_id, video_idx."""
-    mine = np.isin(listed["case_id"], exam.of(part).cases.case_id)
-    return list_metrics.coverage(listed["video_idx"][mine], len(exam.catalogue.of(part)))
+    mine = np.isin(listed["case_id"], eval_set.of(part).cases.case_id)
+    return list_metrics.coverage(listed["video_idx"][mine], len(eval_set.catalogue.of(part)))
 
 
-def table(exam: Exam, lists: Mapping[str, Columns], videos: Videos, params: Params) -> Columns:
+def table(eval_set: EvalSet, lists: Mapping[str, Columns], videos: Videos, params: Params) -> Columns:
     """On test, of each model's lists (case_id, video_idx): model, metric, value, low, high; coverage and Gini are of
     all lists together and have no interval."""
-    asked, catalogue = exam.of("test"), exam.catalogue.of("test")
+    asked, catalogue = eval_set.of("test"), eval_set.catalogue.of("test")
     ids = asked.cases.case_id
     values, together = {}, []
     for name, listed in lists.items():
@@ -78,4 +75,4 @@ def table(exam: Exam, lists: Mapping[str, Columns], videos: Videos, params: Para
         none = np.full(len(whole), np.nan)
         labels = {"model": np.full(len(whole), name), "metric": np.array(list(whole))}
         together.append({**labels, "value": np.array(list(whole.values())), "low": none, "high": none})
-    return stack([Estimates.of(values, asked.cases.user_idx, params, exam.seed).table(), *together])
+    return stack([Estimates.of(values, asked.cases.user_idx, params, eval_set.seed).table(), *together])

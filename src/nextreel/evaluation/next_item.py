@@ -13,7 +13,7 @@ from nextreel.clock import days_of
 from nextreel.evaluation import Columns, Params
 from nextreel.evaluation.estimates import Estimates, labelled, stack
 from nextreel.metrics.next_item import per_case
-from nextreel.scoring.sets import Exam
+from nextreel.scoring.sets import EvalSet
 
 HEADLINE = "ndcg@10"
 
@@ -27,19 +27,19 @@ def load_ranks(path: Path) -> dict[int, np.ndarray]:
 class Marks:
     """The target ranks of several models, and what follows from them."""
 
-    def __init__(self, exam: Exam, ranks: Mapping[str, dict[int, np.ndarray]], params: Params) -> None:
+    def __init__(self, eval_set: EvalSet, ranks: Mapping[str, dict[int, np.ndarray]], params: Params) -> None:
         """ranks: model -> what `load_ranks` returns."""
-        self.exam = exam.where(exam.cases.part != "next")
+        self.eval_set = eval_set.where(eval_set.cases.part != "next")
         self.ranks = ranks
         self.params = params
-        self.of_part = {part: self._estimates(self.exam.cases.part == part) for part in ("test", "valid")}
+        self.of_part = {part: self._estimates(self.eval_set.cases.part == part) for part in ("test", "valid")}
 
     def _estimates(self, rows: np.ndarray, only: tuple[str, ...] = ()) -> Estimates:
         values = {}
         for name, by_seed in self.ranks.items():
             each = per_case(np.stack([rank[rows] for rank in by_seed.values()]))
             values[name] = {metric: value.mean(0) for metric, value in each.items() if not only or metric in only}
-        return Estimates.of(values, self.exam.cases.user_idx[rows], self.params, self.exam.seed)
+        return Estimates.of(values, self.eval_set.cases.user_idx[rows], self.params, self.eval_set.seed)
 
     def table(self) -> Columns:
         """Every metric: part, model, metric, value, low, high."""
@@ -53,9 +53,9 @@ class Marks:
 
     def cold_share(self) -> dict[str, float]:
         """The test cases, and the share of their targets outside the catalogue."""
-        asked = self.exam.of("test")
+        asked = self.eval_set.of("test")
         return {
-            "cold_share": float(1 - np.isin(asked.target, self.exam.catalogue.of("test")).mean()),
+            "cold_share": float(1 - np.isin(asked.target, self.eval_set.catalogue.of("test")).mean()),
             "n_cases": len(asked.target),
         }
 
@@ -65,8 +65,8 @@ class Marks:
 
     def by_day(self) -> Columns:
         """HEADLINE by the day of the test case: day, cases, model, metric, value, low, high."""
-        on_test = self.exam.cases.part == "test"
-        day = days_of(self.exam.cases.time_ms)
+        on_test = self.eval_set.cases.part == "test"
+        day = days_of(self.eval_set.cases.time_ms)
         tables = []
         for today in np.unique(day[on_test]):
             rows = on_test & (day == today)
@@ -77,7 +77,7 @@ class Marks:
     def by_seed(self) -> Columns:
         """HEADLINE of every model and seed: part, model, seed, metric, value."""
         rows = [
-            (part, name, seed, HEADLINE, per_case(rank[self.exam.cases.part == part])[HEADLINE].mean())
+            (part, name, seed, HEADLINE, per_case(rank[self.eval_set.cases.part == part])[HEADLINE].mean())
             for part in self.of_part
             for name, by_seed in self.ranks.items()
             for seed, rank in by_seed.items()
@@ -87,11 +87,12 @@ class Marks:
 
     def on_test(self, name: str) -> np.ndarray:
         """The rank [n] of every test target with the run's own seed."""
-        return self.ranks[name][self.exam.seed][self.exam.cases.part == "test"]
+        return self.ranks[name][self.eval_set.seed][self.eval_set.cases.part == "test"]
 
     def per_user(self, name: str, seed: int) -> Columns:
         """Every case with its metrics."""
         rank = self.ranks[name][seed]
-        cases = self.exam.cases
-        about = {"part": cases.part, "user_idx": cases.user_idx, "user_id": self.exam.user_id, "case_id": cases.case_id}
+        cases = self.eval_set.cases
+        user_id = self.eval_set.user_id
+        about = {"part": cases.part, "user_idx": cases.user_idx, "user_id": user_id, "case_id": cases.case_id}
         return {**about, "rank": rank, **per_case(rank)}

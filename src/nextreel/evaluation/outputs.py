@@ -37,7 +37,7 @@ def write_headlines(folder: Path, marks: Marks, judged: Judged | None, listed: M
     """models/, impressions/ and random/<model>.json: a small table each, for `dvc metrics show` and `diff`."""
     with files.replacing(folder / "models") as models:
         for name in marks.ranks:
-            coverage = {f"coverage@{lists.K}": lists.coverage(marks.exam, listed[name], "test")}
+            coverage = {f"coverage@{lists.K}": lists.coverage(marks.eval_set, listed[name], "test")}
             files.write_json(models / f"{name}.json", marks.headline(name) | coverage | marks.cold_share())
     for stretch, protocol in PROTOCOL_OF.items():
         with files.replacing(folder / protocol) as models:

@@ -11,7 +11,7 @@ from nextreel.evaluation.next_item import HEADLINE
 from nextreel.metrics import ranks
 from nextreel.metrics.next_item import per_case
 from nextreel.scoring import order
-from nextreel.scoring.sets import Exam
+from nextreel.scoring.sets import EvalSet
 
 SIZES = (10, 20, 50, 100, 200, 500, 1000, 2000)
 WHOLE = "catalogue"
@@ -37,10 +37,10 @@ def ranks_by_pool_size(
     return found
 
 
-def table(data: Path, exam: Exam, whole: np.ndarray, pool_size: int, params: Params) -> Columns:
+def table(data: Path, eval_set: EvalSet, whole: np.ndarray, pool_size: int, params: Params) -> Columns:
     """On test, by pool size: the ceiling (recall of the pool) and HEADLINE with its interval; the last row is the
     ranker over the whole catalogue. whole [n]: the rank of every test target there."""
-    asked = exam.of("test")
+    asked = eval_set.of("test")
     ids = asked.cases.case_id
     within: list[tuple[str, str, object]] = [("case_id", ">=", ids[0]), ("case_id", "<=", ids[-1])]
     columns = ["case_id", "video_idx", "rank"]
@@ -53,7 +53,7 @@ def table(data: Path, exam: Exam, whole: np.ndarray, pool_size: int, params: Par
         size: {"ceiling": ranks.hit(rank, np.iinfo(np.int32).max), HEADLINE: per_case(rank)[HEADLINE]}
         for size, rank in by_size.items()
     }
-    found = Estimates.of(values, asked.cases.user_idx, params, exam.seed).table()
+    found = Estimates.of(values, asked.cases.user_idx, params, eval_set.seed).table()
     ceiling, headline = (found["metric"] == name for name in ("ceiling", HEADLINE))
     return {
         "pool_size": found["model"][headline],

@@ -1,4 +1,4 @@
-"""Recommenders, one file each. A file declares `Params`, its section of params.yaml, and `Model`.
+"""Recommenders, one file each. A file declares `Params`, its section of params.yaml, and `Model`, see `contract`.
 
 Adding one = its file and its section under `recall` (counting and factor models) or `train` (neural models).
 """
@@ -8,63 +8,12 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 
-from nextreel.cases.protocols import Cases
-from nextreel.cases.store import Histories
+from nextreel.contract import Model
 from nextreel.params import S, Section
-
-
-class Scorer(Protocol):
-    """What answers cases."""
-
-    def score(self, cases: Cases, histories: Histories, video_idx: np.ndarray) -> np.ndarray:
-        """Scores of videos for cases with these histories; higher is better, -inf means no opinion.
-
-        video_idx is [N], the same for all B cases, or [B, C], each case's own (0 = padding, any score).
-        Returns float32 [B, N] or [B, C].
-        """
-        ...
-
-
-@runtime_checkable
-class Factored(Scorer, Protocol):
-    """A scorer whose scores are products, score = query . vector: targets are ranked without keeping them."""
-
-    def queries(self, cases: Cases, histories: Histories) -> np.ndarray:
-        """The query of each case, float32 [B, D]."""
-        ...
-
-    def vectors(self, video_idx: np.ndarray) -> np.ndarray:
-        """The vector of each video [N], float32 [N, D]; NaN where there is no opinion. Threads may ask at once."""
-        ...
-
-
-@runtime_checkable
-class Bounded(Scorer, Protocol):
-    """A scorer that tells cheaply how high a score may be: it is asked for those alone on which an answer may hang."""
-
-    def bounds(self, cases: Cases, histories: Histories, video_idx: np.ndarray) -> np.ndarray:
-        """What no score exceeds, float32 [B, N]; -inf where there can be no opinion."""
-        ...
-
-
-class Model(Scorer, Protocol):
-    """A fitted scorer."""
-
-    params: Any  # its section, as fitted: with the number of epochs that validation chose
-
-    @classmethod
-    def fit(cls, histories: Histories, n_videos: int, params: Any, rng: np.random.Generator, **validated: Any) -> Self:
-        """Learn from each user's events (index = user_idx). Neural models also take a `validation`."""
-        ...
-
-    def save(self, folder: Path) -> None: ...
-
-    @classmethod
-    def load(cls, folder: Path) -> Self: ...
+from nextreel.parts import CUTS
 
 
 def save_arrays(folder: Path, params: Section, **arrays: np.ndarray) -> None:
@@ -91,12 +40,6 @@ def module(name: str) -> ModuleType:
     return import_module(f"nextreel.models.{name}")
 
 
-def by_part(fitted: Mapping[str, Model]) -> dict[str, Model]:
-    """Who answers which part: valid the model fitted on `train`, the rest the one on `train_valid` if there is one."""
-    last = fitted.get("train_valid", fitted["train"])
-    return {"valid": fitted["train"], "test": last, "next": last}
-
-
-def load(name: str, folder: Path) -> dict[str, Model]:
-    """A saved recommender for each part."""
-    return by_part({path.name: module(name).Model.load(path) for path in sorted(folder.iterdir())})
+def load(name: str, folder: Path) -> Mapping[str, Model]:
+    """A saved recommender by the cut that it was fitted on."""
+    return {cut: module(name).Model.load(folder / cut) for cut in CUTS if (folder / cut).exists()}

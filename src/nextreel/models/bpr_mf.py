@@ -5,8 +5,8 @@
 `implicit` draws negatives from the positives of all users, so by popularity: what it learns is how far a video departs
 from its popularity, which the last term gives back (the logQ correction of sampled losses).
 
-Users are who they were in train: what they watch later changes nothing. A user without a positive there has no factors
-and gets the rest.
+Users are known by their raw id, as they were in train: what they watch later changes nothing. A user without a positive
+there, or of another log, has no factors and gets the rest.
 """
 
 from pathlib import Path
@@ -17,8 +17,10 @@ from implicit.cpu.bpr import BayesianPersonalizedRanking
 from implicit.recommender_base import ModelFitError
 from scipy import sparse
 
+from nextreel.cases.pairs import Pairs
 from nextreel.cases.protocols import Cases
 from nextreel.cases.store import Histories
+from nextreel.contract import Training, product_scores
 from nextreel.errors import UserError
 from nextreel.models import load_arrays, save_arrays
 from nextreel.params import NonNegativeFloat, PositiveFloat, PositiveInt, Section
@@ -35,17 +37,25 @@ class Params(Section):
 class Model:
     """No opinion on videos without a positive in train."""
 
-    def __init__(self, params: Params, user_factors: np.ndarray, video_factors: np.ndarray) -> None:
+    def __init__(
+        self, params: Params, user_id: np.ndarray, user_factors: np.ndarray, video_factors: np.ndarray
+    ) -> None:
         self.params = params
-        self.user_factors = user_factors  # [n_users + 1, F + 1] float32; the last column is 1
+        self.user_id = user_id  # [U] in order, of the users with a positive in train
+        self.user_factors = user_factors  # [U + 1, F + 1] float32: 1 in the last column; the last row is any other's
         self.video_factors = video_factors  # [n_videos + 1, F + 1] float32; NaN without a positive in train
 
     @classmethod
-    def fit(cls, histories: Histories, n_videos: int, params: Params, rng: np.random.Generator) -> Self:
-        position, owner = histories.positives()
+    def columns(cls, params: Params) -> tuple[str, ...]:
+        return ("events/positive", "users/user_id")
+
+    @classmethod
+    def fit(cls, params: Params, training: Training) -> Self:
+        store = training.store
+        position, owner = training.histories.positives()
         # Numbered without gaps, so that users and videos of later days do not change the random start of the others.
         users, row = np.unique(owner, return_inverse=True)
-        videos, column = np.unique(histories.events.video_idx[position], return_inverse=True)
+        videos, column = np.unique(store.events("video_idx")[position], return_inverse=True)
         watched = sparse.csr_matrix((np.ones(len(row), np.float32), (row, column)), (len(users), len(videos)))
         learner = BayesianPersonalizedRanking(
             factors=params.factors,
@@ -53,35 +63,36 @@ class Model:
             regularization=params.regularization,
             iterations=params.iterations,
             num_threads=params.threads,
-            random_state=rng,
+            random_state=training.rng,
         )
         try:
             learner.fit(watched, show_progress=False)
         except ModelFitError:
             raise UserError(f"bpr_mf: the factors diverge; lower `recall.bpr_mf.lr` ({params.lr:g})") from None
         width = params.factors + 1
-        user_factors = np.zeros((len(histories), width), np.float32)
+        user_factors = np.zeros((len(users) + 1, width), np.float32)
         user_factors[:, -1] = 1
-        user_factors[users] = learner.user_factors
-        video_factors = np.full((n_videos + 1, width), np.nan, np.float32)
+        user_factors[:-1] = learner.user_factors
+        video_factors = np.full((store.n_videos + 1, width), np.nan, np.float32)
         video_factors[videos] = learner.item_factors
         video_factors[videos, -1] += np.log(np.bincount(column)).astype(np.float32)
-        return cls(params, user_factors, video_factors)
+        return cls(params, store.users("user_id")[users], user_factors, video_factors)
 
     def queries(self, cases: Cases, histories: Histories) -> np.ndarray:
-        return self.user_factors[cases.user_idx]
+        user_id = histories.store.users("user_id")[cases.user_idx]
+        row = np.searchsorted(self.user_id, user_id)
+        known = np.append(self.user_id, -1)[row] == user_id
+        return self.user_factors[np.where(known, row, len(self.user_id))]
 
     def vectors(self, video_idx: np.ndarray) -> np.ndarray:
         return self.video_factors[video_idx]
 
-    def score(self, cases: Cases, histories: Histories, video_idx: np.ndarray) -> np.ndarray:
-        user, video = self.queries(cases, histories), self.vectors(video_idx)  # [B, F], [N or B, C, F]
-        # einsum, not @: the same bytes on any processor and in blocks of any size
-        scores = np.einsum("bf,nf->bn" if video_idx.ndim == 1 else "bf,bcf->bc", user, video)
-        return np.where(np.isnan(scores), -np.inf, scores)
+    def score(self, pairs: Pairs) -> np.ndarray:
+        return product_scores(self, pairs)
 
     def save(self, folder: Path) -> None:
-        save_arrays(folder, self.params, user_factors=self.user_factors, video_factors=self.video_factors)
+        arrays = {"user_id": self.user_id, "user_factors": self.user_factors, "video_factors": self.video_factors}
+        save_arrays(folder, self.params, **arrays)
 
     @classmethod
     def load(cls, folder: Path) -> Self:

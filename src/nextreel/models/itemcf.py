@@ -16,13 +16,16 @@ import numpy as np
 from pydantic import Field
 from scipy import sparse
 
+from nextreel.cases.pairs import Pairs
 from nextreel.cases.protocols import Cases
 from nextreel.cases.store import Histories
+from nextreel.contract import Training
 from nextreel.models import load_arrays, save_arrays
 from nextreel.params import Float, NonNegativeFloat, PositiveInt, Section, Share
 from nextreel.progress import track
 
 _PAIRS = 1 << 22  # counted at a time, an event many times over: some 200 MB
+_EVENTS = 1 << 15  # of histories scored at a time, each with the neighbours of its video: some 100 MB
 Decay = Annotated[Float, Field(gt=0, le=1)]
 
 
@@ -43,9 +46,13 @@ class Model:
         self.similarity = similarity  # [n_videos + 1, n_videos + 1] float32, `neighbours` a row
 
     @classmethod
-    def fit(cls, histories: Histories, n_videos: int, params: Params, rng: np.random.Generator) -> Self:
-        events = _Events.of(histories, params)
-        size = n_videos + 1
+    def columns(cls, params: Params) -> tuple[str, ...]:
+        return ("events/positive",)
+
+    @classmethod
+    def fit(cls, params: Params, training: Training) -> Self:
+        events = _Events.of(training.histories, params)
+        size = training.store.n_videos + 1
         n = np.bincount(events.video, weights=events.weight, minlength=size)
         data, indices, lengths = [], [], []
         for rows in track(_blocks(events.video, size, params.window), "itemcf counts pairs"):
@@ -62,20 +69,27 @@ class Model:
         starts = starts.astype(sparse.get_index_dtype(maxval=starts[-1]))
         return cls(params, sparse.csr_array((np.concatenate(data), np.concatenate(indices), starts), (size, size)))
 
-    def score(self, cases: Cases, histories: Histories, video_idx: np.ndarray) -> np.ndarray:
+    def opinions(self, cases: Cases, histories: Histories) -> sparse.csr_array:
         events = _Events.of(histories, self.params)
         n = np.bincount(events.owner, minlength=len(cases))
         from_end = n.cumsum()[events.owner] - 1 - np.arange(len(events.owner))
         weight = (events.weight * self.params.recency**from_end).astype(np.float32)
-        size = self.similarity.shape[0]
-        watched = sparse.coo_array((weight, (events.owner, events.video)), shape=(len(cases), size)).tocsr()
-        own = np.broadcast_to(video_idx, (len(cases), video_idx.shape[-1]))
-        scores = np.empty(own.shape, np.float32)
-        for case in range(len(cases)):  # each with some thousand videos, hundreds of neighbours to each
-            mine = slice(*watched.indptr[case : case + 2])
-            scores[case] = (self.similarity[watched.indices[mine]].T @ watched.data[mine])[own[case]]
-        np.copyto(scores, -np.inf, where=scores == 0)
+        shape = (len(cases), self.similarity.shape[0])
+        watched = sparse.coo_array((weight, (events.owner, events.video)), shape=shape).tocsr()
+        scores = watched @ self.similarity
+        scores.eliminate_zeros()
         return scores
+
+    def score(self, pairs: Pairs) -> np.ndarray:
+        cases, which = pairs.asked()
+        histories = cases.histories(pairs.store)
+        score = np.full(len(pairs), -np.inf, np.float32)
+        for block in histories.blocks(_EVENTS):
+            scores = self.opinions(cases.where(block), histories.where(block))
+            mine = slice(*np.searchsorted(which, [block.start, block.stop]))
+            found = _entries(scores, which[mine] - block.start, pairs.video_idx[mine])
+            score[mine] = np.where(found == 0, -np.inf, found)
+        return score
 
     def save(self, folder: Path) -> None:
         matrix = self.similarity
@@ -99,9 +113,10 @@ class _Events:
     @classmethod
     def of(cls, histories: Histories, params: Params) -> Self:
         position, owner = histories.flat()
-        weight = np.where(histories.events.positive[position], 1.0, params.passed_weight)
+        store = histories.store
+        weight = np.where(store.events("positive")[position], 1.0, params.passed_weight)
         counts = weight > 0
-        return cls(histories.events.video_idx[position[counts]], owner[counts], weight[counts])
+        return cls(store.events("video_idx")[position[counts]], owner[counts], weight[counts])
 
 
 def _blocks(video: np.ndarray, size: int, window: int) -> list[range]:
@@ -136,3 +151,15 @@ def _best(similarity: np.ndarray, row: np.ndarray, length: np.ndarray, k: int) -
     starts = np.searchsorted(row[rest], row[rest])
     kept[rest[np.arange(len(rest)) - starts < k]] = True
     return kept
+
+
+def _entries(matrix: sparse.csr_array, row: np.ndarray, column: np.ndarray) -> np.ndarray:
+    """The entries [m] of a matrix at these places, 0 where none is stored."""
+    matrix.sort_indices()
+    width = np.int64(matrix.shape[1])
+    stored = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr)) * width + matrix.indices
+    wanted = row * width + column
+    at = np.searchsorted(stored, wanted).clip(max=max(len(stored) - 1, 0))
+    if not len(stored):
+        return np.zeros(len(wanted), matrix.dtype)
+    return np.where(stored[at] == wanted, matrix.data[at], 0)

@@ -5,8 +5,10 @@ from typing import Self
 
 import numpy as np
 
+from nextreel.cases.pairs import Pairs
 from nextreel.cases.protocols import Cases
 from nextreel.cases.store import Histories
+from nextreel.contract import Training, product_scores
 from nextreel.models import load_arrays, save_arrays
 from nextreel.params import Section
 
@@ -23,13 +25,23 @@ class Model:
         self.count = count  # [n_videos + 1] float32
 
     @classmethod
-    def fit(cls, histories: Histories, n_videos: int, params: Params, rng: np.random.Generator) -> Self:
-        position, _owner = histories.positives()
-        video_idx = histories.events.video_idx[position]
-        return cls(params, np.bincount(video_idx, minlength=n_videos + 1).astype(np.float32))
+    def columns(cls, params: Params) -> tuple[str, ...]:
+        return ("events/positive",)
 
-    def score(self, cases: Cases, histories: Histories, video_idx: np.ndarray) -> np.ndarray:
-        return np.broadcast_to(self.count[video_idx], (len(cases), video_idx.shape[-1])).copy()
+    @classmethod
+    def fit(cls, params: Params, training: Training) -> Self:
+        position, _owner = training.histories.positives()
+        video_idx = training.store.events("video_idx")[position]
+        return cls(params, np.bincount(video_idx, minlength=training.store.n_videos + 1).astype(np.float32))
+
+    def queries(self, cases: Cases, histories: Histories) -> np.ndarray:
+        return np.ones((len(cases), 1), np.float32)
+
+    def vectors(self, video_idx: np.ndarray) -> np.ndarray:
+        return self.count[video_idx, None]
+
+    def score(self, pairs: Pairs) -> np.ndarray:
+        return product_scores(self, pairs)
 
     def save(self, folder: Path) -> None:
         save_arrays(folder, self.params, count=self.count)

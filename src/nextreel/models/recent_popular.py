@@ -5,8 +5,10 @@ from typing import Self
 
 import numpy as np
 
+from nextreel.cases.pairs import Pairs
 from nextreel.cases.protocols import Cases
 from nextreel.cases.store import Histories
+from nextreel.contract import Training, product_scores
 from nextreel.models import load_arrays, save_arrays
 from nextreel.params import PositiveFloat, Section
 
@@ -25,16 +27,27 @@ class Model:
         self.weight = weight  # [n_videos + 1] float32
 
     @classmethod
-    def fit(cls, histories: Histories, n_videos: int, params: Params, rng: np.random.Generator) -> Self:
-        position, _owner = histories.positives()
-        time_ms = histories.events.time_ms[position]
+    def columns(cls, params: Params) -> tuple[str, ...]:
+        return ("events/positive", "events/time_ms")
+
+    @classmethod
+    def fit(cls, params: Params, training: Training) -> Self:
+        store = training.store
+        position, _owner = training.histories.positives()
+        time_ms = store.events("time_ms")[position]
         age_hours = (time_ms.max(initial=0) - time_ms) / HOUR_MS
         decayed = np.exp2(-age_hours / params.half_life_hours)
-        weight = np.bincount(histories.events.video_idx[position], weights=decayed, minlength=n_videos + 1)
+        weight = np.bincount(store.events("video_idx")[position], weights=decayed, minlength=store.n_videos + 1)
         return cls(params, weight.astype(np.float32))
 
-    def score(self, cases: Cases, histories: Histories, video_idx: np.ndarray) -> np.ndarray:
-        return np.broadcast_to(self.weight[video_idx], (len(cases), video_idx.shape[-1])).copy()
+    def queries(self, cases: Cases, histories: Histories) -> np.ndarray:
+        return np.ones((len(cases), 1), np.float32)
+
+    def vectors(self, video_idx: np.ndarray) -> np.ndarray:
+        return self.weight[video_idx, None]
+
+    def score(self, pairs: Pairs) -> np.ndarray:
+        return product_scores(self, pairs)
 
     def save(self, folder: Path) -> None:
         save_arrays(folder, self.params, weight=self.weight)

@@ -53,13 +53,13 @@ class Tokens:
         stop = length.cumsum()
         start = stop - length
         place = np.arange(len(owner)) + owner + 1  # one start token before each history
-        events = histories.events
+        store = histories.store
         video = np.full(stop[-1] if len(stop) else 0, START, np.int32)
-        video[place] = row_of[events.video_idx[position]]
-        positive = np.asarray(events.positive[position])
+        video[place] = row_of[store.events("video_idx")[position]]
+        positive = store.events("positive")[position]
         reaction = np.full(len(video), NO_REACTION, np.int8)
         reaction[place] = np.where(positive, LIKED, PASSED)
-        time_ms = events.time_ms[position]
+        time_ms = store.events("time_ms")[position]
         later = np.ones(len(owner), bool)
         later[1:] = (np.diff(owner) != 0) | (np.diff(time_ms) > 0)
         weight = np.zeros(len(video), np.float32)

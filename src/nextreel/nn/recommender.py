@@ -10,8 +10,10 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from nextreel.cases.pairs import Pairs
 from nextreel.cases.protocols import Cases
 from nextreel.cases.store import Histories
+from nextreel.contract import Training, product_scores
 from nextreel.errors import UserError
 from nextreel.nn import trainer
 from nextreel.nn.batch import FIRST, UNKNOWN, Batch, Tokens
@@ -56,30 +58,28 @@ class Recommender:
         self.items = self.network.tokens.items  # tied: the same vectors are the input and the output
 
     @classmethod
-    def fit(
-        cls,
-        histories: Histories,
-        n_videos: int,
-        params: NeuralParams,
-        rng: np.random.Generator,
-        validation: trainer.Validation | None = None,
-    ) -> Self:
-        """Train on histories, for as many epochs as validation finds best; the model's own `params` say how many.
+    def columns(cls, params: NeuralParams) -> tuple[str, ...]:
+        return ("events/positive", "events/time_ms")
 
-        To fit again on more events, hand over those params and no validation.
+    @classmethod
+    def fit(cls, params: NeuralParams, training: Training) -> Self:
+        """Train for as many epochs as the session finds best; the model's own `params` say how many.
+
+        To fit again on more events, hand over those params and no session.
         """
         name = cls.__module__.rpartition(".")[2]  # a model's file names it
         # Users of later days must not change how many random numbers an epoch draws.
-        histories = histories.part(histories.length > 0)
+        histories, rng = training.histories, training.rng
+        histories = histories.where(histories.length > 0)
         torch.manual_seed(int(rng.integers(2**31)))
         position, _owner = histories.positives() if params.history == "positives" else histories.flat()
-        known = np.unique(histories.events.video_idx[position])
+        known = np.unique(training.store.events("video_idx")[position])
         if params.loss == "softmax" and len(known) > SOFTMAX_LIMIT:
             raise UserError(
                 f"`model.loss` is 'softmax', which scores all {len(known)} videos of train for every target; above"
                 f" {SOFTMAX_LIMIT} choose sampled_softmax, bce or bpr"
             )
-        model = cls(params, known, n_videos)
+        model = cls(params, known, training.store.n_videos)
         tokens = Tokens.of(histories, model.row_of, params.history == "positives", params.passed_weight)
 
         epochs = trainer.train(
@@ -89,7 +89,7 @@ class Recommender:
             lambda batch: model.loss(batch, rng),
             params,
             name,
-            trainer.watch(validation, model, name) if validation else None,
+            trainer.watch(training.session, model, name) if training.session else None,
         )
         model.params = params.model_copy(update={"epochs": epochs})
         return model
@@ -133,18 +133,15 @@ class Recommender:
         vectors[rows == UNKNOWN] = np.nan
         return vectors
 
-    def score(self, cases: Cases, histories: Histories, video_idx: np.ndarray) -> np.ndarray:
-        states = torch.from_numpy(self.queries(cases, histories))
-        items = torch.from_numpy(self.vectors(video_idx))  # [N, D] or [B, C, D]
-        scores = states @ items.T if items.ndim == 2 else torch.einsum("bd,bcd->bc", states, items)
-        return np.where(self.row_of[video_idx] == UNKNOWN, -np.inf, scores.numpy()).astype(np.float32)
+    def score(self, pairs: Pairs) -> np.ndarray:
+        return product_scores(self, pairs)
 
     def _states(self, histories: Histories) -> Tensor:
         """The state [B, D] at each history's last token. Only the last events are looked at, where all are tokens."""
         only_positives = self.params.history == "positives"
         if not only_positives:
             start = np.maximum(histories.start, histories.stop - self.params.length)
-            histories = Histories(histories.events, start, histories.stop)
+            histories = Histories(histories.store, start, histories.stop)
         batch, last = Tokens.of(histories, self.row_of, only_positives).last(self.params.length)
         states: Tensor = self.network(batch)
         return states[torch.arange(len(last)), last]

@@ -28,7 +28,7 @@ class Params(Section):
     patience: NonNegativeInt  # epochs without a better valid metric before training stops
 
 
-class Validation(NamedTuple):
+class Session(NamedTuple):
     """How epochs are compared, and where that is written."""
 
     measure: Callable[[Any], dict[str, float]]  # metrics of what is trained on valid, SELECT_BY among them
@@ -79,15 +79,15 @@ def train(
     return best_epoch
 
 
-def watch(validation: Validation, model: Any, name: str) -> Callable[[int, float], float]:
+def watch(session: Session, model: Any, name: str) -> Callable[[int, float], float]:
     """What follows an epoch: the model's metrics on valid, added to the curve; returns the one to select by."""
     lines: list[dict[str, Any]] = []
 
     def after_epoch(number: int, loss: float) -> float:
-        metrics = validation.measure(model)
+        metrics = session.measure(model)
         lines.append({"model": name, "epoch": number, "loss": loss} | {f"valid_{key}": x for key, x in metrics.items()})
-        if validation.curve is not None:
-            files.write_csv(validation.curve, {key: np.array([line[key] for line in lines]) for key in lines[0]})
+        if session.curve is not None:
+            files.write_csv(session.curve, {key: np.array([line[key] for line in lines]) for key in lines[0]})
         return metrics[SELECT_BY]
 
     return after_epoch

@@ -14,7 +14,7 @@ from nextreel.files import remove
 from nextreel.params import PositiveInt, Section
 from nextreel.progress import track
 from nextreel.scoring.order import MISS, Tie, listed_rank, order
-from nextreel.scoring.sets import Exam
+from nextreel.scoring.sets import EvalSet
 
 DAMPING = 60.0
 FUSED = "fused"
@@ -52,7 +52,7 @@ def fuse(lists: Mapping[str, dict[str, np.ndarray]], pool_size: int, tie: Tie) -
     return {name: column[kept] for name, column in pooled.items()} | {"rank": rank}
 
 
-def write(lists: Mapping[str, Path], exam: Exam, params: Params, path: Path) -> tuple[dict[str, np.ndarray], int]:
+def write(lists: Mapping[str, Path], asked: EvalSet, params: Params, path: Path) -> tuple[dict[str, np.ndarray], int]:
     """Write the pools of all cases [n], in order of case_id.
 
     Returns each target's rank [n] in every channel's list and in the pool (`fused`), MISS where it is not there, and
@@ -61,11 +61,11 @@ def write(lists: Mapping[str, Path], exam: Exam, params: Params, path: Path) -> 
     found: dict[str, list[np.ndarray]] = {name: [] for name in (*lists, FUSED)}
     n_empty = 0
     with arrays.Writer(path) as writer:
-        for start in track(range(0, len(exam.cases), _CASES_AT_A_TIME), "fusing lists"):
-            some = exam.where(slice(start, start + _CASES_AT_A_TIME))
+        for start in track(range(0, len(asked.cases), _CASES_AT_A_TIME), "fusing lists"):
+            some = asked.where(slice(start, start + _CASES_AT_A_TIME))
             ids = some.cases.case_id
             within: list[tuple[str, str, object]] = [
-                ("seed", "=", exam.seed),
+                ("seed", "=", asked.seed),
                 ("case_id", ">=", ids[0]),
                 ("case_id", "<=", ids[-1]),
             ]

@@ -10,7 +10,8 @@ from nextreel import engine
 def recommend(con: engine.Connection, data: Path, n_recommendations: int) -> None:
     """data/recommendations.parquet: user_id, video_id, score, rank of every user at the end of the log."""
     ranked, cases, videos = (
-        engine.read(con, data / name) for name in ("two_stage/lists.parquet", "cases.parquet", "catalogue.parquet")
+        engine.read(con, data / name)
+        for name in ("systems/two_stage/lists.parquet", "cases.parquet", "catalogue.parquet")
     )
     table = (
         ranked.filter(_.rank <= n_recommendations)

@@ -6,15 +6,18 @@ from pathlib import Path
 import numpy as np
 
 from nextreel import arrays
-from nextreel.cases.protocols import QUESTIONS
-from nextreel.models import Scorer
+from nextreel.cases.pairs import Pairs
+from nextreel.cases.store import Store
+from nextreel.contract import Scorer
 from nextreel.params import PositiveInt, Section
+from nextreel.parts import QUESTIONS, answering
 from nextreel.progress import track
 from nextreel.scoring import order
-from nextreel.scoring.predict import mark, pair_scores, seeded
-from nextreel.scoring.sets import Exam
+from nextreel.scoring.predict import write_answers
+from nextreel.scoring.retrieve import Retrieved
+from nextreel.scoring.sets import EvalSet
 
-_CASES_AT_A_TIME = 512  # in the ranker, which may hold an embedding for each candidate
+_CASES_AT_A_TIME = 512
 
 
 class Params(Section):
@@ -24,26 +27,28 @@ class Params(Section):
     n_recommendations: PositiveInt  # a user, in data/recommendations.parquet
 
 
-def rerank(scorers: Mapping[str, Scorer], name: str, exam: Exam, candidates: Path, lists: Path, marks: Path) -> None:
-    """Order each case's candidates by score; write the same lists and ranks as `examine`, for the whole system.
+def rerank(
+    fitted: Mapping[str, Scorer], name: str, store: Store, asked: EvalSet, candidates: Path, system: Path
+) -> None:
+    """Order each case's candidates by the score of the ranker, by the cut it was fitted on; write lists.parquet and
+    ranks.parquet of the whole system into the folder `system`, as `predict` does for a model.
 
     A target that is not among its case's candidates is a MISS. Where the model has no opinion the pool's own order
     stands.
     """
-    with arrays.Writer(lists) as list_writer, arrays.Writer(marks) as mark_writer:
+    with arrays.Writer(system / "lists.parquet") as lists, arrays.Writer(system / "ranks.parquet") as ranks:
         for part in QUESTIONS:
-            asked = exam.of(part)
-            for start in track(range(0, len(asked.cases), _CASES_AT_A_TIME), f"{name} ranks the pools of {part}"):
-                some = asked.where(slice(start, start + _CASES_AT_A_TIME))
+            mine = asked.of(part)
+            for start in track(range(0, len(mine.cases), _CASES_AT_A_TIME), f"{name} ranks the pools of {part}"):
+                some = mine.where(slice(start, start + _CASES_AT_A_TIME))
                 ids = some.cases.case_id
                 pool = arrays.load(candidates, [("case_id", ">=", ids[0]), ("case_id", "<=", ids[-1])])
                 row = np.searchsorted(ids, pool["case_id"])
-                score = pair_scores(scorers[part], some.cases, exam.events, row, pool["video_idx"])
-                tie = some.tie(pool["case_id"], pool["video_idx"])
+                score = answering(part, fitted).score(Pairs.at_cases(store, some.cases, row, pool["video_idx"]))
+                tie = some.tie_at(row, pool["video_idx"])
                 tie = np.where(score == -np.inf, pool["rank"].astype(np.uint64), tie)
                 _row, entry, rank = order.order(row, np.arange(len(row)), score, tie, len(row))
-                ranked = {"case_id": pool["case_id"][entry], "video_idx": pool["video_idx"][entry]}
-                ranked |= {"score": score[entry], "rank": rank}
-                list_writer.add(seeded(exam.seed, ranked))
-                if part != "next":
-                    mark(mark_writer, exam.seed, some, order.listed_rank(ranked, ids, some.target))
+                listed = {"case_id": pool["case_id"][entry], "video_idx": pool["video_idx"][entry]}
+                listed |= {"score": score[entry], "rank": rank}
+                target_rank = order.listed_rank(listed, ids, some.target)
+                write_answers(Retrieved(some, target_rank, listed), part, asked.seed, lists, ranks)

@@ -1,0 +1,27 @@
+"""The columns of the store that each model names, and no others: what fitting and scoring depend on."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+from nextreel import stage
+from nextreel.params import Params
+
+
+def main(params: Params) -> None:
+    from nextreel import files, models
+    from nextreel.cases import store
+
+    named = {}
+    for name in params.get("recall"):
+        module = models.module(name)
+        named[name] = module.Model.columns(params.section(f"recall.{name}", module.Params))
+    for name in params.get("train"):
+        module = models.module(name)
+        named[name] = module.Model.columns(params.section(f"train.{name}", module.Params, defaults="model"))
+    with files.replacing(Path("data/inputs")) as folder:
+        for name, columns in named.items():
+            store.link(Path("data/store"), folder / name, columns)
+
+
+stage.run(main)

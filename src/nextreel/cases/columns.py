@@ -1,0 +1,84 @@
+"""The columns of the store, each declared once: its source, kind and size.
+
+`label` writes them all; only models that name a new one are fitted anew. What a source lacks is no column.
+"""
+
+from typing import NamedTuple
+
+import ibis.expr.types as ir
+import numpy as np
+import pyarrow as pa
+from ibis import _
+from ibis.common.deferred import Deferred
+
+from nextreel.cases.store import Column, Columns, Kind, Sets
+
+UNKNOWN = -1
+
+
+class Declared(NamedTuple):
+    """A column of the labelled standard rows, or of a table of features."""
+
+    value: Deferred  # null where unknown
+    kind: Kind  # see `store.Column`; the ids of a set may be any, and are numbered by rank from 0
+    size: int | None = None  # of an id; None: one more than the largest in the data
+
+
+DECLARED = {
+    "events": {
+        "video_idx": Declared(_.video_idx, "id"),
+        "time_ms": Declared(_.time_ms, "number"),
+        "positive": Declared(_.positive, "id", size=2),
+        "tab": Declared(_.tab, "id"),
+    },
+    "videos": {
+        "video_id": Declared(_.video_id, "number"),
+        "tags": Declared(_.tags, "set"),
+    },
+    "users": {
+        "user_id": Declared(_.user_id, "number"),
+    },
+}
+ROWS = {"events": ["user_idx", "time_ms", "row"], "videos": ["video_idx"], "users": ["user_idx"]}
+
+
+def read(rows: ir.Table, table: str) -> tuple[Columns, dict[str, Column]]:
+    """The declared columns of a table, in order of ROWS, and what they are by `<table>/<name>`. Those of videos and
+    users begin with a row of padding."""
+    declared = DECLARED[table]
+    found = rows.order_by(*ROWS[table]).select(**{name: each.value for name, each in declared.items()}).to_pyarrow()
+    columns, about = Columns(), {}
+    for name, each in declared.items():
+        values = found[name].combine_chunks()
+        if values.null_count == len(values) > 0:
+            continue  # the source does not say
+        columns[name], size = _sets(values) if each.kind == "set" else _ids(values, each)
+        about[f"{table}/{name}"] = Column(each.kind, size)
+        if table != "events":
+            columns[name] = _padded(columns[name])
+    return columns, about
+
+
+def _ids(values: pa.Array, declared: Declared) -> tuple[np.ndarray, int]:
+    """The values and their size. An unknown id is UNKNOWN, an unknown number NaN."""
+    if declared.kind == "number":
+        return values.to_numpy(zero_copy_only=False), 0
+    if values.null_count:
+        values = (values.cast(pa.int8()) if pa.types.is_boolean(values.type) else values).fill_null(UNKNOWN)
+    array = values.to_numpy(zero_copy_only=False)
+    return array, declared.size or int(array.max(initial=UNKNOWN)) + 1
+
+
+def _sets(values: pa.ListArray) -> tuple[Sets, int]:
+    """Ids by rank from 0, each once a row, and how many there are."""
+    row = values.value_parent_indices().to_numpy()
+    ids, number = np.unique(values.flatten().to_numpy(), return_inverse=True)
+    row, number = np.unique(np.stack([row, number]), axis=1)
+    length = np.bincount(row, minlength=len(values))
+    return Sets(number.astype(np.int32), np.concatenate([[0], length.cumsum()])), len(ids)
+
+
+def _padded(column: np.ndarray | Sets) -> np.ndarray | Sets:
+    if isinstance(column, Sets):
+        return Sets(column.values, np.insert(column.offsets, 0, 0))
+    return np.insert(column, 0, 0)

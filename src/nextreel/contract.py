@@ -1,0 +1,88 @@
+"""What every model promises, and what it is handed to learn from."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, Self, runtime_checkable
+
+import numpy as np
+from scipy import sparse
+
+from nextreel.cases.pairs import Pairs, product
+from nextreel.cases.protocols import Cases
+from nextreel.cases.store import Histories, Store
+
+_PAIRS = 1 << 16  # whose vectors are held at a time
+
+
+class Scorer(Protocol):
+    """What has an opinion on videos for cases."""
+
+    def score(self, pairs: Pairs) -> np.ndarray:
+        """The score of each pair, float32 [m]; higher is better, -inf means no opinion."""
+        ...
+
+
+@runtime_checkable
+class Factored(Scorer, Protocol):
+    """A scorer whose scores are products, score = query . vector."""
+
+    def queries(self, cases: Cases, histories: Histories) -> np.ndarray:
+        """The query of each case with this history, float32 [B, D]."""
+        ...
+
+    def vectors(self, video_idx: np.ndarray) -> np.ndarray:
+        """The vector of each video [N], float32 [N, D]; NaN where there is no opinion. Threads may ask at once."""
+        ...
+
+
+@runtime_checkable
+class Sparse(Scorer, Protocol):
+    """A scorer with an opinion on few videos a case."""
+
+    def opinions(self, cases: Cases, histories: Histories) -> sparse.csr_array:
+        """All of them, float32 [B, n_videos + 1] by video_idx; what is not stored is none."""
+        ...
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a model learns from."""
+
+    histories: Histories  # each user's events, index = user_idx
+    rng: np.random.Generator
+    session: Any = None  # of a neural model, see `nn.trainer.Session`; without one it trains its epochs to the end
+
+    @property
+    def store(self) -> Store:
+        return self.histories.store
+
+
+class Model(Scorer, Protocol):
+    """A fitted scorer, Factored or Sparse."""
+
+    params: Any  # its section, as fitted: with the number of epochs that validation chose
+
+    @classmethod
+    def columns(cls, params: Any) -> Iterable[str]:
+        """The columns of the store that it reads, as `events/positive`."""
+        ...
+
+    @classmethod
+    def fit(cls, params: Any, training: Training) -> Self: ...
+
+    def save(self, folder: Path) -> None: ...
+
+    @classmethod
+    def load(cls, folder: Path) -> Self: ...
+
+
+def product_scores(model: Factored, pairs: Pairs) -> np.ndarray:
+    """`score` of a factored model: each history is read once, and a pair has the same bytes wherever it stands."""
+    cases, which = pairs.asked()
+    queries = model.queries(cases, cases.histories(pairs.store))
+    score = np.empty(len(pairs), np.float32)
+    for start in range(0, len(pairs), _PAIRS):
+        some = slice(start, start + _PAIRS)
+        score[some] = product(queries[which[some]], model.vectors(pairs.video_idx[some]))
+    return np.where(np.isnan(score), np.float32(-np.inf), score)

@@ -1,0 +1,110 @@
+"""A model's first k videos of the whole catalogue for each case, and the rank of its target there. Videos that the user
+has seen are neither listed nor rivals."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from nextreel.cases.store import Store
+from nextreel.contract import Factored, Scorer, Sparse
+from nextreel.metrics.ranks import MISS
+from nextreel.progress import track
+from nextreel.scoring import order, products
+from nextreel.scoring.sets import EvalSet
+
+_CASES = 1024  # whose queries are multiplied together
+_EVENTS = 1 << 15  # of histories whose opinions are held together
+
+
+class Retrieved(NamedTuple):
+    """Of B cases."""
+
+    asked: EvalSet
+    target_rank: np.ndarray  # [B], MISS where the list would never come to it
+    listed: dict[str, np.ndarray]  # case_id, video_idx, score, rank
+
+
+def retrieve(model: Scorer, store: Store, asked: EvalSet, part: str, k: int, doing: str) -> Iterator[Retrieved]:
+    """The answers of a Factored or Sparse model to the cases of a part, some at a time."""
+    asked, catalogue = asked.of(part), asked.catalogue.of(part)
+    histories = asked.cases.histories(store)
+    if isinstance(model, Factored):
+        blocks = [slice(start, start + _CASES) for start in range(0, len(asked.cases), _CASES)]
+    else:
+        blocks = list(histories.blocks(_EVENTS))
+    for block in track(blocks, doing):
+        some, seen = asked.where(block), histories.where(block)
+        position, owner = seen.flat()
+        column, listed = columns_of(catalogue, store.events("video_idx")[position])
+        seen_entries = owner[listed], column[listed]
+        if isinstance(model, Factored):
+            yield _by_products(model, model.queries(some.cases, seen), some, catalogue, seen_entries, k)
+        else:
+            assert isinstance(model, Sparse)
+            scores = model.opinions(some.cases, seen).tocoo()
+            column, listed = columns_of(catalogue, scores.col)
+            row, column, score = scores.row[listed], column[listed], scores.data[listed]
+            unseen = ~_among(row, column, seen_entries, len(catalogue))
+            yield ranked(some, catalogue, row[unseen], column[unseen], score[unseen], k)
+
+
+def target_ranks(model: Scorer, store: Store, asked: EvalSet, part: str, doing: str) -> np.ndarray:
+    """The rank [n] of the target of each of a part's cases."""
+    return np.concatenate([found.target_rank for found in retrieve(model, store, asked, part, 0, doing)])
+
+
+def ranked(
+    asked: EvalSet, catalogue: np.ndarray, row: np.ndarray, column: np.ndarray, score: np.ndarray, k: int
+) -> Retrieved:
+    """From the scores of entries [m] of the cases [B] by the catalogue [N]: all that may be among the first k, or ahead
+    of the target. A target that is no entry is a miss."""
+    tie = asked.tie_at(row, catalogue[column])
+    row, entry, rank = order.order(row, np.arange(len(row)), score, tie, len(catalogue))
+    video_idx = catalogue[column[entry]]
+    target_rank = np.full(len(asked.cases), MISS, np.int32)
+    found = np.flatnonzero(video_idx == asked.target[row])
+    target_rank[row[found]] = rank[found]
+    first = rank <= k
+    listed = {"case_id": asked.cases.case_id[row], "video_idx": video_idx, "score": score[entry], "rank": rank}
+    return Retrieved(asked, target_rank, {name: values[first] for name, values in listed.items()})
+
+
+def _by_products(
+    model: Factored,
+    queries: np.ndarray,
+    asked: EvalSet,
+    catalogue: np.ndarray,
+    seen: tuple[np.ndarray, np.ndarray],
+    k: int,
+) -> Retrieved:
+    column, listed = columns_of(catalogue, asked.target)
+    found = products.search(
+        queries,
+        lambda columns: model.vectors(catalogue[columns]),
+        len(catalogue),
+        np.where(listed, column, -1),
+        seen,
+        lambda row, columns: asked.tie_at(row, catalogue[columns]),
+        k,
+    )
+    lists = {
+        "case_id": asked.cases.case_id[found.row],
+        "video_idx": catalogue[found.column],
+        "score": found.score,
+        "rank": found.rank,
+    }
+    return Retrieved(asked, found.target_rank, lists)
+
+
+def columns_of(catalogue: np.ndarray, video_idx: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The position of each video in the sorted catalogue, and whether it is there at all."""
+    if not len(catalogue):
+        return np.zeros(len(video_idx), np.int64), np.zeros(len(video_idx), bool)
+    column = np.searchsorted(catalogue, video_idx).clip(max=len(catalogue) - 1)
+    return column, catalogue[column] == video_idx
+
+
+def _among(row: np.ndarray, column: np.ndarray, entries: tuple[np.ndarray, np.ndarray], width: int) -> np.ndarray:
+    """Whether each place [m] is one of the entries."""
+    return np.isin(row * np.int64(width) + column, entries[0] * np.int64(width) + entries[1])
