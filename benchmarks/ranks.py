@@ -1,8 +1,9 @@
-"""What does it cost to rank targets in a catalogue of KuaiRand-27K's size? Against the bare product of the same run.
+"""What do ranks and lists over a catalogue of KuaiRand-27K's size cost? Against the bare product of the same run.
 
-1,000 cases by 4.37 million videos by width 64, all vectors made up; every user has seen thousands. Side by side: the
-product alone in fp32 in the best of several block sizes, the ranks as validation asks for them, and the first 100 of
-every case by plain argpartition. Median seconds of some rounds, and the most memory held before the last of them.
+1,000 cases by 4.37 million videos by width 64, all vectors made up; every user has seen thousands. Side by side, with
+two threads: the product alone in fp32 in the best of several block sizes; the ranks as validation asks for them; ranks
+and the first 500 of every case; and, as peers that leave out no seen video, the first 500 by argpartition of blocks and
+by implicit. Median seconds of some rounds, the spread, and the most memory held before the peers begin.
 
     python benchmarks/ranks.py [ROUNDS [CASES [VIDEOS]]]
 """
@@ -17,70 +18,41 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 import numpy as np
+from implicit.cpu.topk import topk
+from threadpoolctl import threadpool_limits
 
-from nextreel.cases.protocols import NO_TAB, Cases, Catalogue
-from nextreel.cases.store import Events, Histories
-from nextreel.scoring import sets
-from nextreel.scoring.sets import Exam
+from nextreel.scoring import order, products
 
-WIDTH, SEEN, TOP = 64, 5000, 100
+WIDTH, SEEN, TOP, THREADS = 64, 5000, 500, 2
 BLOCKS = (2048, 4096, 16384, 65536)
 
 
-class Made:
-    """A model of made-up vectors."""
-
-    def __init__(self, n_cases: int, n_videos: int, rng: np.random.Generator) -> None:
-        self.of_case = rng.standard_normal((n_cases + 1, WIDTH), dtype=np.float32)
-        self.of_video = rng.standard_normal((n_videos + 1, WIDTH), dtype=np.float32)
-
-    def queries(self, cases: Cases, histories: Histories) -> np.ndarray:
-        return self.of_case[cases.user_idx]
-
-    def vectors(self, video_idx: np.ndarray) -> np.ndarray:
-        return self.of_video[video_idx]
-
-    def score(self, cases: Cases, histories: Histories, video_idx: np.ndarray) -> np.ndarray:
-        return self.queries(cases, histories) @ self.vectors(video_idx).T
-
-
-def made_exam(n_cases: int, n_videos: int, rng: np.random.Generator) -> Exam:
-    """A case a user, of the part valid; every video is in its catalogue."""
-    user = np.arange(1, n_cases + 1, dtype=np.int32)
-    end = np.concatenate([[0, 0], np.full(n_cases, SEEN).cumsum()])
-    video = rng.integers(1, n_videos + 1, n_cases * SEEN, dtype=np.int32)
-    events = Events(end, end[:-1], end[1:], end[1:], video, np.arange(len(video)), np.ones(len(video), bool))
-    cases = Cases(
-        np.arange(n_cases), np.full(n_cases, "valid"), user, user.astype(np.int64), np.full(n_cases, NO_TAB, np.int16),
-        np.full(n_cases, SEEN),
-    )  # fmt: skip
-    first_part = np.ones(n_videos + 1, np.int8)
-    first_part[0] = 5
-    target = rng.integers(1, n_videos + 1, n_cases, dtype=np.int32)
-    return Exam(cases, user, events, Catalogue(first_part, np.arange(n_videos + 1)), target, seed=0)
-
-
-def product(model: Made, block: int) -> None:
-    queries, vectors = model.of_case[1:].T, model.of_video[1:]
-    out = np.empty((block, queries.shape[1]), np.float32)
+def product(queries: np.ndarray, vectors: np.ndarray, block: int) -> None:
+    out = np.empty((block, len(queries)), np.float32)
     for start in range(0, len(vectors), block):
         some = vectors[start : start + block]
-        np.matmul(some, queries, out=out[: len(some)])
+        np.matmul(some, queries.T, out=out[: len(some)])
 
 
-def top(model: Made, block: int) -> None:
-    """The first TOP of each block and case, then of those: what a list costs, no seen video left out."""
-    queries, vectors = model.of_case[1:], model.of_video[1:]
-    best = np.full((len(queries), 0), 0, np.float32)
+def search(
+    queries: np.ndarray, vectors: np.ndarray, target: np.ndarray, seen: tuple[np.ndarray, np.ndarray], k: int
+) -> None:
+    def tie(row: np.ndarray, column: np.ndarray) -> np.ndarray:
+        return order.tie_hash(row.astype(np.uint64), column)
+
+    products.search(queries, lambda columns: vectors[columns], len(vectors), target, seen, tie, k)
+
+
+def partitioned(queries: np.ndarray, vectors: np.ndarray, block: int) -> None:
+    """The first of each block and of those before it."""
+    score = np.zeros((len(queries), 0), np.float32)
+    column = np.zeros((len(queries), 0), np.int64)
     for start in range(0, len(vectors), block):
-        scores = np.hstack([best, queries @ vectors[start : start + block].T])
-        best = np.partition(scores, scores.shape[1] - TOP, axis=1)[:, -TOP:]
-
-
-def seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
+        some = queries @ vectors[start : start + block].T
+        score = np.hstack([score, some])
+        column = np.hstack([column, np.broadcast_to(start + np.arange(some.shape[1]), some.shape)])
+        best = np.argpartition(score, score.shape[1] - TOP, axis=1)[:, -TOP:]
+        score, column = np.take_along_axis(score, best, 1), np.take_along_axis(column, best, 1)
 
 
 def main() -> None:
@@ -88,24 +60,41 @@ def main() -> None:
         int(given) for given in [*sys.argv[1:], *("3", "1000", "4370000")[len(sys.argv) - 1 :]]
     )
     rng = np.random.default_rng(0)
-    model, asked = Made(n_cases, n_videos, rng), made_exam(n_cases, n_videos, rng)
+    queries = rng.standard_normal((n_cases, WIDTH), dtype=np.float32)
+    vectors = rng.standard_normal((n_videos, WIDTH), dtype=np.float32)
+    target = rng.integers(0, n_videos, n_cases)
+    seen = np.repeat(np.arange(n_cases), SEEN), rng.integers(0, n_videos, n_cases * SEEN)
+    products_alone = {f"product, blocks of {block}": partial(product, queries, vectors, block) for block in BLOCKS}
     work: dict[str, Callable[[], object]] = {
-        f"product, blocks of {block}": partial(product, model, block) for block in BLOCKS
+        **products_alone,
+        "ranks": partial(search, queries, vectors, target, seen, 0),
+        f"ranks and first {TOP}": partial(search, queries, vectors, target, seen, TOP),
     }
-    work["ranks"] = lambda: sets.target_ranks(model, asked, "valid", "ranking")
+    peers: dict[str, Callable[[], object]] = {
+        f"first {TOP}, argpartition of blocks of 8192": partial(partitioned, queries, vectors, 8192),
+        f"first {TOP}, implicit": lambda: topk(vectors, queries, TOP, num_threads=THREADS),
+    }
+    with threadpool_limits(THREADS):
+        taken = measured(work, rounds)
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+        taken |= measured(peers, rounds)
+    median = {name: statistics.median(values) for name, values in taken.items()}
+    bare = min(median[name] for name in products_alone)
+    for name, values in taken.items():
+        spread = f"{min(values):.2f} to {max(values):.2f}"
+        print(f"{name}: {median[name]:.2f} s ({spread}), {median[name] / bare:.2f} times the best product")
+    print(f"most memory before the peers: {memory:.2f} GB; the vectors of the videos are {vectors.nbytes / 1e9:.2f}")
+
+
+def measured(work: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each round; all work takes turns."""
     taken: dict[str, list[float]] = {name: [] for name in work}
     for _ in range(rounds):
         for name, one in work.items():
-            taken[name].append(seconds(one))
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    median = {name: statistics.median(values) for name, values in taken.items()}
-    bare = min(value for name, value in median.items() if name != "ranks")
-    for name, value in median.items():
-        print(f"{name}: {value:.1f} s, {value / bare:.2f} times the best product")
-    print(f"most memory: {memory:.2f} GB, of which the vectors of the videos {model.of_video.nbytes / 1e9:.2f}")
-    for block in (8192, 65536):
-        value = seconds(partial(top, model, block))
-        print(f"first {TOP} by argpartition, blocks of {block}: {value:.1f} s")
+            start = time.perf_counter()
+            one()
+            taken[name].append(time.perf_counter() - start)
+    return taken
 
 
 main()
