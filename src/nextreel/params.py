@@ -97,13 +97,14 @@ class Params:
         return run
 
     def get(self, key: str) -> Any:
-        """The raw value at a dotted key, such as `recall.itemcf`. Raises UserError where there is none."""
+        """The value at a dotted key as it stands, such as `recall.itemcf`, `none` as None. Raises UserError where there
+        is no such key."""
         value: Any = self.raw
         for part in key.split("."):
             if not isinstance(value, Mapping) or part not in value:
                 raise UserError(f"params.yaml: `{key}` is missing")
             value = value[part]
-        return {} if value is None else value
+        return {} if value is None else _none_text(value)
 
     def section(self, key: str, owner: type[S], defaults: str | None = None) -> S:
         """The section at `key` as `owner`'s model; keys it lacks come from the section `defaults`.

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
+from nextreel.metrics.ranks import MISS
 from nextreel.scoring import order, products
 
 KINDS = ["plain", "no opinion", "copies", "near ties", "constant", "zero", "rising", "counts", "one long"]
@@ -23,7 +24,7 @@ def plain(queries, vectors, target, seen, tie, k):
     for row in range(B):
         order = [int(c) for c in np.lexsort((ties[row], -scores[row])) if listed[row, c]]
         lists += [(row, c, float(scores[row, c]), rank) for rank, c in enumerate(order[:k], start=1)]
-        ranks.append(1 + order.index(target[row]) if target[row] in order else order.MISS)
+        ranks.append(1 + order.index(target[row]) if target[row] in order else MISS)
     return ranks, lists
 
 
@@ -116,7 +117,7 @@ def test_the_scores_are_never_held(kind, monkeypatch):
 def test_without_rows_or_columns_nothing_is_found(n_rows, n_columns, k):
     vectors, nothing = np.ones((n_columns, 2), np.float32), np.zeros(0, np.int64)
     asked = np.ones((n_rows, 2), np.float32), vectors, np.full(n_rows, -1), (nothing, nothing)
-    assert found(*asked, tie, k) == ([order.MISS] * n_rows, [])
+    assert found(*asked, tie, k) == ([MISS] * n_rows, [])
 
 
 def test_the_seen_are_no_rivals_and_not_listed():
@@ -131,7 +132,7 @@ def test_a_list_ends_with_the_opinions():
     vectors[[3, 700]] = [[1], [2]]
     nothing = np.zeros(0, np.int64)
     asked = np.ones((1, 1), np.float32), vectors, np.array([5]), (nothing, nothing)
-    assert found(*asked, tie, 10) == ([order.MISS], [(0, 700, 2.0, 1), (0, 3, 1.0, 2)])
+    assert found(*asked, tie, 10) == ([MISS], [(0, 700, 2.0, 1), (0, 3, 1.0, 2)])
 
 
 def test_what_is_not_finite_is_refused():
