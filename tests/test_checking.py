@@ -56,6 +56,8 @@ def test_the_committed_file_passes_without_any_data(root, tmp_path, monkeypatch)
         ("seed", "banana", "`seed` is 'banana'; allowed: an integer, at least 0"),
         ("seed", True, "`seed` is True; allowed: an integer"),
         ("threads", 0, "`threads` is 0; allowed: an integer, at least 1"),
+        ("model.inputs", ["colour"], "`train.sasrec` reads `events/colour`, which is no column of the store"),
+        ("train.sasrec.inputs", ["positiv"], "no column of the store; did you mean `events/positive`?"),
         ("split.refit", "valid", "`split.refit` is 'valid'; allowed: 'train_valid', or none"),
         ("cpu_isa", "avx", "`cpu_isa` is 'avx'; allowed: 'portable' or 'native'"),
         ("model.lr", -1, "`model.lr` is -1; allowed: a number, above 0"),
@@ -94,6 +96,14 @@ def test_a_mistake_is_one_line_that_names_its_key(problems, key, value, message)
     assert heading == "params.yaml:"
     assert any(message in line for line in lines)
     assert all(key.split(".")[0] in line for line in lines)  # nothing else is blamed
+
+
+def test_a_model_that_reads_a_column_that_the_own_log_lacks_is_told(problems, tmp_path):
+    (tmp_path / "log.csv").write_text("user_id,video_id,time_ms\n1,2,1650812741436\n")
+    own = {"ingest.layout": "table", "ingest.path": str(tmp_path / "log.csv"), "model.inputs": ["positive", "tab"]}
+    message = problems(own)
+    assert "`train.sasrec` reads `events/tab`, but `ingest.table.tab` is none: name the column of your log" in message
+    assert "events/positive" not in message
 
 
 def test_a_ranker_that_was_removed_is_found(problems):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nextreel import clock, datasets, eda, engine, evaluation, labels, models, splits
-from nextreel.cases import protocols
+from nextreel.cases import columns, protocols
 from nextreel.errors import UserError
 from nextreel.nn import recommender
 from nextreel.params import Params, Run, Section, nearest, parse
@@ -32,7 +32,8 @@ FAMILIES = ("recall", "train")  # sections whose keys name models
 
 def check(params: Params) -> None:
     """Raise UserError with a line for every mistake in params.yaml, then for the input that `ingest.path` names."""
-    problems = [*_unknown(params.raw), *_sections(params.raw), *_models(params.raw), *_names(params.raw)]
+    raw = params.raw
+    problems = [*_unknown(raw), *_sections(raw), *_models(raw), *_names(raw), *_columns(raw)]
     if problems:
         raise UserError("params.yaml:\n  " + "\n  ".join(problems))
     check_input(params)
@@ -111,3 +112,31 @@ def _names(raw: Mapping[str, Any]) -> Iterator[str]:
     for key, name in wanted:
         if name not in defined:
             yield f"`{key}` is {name!r}; allowed: {', '.join(defined)}{nearest(name, defined)}"
+
+
+def _columns(raw: Mapping[str, Any]) -> Iterator[str]:
+    """Columns of the store that a model reads and the data lack."""
+    ingest = parse("ingest", raw.get("ingest"), datasets.Params)[0]
+    mapped = ingest.table.model_dump() if ingest is not None and ingest.layout == "table" else {}
+    declared = [f"{table}/{name}" for table, columns_ in columns.DECLARED.items() for name in columns_]
+    for family, name, read in _columns_read(raw):
+        table, column = read.split("/")
+        if read not in declared:
+            hint = nearest(read, declared) or f"; allowed: {', '.join(declared)}"
+            yield f"`{family}.{name}` reads `{read}`, which is no column of the store{hint}"
+        elif table == "events" and mapped.get(column, column) is None:
+            yield f"`{family}.{name}` reads `{read}`, but `ingest.table.{column}` is none: name the column of your log"
+
+
+def _columns_read(raw: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """family, model, column of all models without another mistake."""
+    shared: dict[str, Any] = {"recall": {}, "train": raw.get("model")}
+    for family in FAMILIES:
+        sections, defaults = raw.get(family), shared[family]
+        if not isinstance(sections, Mapping) or not isinstance(defaults, Mapping):
+            continue
+        for name in filter(models.exists, map(str, sections)):
+            own, owner = sections[name] or {}, models.module(name)
+            params = parse("", {**defaults, **own}, owner.Params)[0] if isinstance(own, Mapping) else None
+            if params is not None:
+                yield from ((family, name, column) for column in owner.Model.columns(params))

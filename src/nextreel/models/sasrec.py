@@ -3,6 +3,7 @@
 Causal self-attention over a user's last events; pre-norm blocks; learned positions; tied item embeddings.
 """
 
+from collections.abc import Mapping
 from typing import Self
 
 import torch.nn.functional as F
@@ -10,7 +11,7 @@ from pydantic import model_validator
 from torch import Tensor, nn
 
 from nextreel.nn import recommender
-from nextreel.nn.batch import Batch
+from nextreel.nn.batch import Batch, pad, unpad
 from nextreel.nn.features import TokenEmbedding, embedding
 from nextreel.params import PositiveInt
 
@@ -35,11 +36,12 @@ class Attention(nn.Module):
         self.project = nn.Linear(params.width, 3 * params.width)
         self.out = nn.Linear(params.width, params.width)
 
-    def forward(self, x: Tensor) -> Tensor:  # [B, L, D]
-        q, k, v = self.project(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # [B, H, L, D/H] each
+    def forward(self, x: Tensor, batch: Batch) -> Tensor:  # [T, D]
+        projected = pad(self.project(x), batch)  # [B, L, 3D]
+        q, k, v = projected.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # [B, H, L, D/H] each
         # No dropout on the attention weights: on a processor it forfeits the fused kernel, a third of the step's time.
         mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        return self.out(mixed.transpose(1, 2).flatten(2))  # [B, L, D]
+        return self.out(unpad(mixed.transpose(1, 2).flatten(2), batch))  # [T, D]
 
 
 class Block(nn.Module):
@@ -55,27 +57,29 @@ class Block(nn.Module):
         )
         self.dropout = nn.Dropout(params.dropout)
 
-    def forward(self, x: Tensor) -> Tensor:  # [B, L, D]
-        x = x + self.dropout(self.attention(self.norm_attention(x)))
+    def forward(self, x: Tensor, batch: Batch) -> Tensor:  # [T, D]
+        x = x + self.dropout(self.attention(self.norm_attention(x), batch))
         return x + self.dropout(self.feed(self.norm_feed(x)))
 
 
 class Network(nn.Module):
     """Tokens -> states."""
 
-    def __init__(self, n_rows: int, params: Params) -> None:
+    def __init__(self, n_rows: int, inputs: Mapping[str, int], params: Params) -> None:
         super().__init__()
-        self.tokens = TokenEmbedding(n_rows, params.width)
+        self.tokens = TokenEmbedding(n_rows, inputs, params.width)
         self.positions = embedding(params.length, params.width)
         self.dropout = nn.Dropout(params.dropout)
-        self.blocks = nn.Sequential(*(Block(params) for _ in range(params.blocks)))
+        self.blocks = nn.ModuleList(Block(params) for _ in range(params.blocks))
         self.norm = nn.LayerNorm(params.width)
 
     def forward(self, batch: Batch) -> Tensor:
         # Scaled as in the paper's own code: else the first block drowns the token, and training takes twice the epochs.
-        x = self.tokens(batch) * self.tokens.items.embedding_dim**0.5  # [B, L, D]
-        x = self.dropout(x + self.positions.weight[: x.shape[1]])
-        return self.norm(self.blocks(x))  # [B, L, D]
+        x = self.tokens(batch) * self.tokens.items.embedding_dim**0.5  # [T, D]
+        x = self.dropout(x + self.positions(batch.place))
+        for block in self.blocks:
+            x = block(x, batch)
+        return self.norm(x)  # [T, D]
 
 
 class Model(recommender.Recommender):

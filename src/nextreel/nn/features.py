@@ -1,9 +1,11 @@
 """Tokens as vectors: what every network begins with."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
-from nextreel.nn.batch import N_REACTIONS, UNKNOWN, Batch
+from nextreel.nn.batch import UNKNOWN, VIDEO, Batch
 
 
 def embedding(n_rows: int, width: int) -> nn.Embedding:
@@ -15,16 +17,19 @@ def embedding(n_rows: int, width: int) -> nn.Embedding:
 
 
 class TokenEmbedding(nn.Module):
-    """The video of a token and what the user did with it."""
+    """The sum of the vectors of a token's video and of every input column."""
 
-    def __init__(self, n_rows: int, width: int) -> None:
+    def __init__(self, n_rows: int, inputs: Mapping[str, int], width: int) -> None:
+        """n_rows: of videos. inputs: columns of the events -> how many values of each are known."""
         super().__init__()
         self.items = embedding(n_rows, width)
         self.items.padding_idx = UNKNOWN
         with torch.no_grad():
             self.items.weight[UNKNOWN].zero_()
-        self.reactions = embedding(N_REACTIONS, width)
+        self.inputs = nn.ModuleDict({name: embedding(1 + n_known, width) for name, n_known in inputs.items()})
 
     def forward(self, batch: Batch) -> Tensor:
-        x: Tensor = self.items(batch.video) + self.reactions(batch.reaction)  # [B, L, D]
-        return x
+        x: Tensor = self.items(batch.columns[VIDEO])
+        for name, table in self.inputs.items():
+            x = x + table(batch.columns[name])
+        return x  # [T, D]

@@ -1,5 +1,7 @@
-"""Losses of next-item prediction on a sample: functions of the logits of M targets [M] and of their n negatives [M, n],
-to [M]. A negative that is its row's own target has the logit -inf and counts for nothing.
+"""Losses of choosing a target among videos: functions to the loss [M] of each target.
+
+`softmax` weighs all items; the others are functions of the logits of the targets [M] and of their n negatives [M, n],
+where a negative that is its row's own target has the logit -inf and counts for nothing.
 """
 
 from collections.abc import Callable
@@ -8,7 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+
+def softmax(states: Tensor, target: Tensor, items: Tensor) -> Tensor:
+    """Cross-entropy over all items. states [M, D], target [M] rows of items [N, D]."""
+    return F.cross_entropy(states @ items.T, target, reduction="none")
 
 
 def bce(positive: Tensor, negative: Tensor) -> Tensor:
@@ -26,4 +31,6 @@ def sampled_softmax(positive: Tensor, negative: Tensor) -> Tensor:
     return torch.logaddexp(positive, negative.logsumexp(1)) - positive
 
 
-SAMPLED_LOSSES: dict[str, Loss] = {"bce": bce, "bpr": bpr, "sampled_softmax": sampled_softmax}
+Sampled = Callable[[Tensor, Tensor], Tensor]
+SAMPLED: dict[str, Sampled] = {"bce": bce, "bpr": bpr, "sampled_softmax": sampled_softmax}
+SHARED = {"sampled_softmax"}  # its negatives are the batch's, the others' each target's own

@@ -37,6 +37,7 @@ class Session(NamedTuple):
 
 def train(
     network: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
     epoch: Callable[[], Iterator[B]],
     n_batches: int,
     loss: Callable[[B], Tensor],
@@ -44,12 +45,11 @@ def train(
     name: str,
     after_epoch: Callable[[int, float], float] | None,
 ) -> int:
-    """Train `network` with Adam; returns the number of epochs behind the weights that it is left with.
+    """Train `network`; returns the number of epochs behind the weights that it is left with.
 
     `after_epoch(number, mean loss)` tells how good the epoch is: the weights are those of the best one, and training
     stops early. Without it they are the last. An epoch has about `n_batches` batches; only the bar needs to know.
     """
-    optimizer = torch.optim.Adam(network.parameters(), lr=params.lr, weight_decay=params.weight_decay, fused=True)
     best, best_epoch, best_weights = -np.inf, params.epochs, None
     with bar(f"{name} trains", total=params.epochs * n_batches) as steps:
         for number in range(1, params.epochs + 1):
