@@ -21,13 +21,13 @@ def main(params: Params) -> None:
     tables = evaluation.tables(data, models)
     ranks = {name: next_item.load_ranks(path) for name, path in tables["ranks"].items()}
     scores = {name: shown.load_scores(path) for name, path in tables["scores"].items()}
-    marks = next_item.Marks(asked, ranks, settings)
-    judged = impressions.Judged(shown, scores, settings, params.seed) if len(shown.case) else None
+    by_rank = next_item.NextItemResults(asked, ranks, settings)
+    by_score = impressions.ImpressionResults(shown, scores, settings, params.seed) if len(shown.case) else None
     listed = {name: lists.load_first(path, params.seed) for name, path in tables["lists"].items()}
     beyond = lists.table(asked, listed, lists.Videos.of(Store.load(data / "store")), settings)
     ranker = params.get("rank.model")
-    by_pool = pool_size.table(data, asked, marks.on_test(ranker), int(params.get("candidates.pool_size")), settings)
-    outputs.write(Path(), marks, judged, listed, beyond, by_pool, ranker)
+    by_pool = pool_size.table(data, asked, by_rank.on_test(ranker), int(params.get("candidates.pool_size")), settings)
+    outputs.write(Path(), by_rank, by_score, listed, beyond, by_pool, ranker)
 
 
 stage.run(main)

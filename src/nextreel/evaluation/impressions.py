@@ -4,13 +4,14 @@ Both judge the same scores, of models frozen at the end of train and histories f
 part. The videos of `random` were chosen by nobody: what is measured there is free of exposure bias, and nothing is
 fitted on them.
 
-A stretch of impressions is `valid` or `test` (standard rows) or `random`.
+A part of the impressions is `valid` or `test` (standard rows) or `random`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,7 @@ from nextreel.progress import track
 from nextreel.scoring import order
 from nextreel.scoring.sets import ShownPairs
 
-STRETCHES = ("valid", "test", "random")
+PARTS = ("valid", "test", "random")
 K = 5
 HEADLINE = "gauc"
 PLAIN = 0.5  # the threshold that needs no choice
@@ -44,7 +45,7 @@ class Impressions:
     wtg: np.ndarray  # [m], NaN where unknown
     tie: np.ndarray  # [m] uint64, see `order.tie_hash`
     case_id: np.ndarray  # [n]
-    stretch: np.ndarray  # [n] str
+    part: np.ndarray  # [n] str, of PARTS
     user_idx: np.ndarray  # [n]
     user_id: np.ndarray  # [n]
 
@@ -64,9 +65,14 @@ class Impressions:
             cases.case_id, np.where(random, "random", cases.part), cases.user_idx, shown.user_id,
         )  # fmt: skip
 
-    def rows(self, stretch: str) -> np.ndarray:
-        """Which rows [m] belong to a stretch."""
-        return np.asarray((self.stretch == stretch)[self.case])
+    def rows(self, part: str) -> np.ndarray:
+        """Which rows [m] belong to a part."""
+        return np.asarray((self.part == part)[self.case])
+
+    @property
+    def n_rows(self) -> np.ndarray:
+        """The rows of each case [n]."""
+        return np.bincount(self.case, minlength=len(self.case_id))
 
     def where(self, keep: np.ndarray) -> "Impressions":
         """Some of the rows; the cases stay."""
@@ -85,9 +91,6 @@ class Impressions:
         return found
 
 
-Measured = Callable[[Impressions, np.ndarray], Columns]  # rows and their scores [m] -> each case's metrics [n]
-
-
 def headline_per_case(rows: Impressions, score: np.ndarray) -> Columns:
     """Each case's HEADLINE [n]; NaN where it has none. score [m]."""
     return {HEADLINE: metrics.grouped_auc(rows.label, score, rows.case, len(rows.case_id))}  # weighted by impressions
@@ -99,35 +102,39 @@ def per_case(rows: Impressions, score: np.ndarray) -> Columns:
     headline = headline_per_case(rows, score)
     auc = headline[HEADLINE]
     ndcg = metrics.grouped_ndcg(rows.label, score, rows.case, rows.tie, n, K)
-    shown = np.bincount(rows.case, minlength=n) > 0
     gain = (rows.wtg, score, rows.case, rows.tie, n)
     return {
         **headline,
         f"ndcg@{K}": np.where(np.isnan(auc), np.nan, ndcg),
-        f"ndcg@{K}_all_users": np.where(shown, np.nan_to_num(ndcg), np.nan),
+        f"ndcg@{K}_all_users": np.where(rows.n_rows > 0, np.nan_to_num(ndcg), np.nan),
         **{f"wtg@{k}": metrics.grouped_top_mean(*gain, k) for k in (K, 2 * K)},
         **{f"dcwtg@{k}": metrics.grouped_discounted_sum(*gain, k) for k in (K, 2 * K)},
     }
 
 
-def pooled(rows: Impressions, score: np.ndarray, calibration: Calibration) -> dict[str, float]:
-    """Metrics of all rows together, by what the scores meant on valid."""
+def calibrated(rows: Impressions, score: np.ndarray, calibration: Calibration) -> dict[str, float]:
+    """Metrics of all rows together, by what the scores meant on valid: on valid itself they would be no results."""
     probability = calibration.probability(score)
     found = {f"{name}_at_half": value for name, value in _at(rows.label, probability, PLAIN).items()}
     found |= {f"{name}_at_best": value for name, value in _at(rows.label, probability, calibration.threshold).items()}
     found["ece"] = metrics.expected_calibration_error(metrics.reliability(rows.label, probability, N_BINS))
     known = ~np.isnan(rows.wtr)
     wtr, expected = rows.wtr[known], calibration.watch_ratio(score[known])
-    errors = {"wtr_rmse": metrics.rmse(expected, wtr), "wtr_mae": metrics.mae(expected, wtr)}
-    return {**found, **errors, "wtr_xauc": metrics.xauc(score[known], wtr)}
+    return {**found, "wtr_rmse": metrics.rmse(expected, wtr), "wtr_mae": metrics.mae(expected, wtr)}
 
 
 def _at(label: np.ndarray, probability: np.ndarray, threshold: float) -> dict[str, float]:
     return metrics.threshold_scores(label, probability, threshold)
 
 
-class Judged:
-    """Impressions with the scores of several models, and what follows from them."""
+def _mean(by_seed: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """The mean over seeds of every metric."""
+    each = list(by_seed)
+    return {metric: np.mean([values[metric] for values in each], axis=0) for metric in each[0]}
+
+
+class ImpressionResults:
+    """The scores of several models, each case's metrics, and what follows from them."""
 
     def __init__(
         self, impressions: Impressions, scores: Mapping[str, dict[int, np.ndarray]], params: Params, seed: int
@@ -137,22 +144,23 @@ class Judged:
         self.scores = scores
         self.params = params
         self.seed = seed
-        known = [name for name in STRETCHES if impressions.rows(name).any()]
-        self.of = {stretch: self._estimates(impressions.rows(stretch)) for stretch in known}
-
-    def _estimates(self, keep: np.ndarray, measured: Measured = per_case) -> Estimates:
-        """Of the mean over seeds of each case's metrics, on some of the rows."""
-        rows = self.impressions.where(keep)
-        values = {}
-        for name, by_seed in track(list(self.scores.items()), "judging impressions"):
-            each = [measured(rows, score[keep]) for score in by_seed.values()]
-            values[name] = {metric: np.mean([found[metric] for found in each], axis=0) for metric in each[0]}
-        n_rows = np.bincount(rows.case, minlength=len(rows.case_id)).astype(float)
-        asked = n_rows > 0
-        values = {
-            name: {metric: column[asked] for metric, column in columns.items()} for name, columns in values.items()
+        self.values = {
+            name: {seed: per_case(impressions, score) for seed, score in by_seed.items()}
+            for name, by_seed in track(list(scores.items()), "judging impressions")
         }
-        return Estimates.of(values, rows.user_idx[asked], self.params, self.seed, {HEADLINE: n_rows[asked]})
+        asked = {part: (impressions.part == part) & (impressions.n_rows > 0) for part in PARTS}
+        self.of = {part: self._estimates(cases) for part, cases in asked.items() if cases.any()}
+
+    def _estimates(self, cases: np.ndarray) -> Estimates:
+        """Of the mean over seeds of some cases' metrics."""
+        mean = {name: _mean(by_seed.values()) for name, by_seed in self.values.items()}
+        return self._over_users(mean, cases, self.impressions.n_rows)
+
+    def _over_users(self, values: Mapping[str, Columns], cases: np.ndarray, n_rows: np.ndarray) -> Estimates:
+        """values: model -> metric -> each case's [n]; the mean of HEADLINE weighs cases by their rows [n]."""
+        some = {name: {metric: x[cases] for metric, x in columns.items()} for name, columns in values.items()}
+        weights = {HEADLINE: n_rows[cases].astype(float)}
+        return Estimates.of(some, self.impressions.user_idx[cases], self.params, self.seed, weights)
 
     def _auc(self, by_seed: Mapping[int, np.ndarray], keep: np.ndarray) -> tuple[float, float, float]:
         """The AUC of all rows together with its bounds, as the mean over seeds."""
@@ -167,24 +175,30 @@ class Judged:
         return float(np.mean(value)), float(low[0]), float(high[0])
 
     def table(self) -> Columns:
-        """Every metric: stretch, model, metric, value, low, high; those of all rows together, AUC apart, have no
-        interval."""
+        """Every metric: part, model, metric, value, low, high. Those of all rows together, AUC apart, have no interval;
+        those that are fitted on valid have no row of it."""
         tables = []
-        for stretch in self.of:
-            tables.append(labelled(self.of[stretch].table(), stretch=stretch))
-            keep = self.impressions.rows(stretch)
-            for name in track(list(self.scores), f"judging all impressions of {stretch} together"):
+        for part in self.of:
+            tables.append(labelled(self.of[part].table(), part=part))
+            keep = self.impressions.rows(part)
+            for name in track(list(self.scores), f"judging all impressions of {part} together"):
                 found = {"auc": self._auc(self.scores[name], keep)}
-                found |= {key: (value, np.nan, np.nan) for key, value in self._pooled(name, keep).items()}
+                found |= {key: (value, np.nan, np.nan) for key, value in self._pooled(name, part).items()}
                 value, low, high = np.array(list(found.values())).T
                 columns = {"metric": np.array(list(found)), "value": value, "low": low, "high": high}
-                tables.append(labelled(columns, stretch=stretch, model=name))
+                tables.append(labelled(columns, part=part, model=name))
         return stack(tables)
 
-    def _pooled(self, name: str, keep: np.ndarray) -> dict[str, float]:
+    def _pooled(self, name: str, part: str) -> dict[str, float]:
+        """Metrics of all rows of a part together."""
+        keep = self.impressions.rows(part)
         rows = self.impressions.where(keep)
-        each = [pooled(rows, score[keep], self._calibrations[name][seed]) for seed, score in self.scores[name].items()]
-        return {metric: float(np.mean([values[metric] for values in each])) for metric in each[0]}
+        known = ~np.isnan(rows.wtr)
+        each = []
+        for seed, score in self.scores[name].items():
+            fitted = {} if part == "valid" else calibrated(rows, score[keep], self._calibrations[name][seed])
+            each.append({**fitted, "wtr_xauc": metrics.xauc(score[keep][known], rows.wtr[known])})
+        return {metric: float(value) for metric, value in _mean(each).items()}
 
     @cached_property
     def _calibrations(self) -> dict[str, dict[int, Calibration]]:
@@ -199,26 +213,26 @@ class Judged:
     def reliability(self) -> Columns:
         """Predicted and observed share of positives by bin of probability, of each model's first seed."""
         tables = []
-        for stretch in [name for name in self.of if name != "valid"]:
-            keep = self.impressions.rows(stretch)
+        for part in [name for name in self.of if name != "valid"]:
+            keep = self.impressions.rows(part)
             for name, by_seed in self.scores.items():
                 seed, score = next(iter(by_seed.items()))
                 probability = self._calibrations[name][seed].probability(score[keep])
                 table = metrics.reliability(self.impressions.label[keep], probability, N_BINS)
-                tables.append(labelled(table, stretch=stretch, model=name))
+                tables.append(labelled(table, part=part, model=name))
         return stack(tables)
 
-    def headline(self, name: str, stretch: str) -> dict[str, float]:
+    def headline(self, name: str, part: str) -> dict[str, float]:
         """The flat metrics of a model."""
-        found = self.of[stretch].of_model(name)
-        keep = self.impressions.rows(stretch)
+        found = self.of[part].of_model(name)
+        keep = self.impressions.rows(part)
         shown = (HEADLINE, f"{HEADLINE}_half_width", f"ndcg@{K}", f"wtg@{K}")
         auc = np.mean([metrics.auc(self.impressions.label[keep], score[keep]) for score in self.scores[name].values()])
         return {key: found[key] for key in shown} | {"auc": float(auc), "rows": int(keep.sum())}
 
-    def comparison(self, stretch: str) -> Columns:
+    def comparison(self, part: str) -> Columns:
         """HEADLINE of every model and pair of models, see `Estimates.comparison`."""
-        return self.of[stretch].comparison(HEADLINE, self.params.confidence)
+        return self.of[part].comparison(HEADLINE, self.params.confidence)
 
     def by_day(self) -> Columns:
         """HEADLINE on test by the day of the impression: day, rows, model, metric, value, low, high."""
@@ -227,14 +241,18 @@ class Judged:
         tables = []
         for today in np.unique(day[on_test]):
             keep = on_test & (day == today)
-            table = self._estimates(keep, headline_per_case).table()
+            rows = self.impressions.where(keep)
+            mean = {
+                name: _mean(headline_per_case(rows, score[keep]) for score in by_seed.values())
+                for name, by_seed in self.scores.items()
+            }
+            table = self._over_users(mean, rows.n_rows > 0, rows.n_rows).table()
             tables.append({**labelled(table, day=str(today)), "n": np.full(len(self.scores), keep.sum())})
         return stack(tables)
 
     def per_user(self, name: str, seed: int) -> Columns:
         """Every case with its metrics and its number of rows."""
         impressions = self.impressions
-        values = per_case(impressions, self.scores[name][seed])
-        n_rows = np.bincount(impressions.case, minlength=len(impressions.case_id))
+        values = dict(self.values[name][seed])
         about = {"user_idx": impressions.user_idx, "user_id": impressions.user_id, "case_id": impressions.case_id}
-        return {"part": impressions.stretch, **about, "rows": n_rows, "auc": values.pop("gauc"), **values}
+        return {"part": impressions.part, **about, "rows": impressions.n_rows, "auc": values.pop(HEADLINE), **values}

@@ -24,22 +24,30 @@ def load_ranks(path: Path) -> dict[int, np.ndarray]:
     return {int(seed): columns["rank"][columns["seed"] == seed] for seed in np.unique(columns["seed"])}
 
 
-class Marks:
-    """The target ranks of several models, and what follows from them."""
+class NextItemResults:
+    """The target ranks of several models, each case's metrics, and what follows from them."""
 
     def __init__(self, eval_set: EvalSet, ranks: Mapping[str, dict[int, np.ndarray]], params: Params) -> None:
         """ranks: model -> what `load_ranks` returns."""
         self.eval_set = eval_set.where(eval_set.cases.part != "next")
         self.ranks = ranks
         self.params = params
+        self.values = {
+            name: {seed: per_case(rank) for seed, rank in by_seed.items()} for name, by_seed in ranks.items()
+        }
         self.of_part = {part: self._estimates(self.eval_set.cases.part == part) for part in ("test", "valid")}
 
-    def _estimates(self, rows: np.ndarray, only: tuple[str, ...] = ()) -> Estimates:
-        values = {}
-        for name, by_seed in self.ranks.items():
-            each = per_case(np.stack([rank[rows] for rank in by_seed.values()]))
-            values[name] = {metric: value.mean(0) for metric, value in each.items() if not only or metric in only}
-        return Estimates.of(values, self.eval_set.cases.user_idx[rows], self.params, self.eval_set.seed)
+    def _estimates(self, cases: np.ndarray, only: str | None = None) -> Estimates:
+        """Of the mean over seeds of some cases' metrics."""
+        mean = {
+            name: {
+                metric: np.mean([values[metric][cases] for values in by_seed.values()], axis=0)
+                for metric in next(iter(by_seed.values()))
+                if only in (None, metric)
+            }
+            for name, by_seed in self.values.items()
+        }
+        return Estimates.of(mean, self.eval_set.cases.user_idx[cases], self.params, self.eval_set.seed)
 
     def table(self) -> Columns:
         """Every metric: part, model, metric, value, low, high."""
@@ -70,17 +78,17 @@ class Marks:
         tables = []
         for today in np.unique(day[on_test]):
             rows = on_test & (day == today)
-            table = self._estimates(rows, (HEADLINE,)).table()
+            table = self._estimates(rows, HEADLINE).table()
             tables.append({**labelled(table, day=str(today)), "n": np.full(len(table["value"]), rows.sum())})
         return stack(tables)
 
     def by_seed(self) -> Columns:
         """HEADLINE of every model and seed: part, model, seed, metric, value."""
         rows = [
-            (part, name, seed, HEADLINE, per_case(rank[self.eval_set.cases.part == part])[HEADLINE].mean())
+            (part, name, seed, HEADLINE, values[HEADLINE][self.eval_set.cases.part == part].mean())
             for part in self.of_part
-            for name, by_seed in self.ranks.items()
-            for seed, rank in by_seed.items()
+            for name, by_seed in self.values.items()
+            for seed, values in by_seed.items()
         ]
         names = ("part", "model", "seed", "metric", "value")
         return {name: np.array(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
@@ -91,8 +99,7 @@ class Marks:
 
     def per_user(self, name: str, seed: int) -> Columns:
         """Every case with its metrics."""
-        rank = self.ranks[name][seed]
         cases = self.eval_set.cases
         user_id = self.eval_set.user_id
         about = {"part": cases.part, "user_idx": cases.user_idx, "user_id": user_id, "case_id": cases.case_id}
-        return {**about, "rank": rank, **per_case(rank)}
+        return {**about, "rank": self.ranks[name][seed], **self.values[name][seed]}

@@ -9,77 +9,81 @@ from nextreel import files
 from nextreel.arrays import Writer
 from nextreel.evaluation import Columns, lists, pool_size
 from nextreel.evaluation.estimates import EMPTY, labelled, stack
-from nextreel.evaluation.impressions import HEADLINE, Judged
-from nextreel.evaluation.next_item import Marks
+from nextreel.evaluation.impressions import HEADLINE, ImpressionResults
+from nextreel.evaluation.next_item import NextItemResults
 
 LEAST_ROWS = 100  # of a bin in the picture of calibration
-PROTOCOL_OF = {"test": "impressions", "random": "random"}  # stretch -> protocol
+PROTOCOL_OF = {"test": "impressions", "random": "random"}  # part -> protocol
 
 
 def write(
     root: Path,
-    marks: Marks,
-    judged: Judged | None,
+    next_item: NextItemResults,
+    shown: ImpressionResults | None,
     listed: Mapping[str, Columns],
     beyond: Columns,
     by_pool: Columns,
     ranker: str,
 ) -> None:
-    """Everything. `judged` is None where there are no impressions; listed: the first videos of every model's lists;
+    """Everything. `shown` is None where there are no impressions; listed: the first videos of every model's lists;
     beyond: what `lists.table` makes of them; by_pool: what `pool_size.table` returns."""
-    write_headlines(root / "metrics", marks, judged, listed)
-    write_tables(root / "metrics", marks, judged, beyond, by_pool)
-    write_charts(root / "plots", marks, judged, pool_size.chart(by_pool, ranker))
-    write_per_user(root / "data/per_user.parquet", marks, judged)
+    write_headlines(root / "metrics", next_item, shown, listed)
+    write_tables(root / "metrics", next_item, shown, beyond, by_pool)
+    write_charts(root / "plots", next_item, shown, pool_size.chart(by_pool, ranker))
+    write_per_user(root / "data/per_user.parquet", next_item, shown)
 
 
-def write_headlines(folder: Path, marks: Marks, judged: Judged | None, listed: Mapping[str, Columns]) -> None:
+def write_headlines(
+    folder: Path, next_item: NextItemResults, shown: ImpressionResults | None, listed: Mapping[str, Columns]
+) -> None:
     """models/, impressions/ and random/<model>.json: a small table each, for `dvc metrics show` and `diff`."""
     with files.replacing(folder / "models") as models:
-        for name in marks.ranks:
-            coverage = {f"coverage@{lists.K}": lists.coverage(marks.eval_set, listed[name], "test")}
-            files.write_json(models / f"{name}.json", marks.headline(name) | coverage | marks.cold_share())
-    for stretch, protocol in PROTOCOL_OF.items():
+        for name in next_item.ranks:
+            coverage = {f"coverage@{lists.K}": lists.coverage(next_item.eval_set, listed[name], "test")}
+            files.write_json(models / f"{name}.json", next_item.headline(name) | coverage | next_item.cold_share())
+    for part, protocol in PROTOCOL_OF.items():
         with files.replacing(folder / protocol) as models:
             models.mkdir()
-            if judged and stretch in judged.of:
-                for name in judged.scores:
-                    files.write_json(models / f"{name}.json", judged.headline(name, stretch))
+            if shown and part in shown.of:
+                for name in shown.scores:
+                    files.write_json(models / f"{name}.json", shown.headline(name, part))
 
 
-def write_tables(folder: Path, marks: Marks, judged: Judged | None, beyond: Columns, by_pool: Columns) -> None:
+def write_tables(
+    folder: Path, next_item: NextItemResults, shown: ImpressionResults | None, beyond: Columns, by_pool: Columns
+) -> None:
     """CSV files with every metric, interval, difference, day and seed."""
-    by_day = [labelled(marks.by_day(), protocol="next_item")]
-    comparison = [labelled(marks.comparison(), protocol="next_item")]
-    if judged:
-        by_day.append(labelled(judged.by_day(), protocol="impressions"))
+    by_day = [labelled(next_item.by_day(), protocol="next_item")]
+    comparison = [labelled(next_item.comparison(), protocol="next_item")]
+    if shown:
+        by_day.append(labelled(shown.by_day(), protocol="impressions"))
         comparison += [
-            labelled(judged.comparison(stretch), protocol=protocol)
-            for stretch, protocol in PROTOCOL_OF.items()
-            if stretch in judged.of
+            labelled(shown.comparison(part), protocol=protocol)
+            for part, protocol in PROTOCOL_OF.items()
+            if part in shown.of
         ]
     tables = {
-        "next_item": marks.table(),
-        "impressions": judged.table() if judged else EMPTY,
-        "calibration": judged.reliability() if judged else EMPTY,
+        "next_item": next_item.table(),
+        "impressions": shown.table() if shown else EMPTY,
+        "calibration": shown.reliability() if shown else EMPTY,
         "lists": beyond,
         "two_stage": by_pool,
         "by_day": stack(by_day),
-        "by_seed": marks.by_seed(),
+        "by_seed": next_item.by_seed(),
         "comparison": stack(comparison),
     }
     for name, table in tables.items():
         files.write_csv(folder / f"{name}.csv", table)
 
 
-def write_charts(folder: Path, marks: Marks, judged: Judged | None, by_pool: Columns) -> None:
+def write_charts(folder: Path, next_item: NextItemResults, shown: ImpressionResults | None, by_pool: Columns) -> None:
     """CSV files for `dvc plots`. by_pool: what `pool_size.chart` returns."""
-    charts = {"models": best_first(marks.comparison()), "two_stage": by_pool}
-    for stretch, protocol in PROTOCOL_OF.items():
-        known = judged and stretch in judged.of
-        charts[protocol] = best_first(judged.comparison(stretch)) if judged and known else EMPTY
-    charts["aging"] = _aging(judged) if judged else EMPTY
-    charts["calibration"] = _calibration(judged) if judged else EMPTY
+    charts = {"models": best_first(next_item.comparison()), "two_stage": by_pool}
+    for part, protocol in PROTOCOL_OF.items():
+        known = shown and part in shown.of
+        charts[protocol] = best_first(shown.comparison(part)) if shown and known else EMPTY
+    charts["aging"] = _aging(shown) if shown else EMPTY
+    charts["calibration"] = _calibration(shown) if shown else EMPTY
     for name, chart in charts.items():
         files.write_csv(folder / f"{name}.csv", chart)
 
@@ -93,33 +97,33 @@ def best_first(comparison: Columns) -> Columns:
     return {name: comparison[column][order] for column, name in names.items()}
 
 
-def _aging(judged: Judged) -> Columns:
+def _aging(shown: ImpressionResults) -> Columns:
     """HEADLINE on impressions by test day."""
-    by_day = judged.by_day()
+    by_day = shown.by_day()
     return {"model": by_day["model"], "day": by_day["day"], HEADLINE: by_day["value"]}
 
 
-def _calibration(judged: Judged) -> Columns:
+def _calibration(shown: ImpressionResults) -> Columns:
     """Observed by predicted share of positives on test, of bins that hold enough rows to tell, and the line on which
     both are equal."""
-    found = judged.reliability()
-    told = (found["stretch"] == "test") & (found["rows"] >= LEAST_ROWS)
+    found = shown.reliability()
+    told = (found["part"] == "test") & (found["rows"] >= LEAST_ROWS)
     points = {name: found[name][told] for name in ("model", "predicted", "observed")}
     ends = np.array([0.0, points["predicted"].max(initial=0)])
     return stack([points, {"model": np.full(2, "as predicted"), "predicted": ends, "observed": ends}])
 
 
-def write_per_user(path: Path, marks: Marks, judged: Judged | None) -> None:
+def write_per_user(path: Path, next_item: NextItemResults, shown: ImpressionResults | None) -> None:
     """Every model's values of every case, for anyone's own analysis, a row each: protocol, part, model, seed, user_idx,
     user_id, case_id, metric, value. README.md says which metrics there are."""
     with Writer(path) as writer:
-        for name, by_seed in marks.ranks.items():
+        for name, by_seed in next_item.ranks.items():
             for seed in by_seed:
-                writer.add(_rows("next_item", name, seed, marks.per_user(name, seed)))
-        if judged:
-            for name, scores in judged.scores.items():
+                writer.add(_rows("next_item", name, seed, next_item.per_user(name, seed)))
+        if shown:
+            for name, scores in shown.scores.items():
                 for seed in scores:
-                    writer.add(_rows("impressions", name, seed, judged.per_user(name, seed)))
+                    writer.add(_rows("impressions", name, seed, shown.per_user(name, seed)))
 
 
 def _rows(protocol: str, model: str, seed: int, columns: Columns) -> Columns:

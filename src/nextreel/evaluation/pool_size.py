@@ -45,7 +45,7 @@ def table(data: Path, eval_set: EvalSet, whole: np.ndarray, pool_size: int, para
     within: list[tuple[str, str, object]] = [("case_id", ">=", ids[0]), ("case_id", "<=", ids[-1])]
     columns = ["case_id", "video_idx", "rank"]
     pool = arrays.load(data / "candidates.parquet", within, columns)
-    ranked = arrays.load(data / "two_stage/lists.parquet", within, columns)
+    ranked = arrays.load(data / "systems/two_stage/lists.parquet", within, columns)
     sizes = sorted({k for k in SIZES if k < pool_size} | {pool_size})
     by_size = {str(k): rank for k, rank in ranks_by_pool_size(pool, ranked, ids, asked.target, sizes).items()}
     by_size[WHOLE] = whole
