@@ -74,6 +74,11 @@ def test_the_committed_file_passes_without_any_data(root, tmp_path, monkeypatch)
         ("rank.model", "sasrek", "; did you mean `sasrec`?"),
         ("candidates.from", ["itemc"], "; did you mean `itemcf`?"),
         ("candidates.from", [], "`candidates.from` is []"),
+        (
+            "candidates.from",
+            ["itemcf", "bpr_mf", "itemcf"],
+            "is ['itemcf', 'bpr_mf', 'itemcf']; allowed: each channel once; drop the copies of itemcf",
+        ),
         ("train.itemcf", {}, "`train.itemcf` belongs under `recall`"),
         ("recall.sasrec", {}, "`recall.sasrec` belongs under `train`"),
         ("recall.itemcf", 3, "`recall.itemcf` is 3; it must be a section"),

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from nextreel import engine
 from nextreel.exam import Exam
@@ -25,6 +25,14 @@ class Params(Section):
 
     channels: list[str] = Field(alias="from", min_length=1)  # models whose lists are fused
     pool_size: PositiveInt  # candidates a case
+
+    @field_validator("channels")
+    @classmethod
+    def _each_once(cls, channels: list[str]) -> list[str]:
+        twice = sorted({name for name in channels if channels.count(name) > 1})
+        if twice:
+            raise ValueError(f"each channel once; drop the copies of {', '.join(twice)}")
+        return channels
 
 
 def fuse(lists: Mapping[str, dict[str, np.ndarray]], pool_size: int, tie: Tie) -> dict[str, np.ndarray]:
