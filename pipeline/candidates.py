@@ -20,7 +20,8 @@ def main(params: Params) -> None:
     path = Path("data/candidates.parquet")
     ranks, n_empty = fusion.write(lists, exam, settings, path)
     files.write_csv(Path("plots/recall.csv"), recall.chart(exam, ranks, settings.pool_size))
-    files.write_json(Path("metrics/recall.json"), recall.summary(exam, ranks) | {"cases_without_candidates": n_empty})
+    found = recall.summary(exam, ranks, settings.pool_size)
+    files.write_json(Path("metrics/recall.json"), found | {"cases_without_candidates": n_empty})
 
 
 stage.run(main)
