@@ -73,15 +73,24 @@ def write_tables(folder: Path, marks: Marks, judged: Judged | None, beyond: Colu
 
 
 def write_charts(folder: Path, marks: Marks, judged: Judged | None, by_pool: Columns) -> None:
-    """CSV files for `dvc plots`. by_pool: what `two_stage.chart` returns."""
+    """CSV files for `dvc plots`, with the columns that dvc.yaml draws whether or not there is a point in them. by_pool:
+    what `two_stage.chart` returns."""
     charts = {"models": best_first(marks.comparison()), "two_stage": by_pool}
     for stretch, protocol in PROTOCOL_OF.items():
         known = judged and stretch in judged.of
-        charts[protocol] = best_first(judged.comparison(stretch)) if judged and known else EMPTY
-    charts["aging"] = _aging(judged) if judged else EMPTY
-    charts["calibration"] = _calibration(judged) if judged else EMPTY
+        charts[protocol] = (
+            best_first(judged.comparison(stretch)) if judged and known else _no_points(HEADLINE, "low", "high")
+        )
+    on_test = judged and "test" in judged.of
+    charts["aging"] = _aging(judged) if judged and on_test else _no_points("day", HEADLINE)
+    charts["calibration"] = _calibration(judged) if judged and on_test else _no_points("predicted", "observed")
     for name, chart in charts.items():
         files.write_csv(folder / f"{name}.csv", chart)
+
+
+def _no_points(*columns: str) -> Columns:
+    """The chart of a protocol that has no impressions."""
+    return {name: np.array([]) for name in ("model", *columns)}
 
 
 def best_first(comparison: Columns) -> Columns:
