@@ -5,11 +5,12 @@ import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
-from nextreel import stage
+from nextreel import runtime, stage
 from nextreel.params import Params
 
 
 def main(params: Params) -> None:
+    runtime.limit_threads(params.threads)
     from nextreel import answers, evaluation, labels
     from nextreel.evaluation import impressions, lists, next_item, oracle, outputs, two_stage
     from nextreel.exam import Exam
