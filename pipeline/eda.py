@@ -16,7 +16,7 @@ def main(params: Params) -> None:
     from nextreel.reporting import exploration as pictures
 
     data, plots = Path("data"), Path("plots")
-    con = engine.connect(params.section("engine", engine.Params), params.threads)
+    con = engine.connect(params.section("engine", engine.Params), params.threads, Path(".work"))
     parts = engine.read(con, data / "parts.parquet")
     users, videos = (engine.read(con, data / "tables" / f"{name}.parquet") for name in ("users", "videos"))
     label = labels.usable(parts, params.section("label", labels.Params))

@@ -13,7 +13,7 @@ def main(params: Params) -> None:
     from nextreel import datasets, engine, files
 
     settings = params.section("ingest", datasets.Params)
-    con = engine.connect(params.section("engine", engine.Params), params.threads)
+    con = engine.connect(params.section("engine", engine.Params), params.threads, Path(".work"))
     source = datasets.layout(settings).read(con, settings)
     datasets.write_quarantine(con, source, Path("data/quarantine.parquet"))
     datasets.check_rejected(source, settings.max_rejected_share)

@@ -13,7 +13,7 @@ def main(params: Params) -> None:
     from nextreel import cases, engine, files, labelling, labels, splits
 
     leave_one_out = params.section("split", splits.Params).strategy == "leave_one_out"
-    con = engine.connect(params.section("engine", engine.Params), params.threads)
+    con = engine.connect(params.section("engine", engine.Params), params.threads, Path(".work"))
     parts = engine.read(con, Path("data/parts.parquet"))
     asked = params.section("label", labels.Params)
     settings = labels.usable(parts, asked)

@@ -18,7 +18,7 @@ def main(params: Params) -> None:
     fitted = models.load(settings.model, Path("data/models") / settings.model)
     lists, ranks = Path("data/two_stage/lists.parquet"), Path("data/two_stage/ranks.parquet")
     answers.rerank(fitted, settings.model, exam, Path("data/candidates.parquet"), lists, ranks)
-    con = engine.connect(params.section("engine", engine.Params), params.threads)
+    con = engine.connect(params.section("engine", engine.Params), params.threads, Path(".work"))
     answers.recommend(con, Path("data"), settings.n_recommendations)
 
 

@@ -12,7 +12,7 @@ def main(params: Params) -> None:
     runtime.limit_threads(params.threads)
     from nextreel import engine, files, labels, splits
 
-    con = engine.connect(params.section("engine", engine.Params), params.threads)
+    con = engine.connect(params.section("engine", engine.Params), params.threads, Path(".work"))
     interactions = engine.read(con, Path("data/tables/interactions.parquet"))
     random = engine.read(con, Path("data/tables/random.parquet"))
     settings = params.section("split", splits.Params)
