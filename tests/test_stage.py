@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 from nextreel import engine, stage
 from nextreel.errors import UserError
+from nextreel.params import Params
 
 SCRIPT = """
 from nextreel import stage
@@ -189,6 +191,27 @@ def test_a_query_above_the_memory_limit_is_told_to_raise_it(message):
     assert said.endswith(f" used): {MEMORY}")
 
 
+OPENED = {
+    "numpy": lambda path: np.load(path),
+    "open": lambda path: path.read_text(),
+    "pyarrow": lambda path: engine.load(path),
+    "pyarrow, header": lambda path: pq.read_metadata(path),
+    "duckdb": lambda path: ibis.duckdb.connect().read_parquet(str(path)),
+}
+
+
+@pytest.mark.parametrize("library", OPENED)
+def test_a_missing_file_of_another_stage_is_named_whoever_opens_it(message, tmp_path, library):
+    for path in (tmp_path / "data/a/cases.parquet", (tmp_path / "data/a/cases.parquet").relative_to(tmp_path)):
+        said = message(lambda path=path: OPENED[library](path))
+        assert said == "data/a/cases.parquet is missing: run `dvc repro`, which makes what a stage needs"
+
+
+def test_a_missing_folder_of_a_table_is_named(message):
+    said = message(lambda: ibis.duckdb.connect().read_parquet("data/many/*.parquet"))
+    assert said == "data/many is missing: run `dvc repro`, which makes what a stage needs"
+
+
 def damaged(path, how):
     """A Parquet file of which something is not as it was written."""
     rows = pa.table(
@@ -252,3 +275,44 @@ def test_a_bug_is_not_taken_for_a_failure_of_files(stage_run, tmp_path, bug, kin
     (tmp_path / "data").mkdir()
     with pytest.raises(kind):
         stage_run(lambda params: bug())
+
+
+# --- a fresh clone ---
+
+
+@pytest.fixture(scope="module")
+def clone(root, tmp_path_factory):
+    """What git tracks, and so no data."""
+    folder = tmp_path_factory.mktemp("clone")
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=root, check=True, capture_output=True, text=True).stdout
+    for name in filter(None, listed.split("\0")):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(root / name, folder / name)
+    return folder
+
+
+MISSING = {
+    **{"ingest": "data/raw/simulated", "split": "data/tables/interactions.parquet", "label": "data/parts.parquet"},
+    **{"eda": "data/parts.parquet", "evaluate": "data/cases.parquet"},
+    **dict.fromkeys(["recall", "train", "candidates", "rank"], "data/cases.parquet"),
+}
+
+
+def test_every_script_that_reads_data_is_tried_without(root):
+    assert {path.stem for path in (root / "pipeline").glob("*.py")} - set(MISSING) == {"check", "simulate"}
+
+
+# Some 2 s each: a stage loads all its libraries before it reads.
+@pytest.mark.parametrize("script", MISSING)
+def test_a_stage_started_in_a_fresh_clone_names_what_is_missing(clone, script):
+    params = Params.load(clone / "params.yaml")
+    names = [next(iter(params.get(script)))] if script in ("recall", "train") else []
+    done = subprocess.run(
+        [sys.executable, f"pipeline/{script}.py", *names], cwd=clone, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    said = done.stderr.strip()
+    assert said.startswith("error: ")
+    assert "\n" not in said
+    assert MISSING[script] in said
+    assert "`dvc repro`" in said

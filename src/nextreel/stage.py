@@ -18,6 +18,7 @@ from nextreel.params import Params
 
 _MADE, _GIVEN = Path("data"), Path("data/raw")  # files that stages make; those that a user may have put there
 _NO_SPACE = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT))
+_NOT_THERE = ("No files found", os.strerror(errno.ENOENT))  # how DuckDB puts it
 _SPILLED = "max_temp_directory_size"  # how DuckDB puts it; it takes no more than there is on the disk
 _CUT_SHORT = re.compile(r"^\d+ requested and \d+ written$")  # how numpy puts it
 _LIMIT = re.compile(r"\(\S+ \S+/\S+ \S+ used\)")  # of engine.memory_limit
@@ -59,6 +60,8 @@ def _explained(error: Exception) -> str | None:
         if _LIMIT.search(said):
             return f"{said}: raise `engine.memory_limit` in params.yaml, and run again"
         return f"{said}: the machine has no memory left; close other programs or lower `engine.memory_limit`"
+    if (missing := _missing(error)) is not None:
+        return f"{missing} is missing: run `dvc repro`, which makes what a stage needs"
     if (damaged := _damaged(error)) is not None:
         return f"{damaged} is damaged ({said}): delete it and run `dvc repro`, which makes it again"
     if isinstance(error, duckdb.IOException) or (isinstance(error, OSError) and error.errno in _SYSTEM):
@@ -88,6 +91,19 @@ def _of_stages(path: Path) -> Path | None:
             found = _MADE / (Path.cwd() / path).relative_to(data)
             given = found.is_relative_to(_GIVEN)
             return None if given or any(part.endswith(".tmp") for part in found.parts) else found
+    return None
+
+
+def _missing(error: Exception) -> Path | None:
+    """The file of another stage that is not there, whoever tried to open it."""
+    duckdb_misses = isinstance(error, duckdb.IOException) and any(words in str(error) for words in _NOT_THERE)
+    if not isinstance(error, FileNotFoundError) and not duckdb_misses:
+        return None
+    named = _named(error) or [Path(str(error))]  # pyarrow says the name and nothing else
+    for path in filter(None, map(_of_stages, named)):
+        whole = path.parent if "*" in path.name else path  # a table may be a folder of files
+        if not os.path.exists(whole):  # unlike Path.exists, says no where one may not look
+            return whole
     return None
 
 
