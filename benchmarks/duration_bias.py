@@ -72,9 +72,9 @@ class Logged(NamedTuple):
 def logged(part: str, changes: dict[str, float]) -> Logged:
     """The rows of a part, in a world with these changes."""
     committed = params.section("label", labels.Params).model_copy(update={"wtr_cap": 1.0})
-    con = engine.connect(params.section("engine", engine.Params), params.threads)
     with tempfile.TemporaryDirectory() as name:
         data = Path(name)
+        con = engine.connect(params.section("engine", engine.Params), params.threads, data)
         parts = worlds.parts(con, data, params, **changes)
         orders: dict[str, np.ndarray] = {}
         for scheme, bucketing in SCHEMES.items():

@@ -49,7 +49,7 @@ WORLDS = 5
 
 def world(data: Path, strength: float, seed: int) -> tuple[Exam, tuple[float, ...]]:
     """The exam of a world, made in `data`; how often the next tag is guessed in order and shuffled, and the oracle."""
-    con = engine.connect(params.section("engine", engine.Params), params.threads)
+    con = engine.connect(params.section("engine", engine.Params), params.threads, data)
     parts = worlds.parts(con, data, params, sequence_strength=strength, seed=seed)
     settings = params.section("label", labels.Params)
     durations = write.fit(parts, settings, leave_one_out=False)

@@ -4,11 +4,12 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
-from nextreel import stage
+from nextreel import runtime, stage
 from nextreel.params import Params
 
 
 def main(params: Params) -> None:
+    runtime.limit_threads(params.threads)
     from nextreel import files
     from nextreel.scoring.sets import EvalSet
     from nextreel.two_stage import fusion, recall
@@ -20,7 +21,8 @@ def main(params: Params) -> None:
     path = Path("data/candidates.parquet")
     ranks, n_empty = fusion.write(lists, asked, settings, path)
     files.write_csv(Path("plots/recall.csv"), recall.chart(asked, ranks, settings.pool_size))
-    files.write_json(Path("metrics/recall.json"), recall.summary(asked, ranks) | {"cases_without_candidates": n_empty})
+    found = recall.summary(asked, ranks, settings.pool_size)
+    files.write_json(Path("metrics/recall.json"), found | {"cases_without_candidates": n_empty})
 
 
 stage.run(main)

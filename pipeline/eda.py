@@ -4,18 +4,19 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
-from nextreel import stage
+from nextreel import runtime, stage
 from nextreel.params import Params
 
 
 def main(params: Params) -> None:
+    runtime.limit_threads(params.threads)
     import numpy as np
 
     from nextreel import arrays, eda, engine, files, labels
     from nextreel.reporting import eda as pictures
 
     data, plots = Path("data"), Path("plots")
-    con = engine.connect(params.section("engine", engine.Params), params.threads)
+    con = engine.connect(params.section("engine", engine.Params), params.threads, Path(".work"))
     parts = engine.read(con, data / "parts.parquet")
     users, videos = (engine.read(con, data / "tables" / f"{name}.parquet") for name in ("users", "videos"))
     label = labels.usable(parts, params.section("label", labels.Params))

@@ -4,11 +4,12 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
-from nextreel import stage
+from nextreel import runtime, stage
 from nextreel.params import Params
 
 
 def main(params: Params) -> None:
+    runtime.limit_threads(params.threads)
     from nextreel import evaluation
     from nextreel.cases.store import Store
     from nextreel.evaluation import impressions, lists, next_item, outputs, pool_size

@@ -4,16 +4,17 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
-from nextreel import stage
+from nextreel import runtime, stage
 from nextreel.params import Params
 
 
 def main(params: Params) -> None:
+    runtime.limit_threads(params.threads)
     from nextreel import arrays, engine, files, labels, splits
     from nextreel.cases import protocols, write
 
     leave_one_out = params.section("split", splits.Params).strategy == "leave_one_out"
-    con = engine.connect(params.section("engine", engine.Params), params.threads)
+    con = engine.connect(params.section("engine", engine.Params), params.threads, Path(".work"))
     parts = engine.read(con, Path("data/parts.parquet"))
     asked = params.section("label", labels.Params)
     settings = labels.usable(parts, asked)

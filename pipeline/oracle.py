@@ -4,11 +4,12 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
-from nextreel import stage
+from nextreel import runtime, stage
 from nextreel.params import Params
 
 
 def main(params: Params) -> None:
+    runtime.limit_threads(params.threads)
     from nextreel import files, labels, oracle
     from nextreel.cases.store import Store
     from nextreel.scoring.sets import EvalSet, ShownPairs

@@ -4,13 +4,11 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
-from nextreel import stage
+from nextreel import runtime, stage
 from nextreel.params import Params
 
 
 def main(params: Params) -> None:
-    from nextreel import runtime
-
     runtime.prepare(params.threads, params.cpu_isa)
     from nextreel import engine, models
     from nextreel.cases.store import Store
@@ -23,7 +21,7 @@ def main(params: Params) -> None:
     fitted = models.load(name, data / "models" / name)
     store, system = Store.load(data / "inputs" / name), data / "systems/two_stage"
     rerank.rerank(fitted, name, store, asked, data / "candidates.parquet", system)
-    con = engine.connect(params.section("engine", engine.Params), params.threads)
+    con = engine.connect(params.section("engine", engine.Params), params.threads, Path(".work"))
     recommend.recommend(con, data, settings.n_recommendations)
 
 

@@ -4,14 +4,15 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
-from nextreel import stage
+from nextreel import runtime, stage
 from nextreel.params import Params
 
 
 def main(params: Params) -> None:
+    runtime.limit_threads(params.threads)
     from nextreel import engine, files, labels, splits
 
-    con = engine.connect(params.section("engine", engine.Params), params.threads)
+    con = engine.connect(params.section("engine", engine.Params), params.threads, Path(".work"))
     interactions = engine.read(con, Path("data/tables/interactions.parquet"))
     random = engine.read(con, Path("data/tables/random.parquet"))
     settings = params.section("split", splits.Params)

@@ -4,13 +4,11 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
-from nextreel import stage
+from nextreel import runtime, stage
 from nextreel.params import Params
 
 
 def main(params: Params, name: str) -> None:
-    from nextreel import runtime
-
     runtime.prepare(params.threads, params.cpu_isa)
     from nextreel import models
     from nextreel.cases.store import Store

@@ -54,8 +54,9 @@ def ingest_of(path: Path, **changes: Any) -> datasets.Params:
 class RawFolder:
     """A folder in KuaiRand's layout. A row is what differs from a good one, or a whole line as it stands."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, connect: Callable[..., Backend]) -> None:
         self.path = path
+        self.connect = connect
 
     def log(self, *rows: Row, name: str = "log_standard_a.csv", columns: list[str] = LOG) -> Path:
         """Write a log; row i is i ms after the first unless it says otherwise."""
@@ -69,7 +70,7 @@ class RawFolder:
         return self._write("video_features_basic_hand.csv", rows, VIDEO_ROW, list(VIDEO_ROW))
 
     def read(self) -> Source:
-        return kuairand.read(engine.connect(engine.Params(memory_limit="1GB"), 2), ingest_of(self.path))
+        return kuairand.read(self.connect(), ingest_of(self.path))
 
     def _write(self, name: str, rows: Any, good: Mapping[str, object], columns: list[str]) -> Path:
         lines = [row if isinstance(row, str) else ",".join(str({**good, **row}[c]) for c in columns) for row in rows]
@@ -84,8 +85,15 @@ def root() -> Path:
 
 
 @pytest.fixture(scope="session")
-def new_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], RawFolder]:
-    return lambda: RawFolder(tmp_path_factory.mktemp("raw"))
+def connect(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Backend]:
+    """Makes a fresh engine, of as many threads as asked for."""
+    scratch = tmp_path_factory.mktemp("scratch")
+    return lambda threads=2: engine.connect(engine.Params(memory_limit="1GB"), threads, scratch)
+
+
+@pytest.fixture(scope="session")
+def new_folder(tmp_path_factory: pytest.TempPathFactory, connect: Callable[..., Backend]) -> Callable[[], RawFolder]:
+    return lambda: RawFolder(tmp_path_factory.mktemp("raw"), connect)
 
 
 @pytest.fixture
@@ -106,8 +114,8 @@ def frame() -> Callable[[ir.Table, str], pd.DataFrame]:
 
 
 @pytest.fixture
-def con() -> Backend:
-    return engine.connect(engine.Params(memory_limit="1GB"), 2)
+def con(connect: Callable[..., Backend]) -> Backend:
+    return connect()
 
 
 @pytest.fixture(scope="session")
@@ -135,9 +143,9 @@ def real_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def slice_source(real_data: Path) -> Source:
+def slice_source(real_data: Path, connect: Callable[..., Backend]) -> Source:
     """The large slice, read once for all tests."""
-    return RawFolder(real_data / "kuairand-pure-slice" / "data").read()
+    return RawFolder(real_data / "kuairand-pure-slice" / "data", connect).read()
 
 
 @dataclass(frozen=True)

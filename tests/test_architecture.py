@@ -409,6 +409,13 @@ def test_a_script_is_short_and_only_main(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 40
 
 
+@pytest.mark.parametrize("name", [name for name in SCRIPTS if name != "check"])
+def test_a_stage_obeys_threads_before_it_loads_anything(name: str) -> None:
+    """`check`, which only reads, must tell a wrong `threads` together with all other mistakes."""
+    main = next(node for node in TREES[SCRIPTS[name]].body if isinstance(node, ast.FunctionDef))
+    assert re.match(r"runtime\.(limit_threads|prepare)\(params\.threads\b", ast.unparse(main.body[0]))
+
+
 # --- what no file may hold ---
 
 _UNSAFE_MODULES = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}

@@ -32,13 +32,19 @@ def changed(committed):
 
 
 @pytest.fixture
-def problems(changed, tmp_path, monkeypatch):
+def check(changed, tmp_path):
+    """`check` for some changes."""
+    return lambda changes: checking.check(changed(changes), tmp_path / "scratch")
+
+
+@pytest.fixture
+def problems(check, tmp_path, monkeypatch):
     """The message that `check` gives for some changes."""
     monkeypatch.chdir(tmp_path)
 
     def run(changes):
         with pytest.raises(UserError) as caught:
-            checking.check(changed(changes))
+            check(changes)
         return str(caught.value)
 
     return run
@@ -47,7 +53,7 @@ def problems(changed, tmp_path, monkeypatch):
 def test_the_committed_file_passes_without_any_data(root, tmp_path, monkeypatch):
     params = Params.load(root / "params.yaml")
     monkeypatch.chdir(tmp_path)
-    checking.check(params)
+    checking.check(params, tmp_path / "scratch")
 
 
 @pytest.mark.parametrize(
@@ -56,7 +62,7 @@ def test_the_committed_file_passes_without_any_data(root, tmp_path, monkeypatch)
         ("seed", "banana", "`seed` is 'banana'; allowed: an integer, at least 0"),
         ("seed", True, "`seed` is True; allowed: an integer"),
         ("threads", 0, "`threads` is 0; allowed: an integer, at least 1"),
-        ("model.inputs", ["colour"], "`train.sasrec` reads `events/colour`, which is no column of the store"),
+        ("train.sasrec.inputs", ["colour"], "`train.sasrec` reads `events/colour`, which is no column of the store"),
         ("train.sasrec.inputs", ["positiv"], "no column of the store; did you mean `events/positive`?"),
         ("split.refit", "valid", "`split.refit` is 'valid'; allowed: 'train_valid', or none"),
         ("cpu_isa", "avx", "`cpu_isa` is 'avx'; allowed: 'portable' or 'native'"),
@@ -76,6 +82,11 @@ def test_the_committed_file_passes_without_any_data(root, tmp_path, monkeypatch)
         ("rank.model", "sasrek", "; did you mean `sasrec`?"),
         ("candidates.from", ["itemc"], "; did you mean `itemcf`?"),
         ("candidates.from", [], "`candidates.from` is []"),
+        (
+            "candidates.from",
+            ["itemcf", "bpr_mf", "itemcf"],
+            "is ['itemcf', 'bpr_mf', 'itemcf']; allowed: each channel once; drop the copies of itemcf",
+        ),
         ("train.itemcf", {}, "`train.itemcf` belongs under `recall`"),
         ("recall.sasrec", {}, "`recall.sasrec` belongs under `train`"),
         ("recall.itemcf", 3, "`recall.itemcf` is 3; it must be a section"),
@@ -130,52 +141,52 @@ def test_problems_of_all_kinds_come_together(problems, wrong):
 
 
 @pytest.mark.parametrize(("section", "key"), [(None, True), (None, 3), ("recall", 3), ("train", False)])
-def test_a_key_that_yaml_reads_as_no_text_is_a_user_error(committed, section, key):
+def test_a_key_that_yaml_reads_as_no_text_is_a_user_error(committed, tmp_path, section, key):
     raw = copy.deepcopy(committed)
     (raw[section] if section else raw)[key] = {}
     with pytest.raises(UserError, match=f"`.*{key}`"):
-        checking.check(Params(raw))
+        checking.check(Params(raw), tmp_path)
 
 
 def test_the_package_itself_is_no_model(problems):
     assert "`recall.__init__` is unknown" in problems({"recall.__init__": {}})
 
 
-def test_dates_of_the_default_data_follow_from_its_parameters(changed, problems):
-    checking.check(changed(BY_DATE))
+def test_dates_of_the_default_data_follow_from_its_parameters(check, problems):
+    check(BY_DATE)
     days = "allowed are the days of the log, 2022-04-08 to 2022-04-28"  # 21 days
     assert f"`split.test_from` is '2022-04-29': {days}" in problems(BY_DATE | {"simulate.n_days": 21})
-    checking.check(changed(BY_DATE | {"simulate.n_days": 22}))
+    check(BY_DATE | {"simulate.n_days": 22})
     assert "`split.train_from` is '2022-04-07'" in problems(BY_DATE | {"split.train_from": "2022-04-07"})
 
 
-def test_dates_outside_the_log_do_not_matter_to_a_split_by_fraction(changed):
-    checking.check(changed({"split.by": "fraction", "simulate.n_days": 10}))
+def test_dates_outside_the_log_do_not_matter_to_a_split_by_fraction(check):
+    check({"split.by": "fraction", "simulate.n_days": 10})
 
 
-def test_dates_are_held_against_the_days_of_the_log_in_utc8(changed, problems, folder):
+def test_dates_are_held_against_the_days_of_the_log_in_utc8(check, problems, folder):
     midnight = 1_650_816_000_000  # 2022-04-25 00:00 in UTC+8
     day = 86_400_000
     path = {"ingest.path": str(folder.path)}
     dates = BY_DATE | {"split.valid_from": "2022-04-25", "split.test_from": "2022-04-26"}
     folder.log({"time_ms": midnight}, {"time_ms": midnight + day})
-    checking.check(changed(path | dates))
+    check(path | dates)
     folder.log({"time_ms": midnight}, {"time_ms": midnight + day - 1})
     assert "`split.test_from` is '2022-04-26': allowed are the days of the log, 2022-04-25 to 2022-04-25" in problems(
         path | dates
     )
-    checking.check(changed(path))  # by fraction
+    check(path)  # by fraction
 
 
-def test_dates_are_held_against_all_logs(changed, folder):
+def test_dates_are_held_against_all_logs(check, folder):
     folder.log({"time_ms": 1_650_600_000_000})  # 2022-04-22
     folder.log({"time_ms": 1_651_200_000_000}, name="log_random_b.csv")  # 2022-04-29
-    checking.check(changed(BY_DATE | {"ingest.path": str(folder.path)}))
+    check(BY_DATE | {"ingest.path": str(folder.path)})
 
 
-def test_one_row_in_microseconds_does_not_stop_the_check(changed, folder):
+def test_one_row_in_microseconds_does_not_stop_the_check(check, folder):
     folder.log({"time_ms": 1_650_600_000_000}, {"time_ms": 1_650_600_000_000_000}, {"time_ms": 1_651_200_000_000})
-    checking.check(changed(BY_DATE | {"ingest.path": str(folder.path)}))
+    check(BY_DATE | {"ingest.path": str(folder.path)})
 
 
 def test_one_row_in_seconds_does_not_widen_the_log(problems, folder):
@@ -183,10 +194,10 @@ def test_one_row_in_seconds_does_not_widen_the_log(problems, folder):
     assert "`split.valid_from`" in problems(BY_DATE | {"ingest.path": str(folder.path)})
 
 
-def test_the_real_slice_begins_after_the_committed_valid_from(problems, changed, real_data):
+def test_the_real_slice_begins_after_the_committed_valid_from(problems, check, real_data):
     path = {"ingest.path": str(real_data / "kuairand-pure-slice" / "data")}
     assert "allowed are the days of the log, 2022-04-24 to 2022-05-08" in problems(BY_DATE | path)
-    checking.check(changed(BY_DATE | path | {"split.valid_from": "2022-04-24"}))
+    check(BY_DATE | path | {"split.valid_from": "2022-04-24"})
 
 
 def test_a_missing_folder_is_named(problems):
@@ -215,10 +226,10 @@ def test_a_missing_column_is_named(problems, folder, kind, column):
     assert f"{path}: columns missing: {column}; the header has: " in problems({"ingest.path": str(folder.path)})
 
 
-def test_a_column_that_nothing_reads_may_be_missing(changed, folder):
+def test_a_column_that_nothing_reads_may_be_missing(check, folder):
     path = folder.log({})
     path.write_text(path.read_text().replace("hourmin", "other", 1))
-    checking.check(changed({"ingest.path": str(folder.path)}))
+    check({"ingest.path": str(folder.path)})
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,5 @@
+import gc
+
 import ibis
 import numpy as np
 import pyarrow as pa
@@ -9,10 +11,6 @@ from nextreel.errors import UserError
 from nextreel.params import Params
 
 
-def connect(threads):
-    return engine.connect(engine.Params(memory_limit="1GB"), threads)
-
-
 @pytest.fixture
 def shuffled():
     """More rows than two row groups hold, in no order, with ties in `group`."""
@@ -20,8 +18,7 @@ def shuffled():
     return ibis.memtable(pa.table({"group": key // 1_000, "key": key, "value": key * 0.5}))
 
 
-def test_rows_are_written_in_the_order_asked_for(shuffled, tmp_path):
-    con = connect(2)
+def test_rows_are_written_in_the_order_asked_for(shuffled, con, tmp_path):
     engine.write(con, shuffled, tmp_path / "up.parquet", ["group", "key"])
     engine.write(con, shuffled.mutate(key=-shuffled.key), tmp_path / "down.parquet", ["group", "key"])
     up, down = (pq.read_table(tmp_path / f"{name}.parquet")["key"].to_numpy() for name in ("up", "down"))
@@ -30,7 +27,7 @@ def test_rows_are_written_in_the_order_asked_for(shuffled, tmp_path):
     assert (np.diff(-down // 1_000) >= 0).all()
 
 
-def test_bytes_do_not_depend_on_threads_or_row_order(shuffled, tmp_path):
+def test_bytes_do_not_depend_on_threads_or_row_order(shuffled, connect, tmp_path):
     sorted_rows = ibis.memtable(shuffled.order_by("key").to_pyarrow())
     for name, threads, table in (("a", 1, shuffled), ("b", 2, shuffled), ("c", 2, sorted_rows)):
         engine.write(connect(threads), table, tmp_path / f"{name}.parquet", ["group", "key"])
@@ -132,9 +129,9 @@ def test_load_stacks_lists_of_one_length(tmp_path):
 
 
 @pytest.mark.parametrize("limit", ["2GB", "512MB", "1.5 GiB"])
-def test_memory_limits_are_what_duckdb_takes(limit):
+def test_memory_limits_are_what_duckdb_takes(limit, tmp_path):
     section = Params({"engine": {"memory_limit": limit}}).section("engine", engine.Params)
-    assert engine.connect(section, 1).raw_sql("SELECT 1").fetchone() == (1,)
+    assert engine.connect(section, 1, tmp_path).raw_sql("SELECT 1").fetchone() == (1,)
 
 
 @pytest.mark.parametrize("limit", ["2", "lots", "2 GX", "-1GB"])
@@ -143,6 +140,21 @@ def test_other_memory_limits_are_refused(limit):
         Params({"engine": {"memory_limit": limit}}).section("engine", engine.Params)
 
 
-def test_connect_uses_the_threads_it_is_given():
+def test_connect_uses_the_threads_it_is_given(connect):
     for threads in (1, 2):
         assert connect(threads).raw_sql("SELECT current_setting('threads')").fetchone() == (threads,)
+
+
+def test_scratch_lies_where_it_is_told_and_goes_with_the_connection(tmp_path):
+    con = engine.connect(engine.Params(memory_limit="1GB"), 1, tmp_path / "new/scratch")
+    folder = engine.scratch(con)
+    assert folder.parent == tmp_path / "new/scratch"
+    assert (folder / "tables.duckdb").exists()
+    con.raw_sql("CREATE TABLE kept AS SELECT 1 AS x")
+    table = con.table("kept")
+    del con
+    gc.collect()
+    assert table.count().to_pyarrow().as_py() == 1  # a table keeps its engine
+    del table
+    gc.collect()
+    assert not folder.exists()

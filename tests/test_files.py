@@ -1,4 +1,8 @@
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -108,3 +112,78 @@ def test_csv_columns_of_different_length_are_refused(tmp_path):
     with pytest.raises(ValueError, match="shorter"):
         files.write_csv(path, {"a": np.arange(2), "b": np.arange(1)})
     assert list(tmp_path.iterdir()) == []
+
+
+# --- working folders ---
+
+HOLDING = """
+import sys
+from pathlib import Path
+from nextreel.files import working_folder
+
+with working_folder(Path(sys.argv[1]), "engine") as folder:
+    (folder / "spilled").write_text("x")
+    print(folder, flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def holder(root, tmp_path):
+    """Start a process that holds a working folder of the kind `engine` in tmp_path; the process and its folder."""
+    started = []
+
+    def start():
+        command = [sys.executable, "-c", HOLDING, str(tmp_path)]
+        environment = os.environ | {"PYTHONPATH": str(root / "src")}
+        process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        started.append(process)
+        return process, Path(process.stdout.readline().strip())
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_a_working_folder_goes_when_its_block_ends(tmp_path):
+    with pytest.raises(ZeroDivisionError), files.working_folder(tmp_path / "new", "engine") as folder:
+        (folder / "inner").mkdir()
+        raise ZeroDivisionError
+    assert not folder.exists()
+
+
+def test_what_a_killed_run_left_goes_and_what_a_running_one_uses_stays(tmp_path, holder):
+    _running, used = holder()
+    killed, left = holder()
+    assert used.parent == left.parent == tmp_path
+    assert used != left
+    killed.kill()
+    killed.wait()
+    assert (left / "spilled").exists()
+    with files.working_folder(tmp_path, "engine") as mine, files.working_folder(tmp_path, "engine") as other:
+        assert not left.exists()
+        assert (used / "spilled").exists()
+        assert mine.is_dir()
+        assert other.is_dir()
+        assert mine != other
+
+
+def test_a_run_that_ends_well_leaves_no_folder(holder):
+    process, used = holder()
+    process.communicate("")
+    assert process.returncode == 0
+    assert not used.exists()
+
+
+def test_what_is_of_another_kind_stays(tmp_path):
+    kept = [tmp_path / "engine", tmp_path / "verify-abc", tmp_path / "notes"]
+    for folder in kept:
+        folder.mkdir()
+    (tmp_path / "engine-notes.txt").write_text("no folder")
+    stale = tmp_path / "engine-abc"  # killed before it was locked
+    stale.mkdir()
+    with files.working_folder(tmp_path, "engine"):
+        assert not stale.exists()
+    assert all(folder.is_dir() for folder in kept)
+    assert (tmp_path / "engine-notes.txt").exists()

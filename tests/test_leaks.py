@@ -34,9 +34,8 @@ NAMES = ["most_popular", "recent_popular", "bpr_mf", "itemcf", "gru4rec", "sasre
 # --- impressions ---
 
 
-def labelled_log(params, data, committed, positive):
+def labelled_log(con, params, data, committed, positive):
     """Ingest, split and label a folder; the labelled rows that a scorer may learn from and is asked about."""
-    con = engine.connect(engine.Params(memory_limit="1GB"), 2)
     source = kuairand.read(con, params)
     datasets.write_tables(con, source, data / "tables")
     return label_again(con, data, committed, positive)
@@ -56,12 +55,12 @@ def label_again(con, data, committed, positive):
 
 
 @pytest.fixture(scope="module")
-def made_up(committed, ingest, tmp_path_factory):
+def made_up(committed, ingest, connect, tmp_path_factory):
     """Rows of a simulated log with their folder; enough of them for a narrow interval."""
     path = tmp_path_factory.mktemp("leaks")
     size = {"n_users": 300, "n_videos": 400, "n_rows": 30_000, "n_days": 10, "random_share": 0.1}
     generator.write(path / "raw", generator.Params(**committed["simulate"] | size))
-    return path, labelled_log(ingest(path / "raw"), path / "data", committed, "wtg")
+    return path, labelled_log(connect(), ingest(path / "raw"), path / "data", committed, "wtg")
 
 
 def rate(train, rows, key):
@@ -169,14 +168,14 @@ def test_a_planted_feature_is_caught_by_name(made_up):
 
 
 @pytest.fixture(scope="module")
-def overwritten(made_up, committed, tmp_path_factory):
+def overwritten(made_up, committed, connect, tmp_path_factory):
     """The log with other outcomes in the rows that are scored: `interactions` from test on, `random`, or nowhere."""
     path, _rows = made_up
     folders = {}
     for spoil in ("nothing", "interactions", "random"):
         data = folders[spoil] = tmp_path_factory.mktemp(spoil)
         shutil.copytree(path / "data/tables", data / "tables")
-        con = engine.connect(engine.Params(memory_limit="1GB"), 2)
+        con = connect()
         if spoil != "nothing":
             spoil_outcomes(con, data / "tables", spoil, committed)
         label_again(con, data, committed, "wtg")
@@ -303,9 +302,9 @@ def test_without_order_a_sequence_model_is_no_better_than_one_that_has_none(name
 # --- the protocol against figures in print ---
 
 
-def test_simple_scorers_on_the_real_slice(real_data, committed, ingest, tmp_path):
+def test_simple_scorers_on_the_real_slice(real_data, committed, ingest, con, tmp_path):
     """Label long_view, cut at the 70 % and 85 % quantiles of time; the figures come from another implementation."""
-    rows = labelled_log(ingest(real_data / "kuairand-pure-slice/data"), tmp_path, committed, "long_view")
+    rows = labelled_log(con, ingest(real_data / "kuairand-pure-slice/data"), tmp_path, committed, "long_view")
     train, later = split(rows)
     assert (later.part == "test").sum() == 33_367
     judged = judge(tmp_path, later, simple_scorers(train, later))

@@ -22,7 +22,7 @@ LABEL = labels.Params(
 
 
 @pytest.fixture(scope="module")
-def generated(ingest, tmp_path_factory):
+def generated(ingest, connect, tmp_path_factory):
     """Few videos and many rows, so that frequencies can be counted; beside the folder the generator's own rows."""
     folder = tmp_path_factory.mktemp("world")
     settings = generator.Params(
@@ -39,7 +39,7 @@ def generated(ingest, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(files, "write_states", keep)
         generator.write(folder / "raw", settings)
-    con = engine.connect(engine.Params(memory_limit="1GB"), 2)
+    con = connect()
     source = kuairand.read(con, ingest(folder / "raw"))
     datasets.write_tables(con, source, folder / "tables")
     return folder, kept
@@ -105,9 +105,8 @@ def test_videos_not_yet_uploaded_cannot_be_shown(world, rows):
     assert (oracle.score(cases_at(first_day), no_histories(len(first_day)), new) == -np.inf).all()
 
 
-def test_knows_only_simulated_worlds(world, tmp_path):
+def test_knows_only_simulated_worlds(world, tmp_path, con):
     assert Oracle.knows(world)
-    con = engine.connect(engine.Params(memory_limit="1GB"), 1)
     engine.write(con, schema.empty(schema.TRUTH_TOPICS), tmp_path / "tables/truth_topics.parquet", ["topic"])
     assert not Oracle.knows(tmp_path)
 
@@ -185,11 +184,10 @@ def test_on_one_millisecond_the_standard_row_s_state_is_taken(world, tmp_path):
 
 
 @pytest.mark.parametrize("positive", ["wtg", "long_view"])
-def test_probability_of_a_logged_positive(world, tmp_path, positive):
+def test_probability_of_a_logged_positive(world, tmp_path, con, positive):
     """Calibrated, over all rows and by decile, and a better order than the video's own share of positives."""
     label = LABEL.model_copy(update={"positive": positive})
     shutil.copytree(world / "tables", tmp_path / "tables")
-    con = engine.connect(engine.Params(memory_limit="1GB"), 2)
     tables = {name: engine.read(con, tmp_path / f"tables/{name}.parquet") for name in ("interactions", "random")}
     durations = labels.by_duration(tables["interactions"], tables["interactions"], label, tables["interactions"])
     arrays.write(durations, tmp_path / "durations.parquet")

@@ -30,16 +30,19 @@ SECTIONS: dict[str, type[Section]] = {
 FAMILIES = ("recall", "train")  # sections whose keys name models
 
 
-def check(params: Params) -> None:
-    """Raise UserError with a line for every mistake in params.yaml, then for the input that `ingest.path` names."""
+def check(params: Params, scratch: Path) -> None:
+    """Raise UserError with a line for every mistake in params.yaml, then for the input that `ingest.path` names.
+
+    scratch: where an engine may lie, see `engine.connect`.
+    """
     raw = params.raw
     problems = [*_unknown(raw), *_sections(raw), *_models(raw), *_names(raw), *_columns(raw)]
     if problems:
         raise UserError("params.yaml:\n  " + "\n  ".join(problems))
-    check_input(params)
+    check_input(params, scratch)
 
 
-def check_input(params: Params) -> None:
+def check_input(params: Params, scratch: Path) -> None:
     """Raise UserError where the raw files or columns are missing, or a date of the split lies outside the log."""
     ingest, split = params.section("ingest", datasets.Params), params.section("split", splits.Params)
     if Path(ingest.path) == SIMULATED:
@@ -50,7 +53,7 @@ def check_input(params: Params) -> None:
     layout = datasets.layout(ingest)
     layout.inspect(ingest)
     if split.strategy == "temporal" and split.by == "date":  # else the log need not be read
-        con = engine.connect(params.section("engine", engine.Params), params.threads)
+        con = engine.connect(params.section("engine", engine.Params), params.threads, scratch)
         first_last = layout.time_range(con, ingest)
         if first_last is not None:
             splits.check_dates(split, *first_last)

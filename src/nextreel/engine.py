@@ -1,10 +1,9 @@
 """The one place that knows which engine runs the tables: DuckDB, embedded, streaming, spilling to disk."""
 
-import atexit
-import shutil
 import sys
-import tempfile
+import weakref
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
@@ -13,7 +12,7 @@ import ibis.expr.types as ir
 from ibis.backends.duckdb import Backend
 from pydantic import Field
 
-from nextreel.files import replacing
+from nextreel.files import replacing, working_folder
 from nextreel.params import Section
 
 ROW_GROUP = 122_880  # DuckDB's own default
@@ -29,14 +28,16 @@ class Params(Section):
     memory_limit: Annotated[str, Field(pattern=r"^\d+(\.\d+)? ?[KMGT]i?B$")]  # for tables; more spills to disk
 
 
-def connect(params: Params, threads: int) -> Connection:
-    """A fresh engine. Same threads, same bytes out. Its own tables lie compressed in its scratch folder, so that memory
-    holds only what is being worked on."""
-    folder = tempfile.mkdtemp(prefix="nextreel-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+def connect(params: Params, threads: int, scratch: Path) -> Connection:
+    """A fresh engine. Same threads, same bytes out. Its own tables lie compressed in a folder of its own in `scratch`,
+    so that memory holds only what is being worked on. The folder goes with the engine; if the process is killed, when
+    the next engine comes."""
+    held = ExitStack()
+    folder = held.enter_context(working_folder(scratch, "engine"))
     con = ibis.duckdb.connect(
-        f"{folder}/tables.duckdb", threads=threads, memory_limit=params.memory_limit, temp_directory=folder
+        str(folder / "tables.duckdb"), threads=threads, memory_limit=params.memory_limit, temp_directory=str(folder)
     )
+    weakref.finalize(con, held.close)
     con.raw_sql("SET TimeZone = 'UTC'")  # of times that name no zone, wherever the machine stands
     if sys.stdout.isatty():  # a long query shows how far it is, and the time left
         con.raw_sql("SET enable_progress_bar = true; SET progress_bar_time = 10_000")

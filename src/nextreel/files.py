@@ -1,10 +1,12 @@
-"""Files that are whole or absent: written under a temporary name, then renamed."""
+"""Files that are whole or absent: written under a temporary name, then renamed; folders that go with their process."""
 
 import csv
+import fcntl
 import json
 import math
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 METRIC_DIGITS = 5
+_LOCK = "lock"  # of a working folder, in it
 
 
 @contextmanager
@@ -31,6 +34,42 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         remove(temporary)
+
+
+@contextmanager
+def working_folder(parent: Path, kind: str) -> Iterator[Path]:
+    """Yield a new folder in `parent` for what need not outlive the process; remove it when the block ends.
+
+    What killed runs left of the same kind is removed first. Whoever runs holds a lock on its own folder, which the
+    system takes back when the process ends, however it ends; a process number may by then be another process's, or one
+    of another container.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    with (parent / f"{kind}.lock").open("w") as door:  # one at a time: a folder is new before it is locked
+        fcntl.flock(door, fcntl.LOCK_EX)
+        for left in parent.glob(f"{kind}-*"):
+            if not _in_use(left):
+                shutil.rmtree(left, ignore_errors=True)  # its run may be removing it, too
+        folder = Path(tempfile.mkdtemp(prefix=f"{kind}-", dir=parent.absolute()))
+        lock = (folder / _LOCK).open("w")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        lock.close()
+
+
+def _in_use(folder: Path) -> bool:
+    """Whether another run holds a working folder; one that cannot be told is left alone."""
+    try:
+        with (folder / _LOCK).open("r+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
 
 
 def remove(path: Path) -> None:

@@ -49,7 +49,7 @@ class Run(Section):
     """The keys at the top of params.yaml that are no section."""
 
     seed: Annotated[Int, Field(ge=0, lt=2**63)]  # of the one numpy Generator handed down
-    threads: PositiveInt  # of DuckDB and torch; another number gives other bytes
+    threads: PositiveInt  # of DuckDB, BLAS and torch; another number gives other bytes
     cpu_isa: Literal["portable", "native"]  # instructions for torch, see `runtime`
 
 

@@ -1,4 +1,7 @@
-"""How the processor is used. Asked for before torch is imported: plain `dvc repro` never sees a Makefile.
+"""How the processor is used. Asked for before numpy and torch are imported: plain `dvc repro` never sees a Makefile.
+
+How many threads share a sum decides how it is rounded, so `threads` of params.yaml holds for BLAS and OpenMP too, and
+what the environment says of threads counts for nothing. A BLAS takes no more threads than there are cores.
 
 Torch's bytes differ between processors, and training lets the difference grow until metrics move by some thousandths.
 `portable` holds torch and what it loads to instructions that x86 machines of all makers run alike: AVX2, and for MKL,
@@ -10,17 +13,31 @@ Threads that spin while they wait slow training several times on shared cores, s
 import os
 import sys
 
+_NUMBERS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+_EXACTLY = {"OMP_DYNAMIC": "FALSE", "MKL_DYNAMIC": "FALSE"}  # as many threads as asked for, however busy the machine is
+_ASLEEP = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
+_OVERRULING = ("OMP_THREAD_LIMIT", "OMP_MAX_ACTIVE_LEVELS", "MKL_DOMAIN_NUM_THREADS")  # the numbers above
 _PORTABLE = {"ATEN_CPU_CAPABILITY": "avx2", "MKL_CBWR": "COMPATIBLE", "ONEDNN_MAX_CPU_ISA": "AVX2"}
 
 
-def prepare(threads: int, cpu_isa: str) -> None:
-    """Set the environment that torch, MKL, oneDNN and OpenMP read when they load.
+def limit_threads(threads: int) -> None:
+    """Set the environment that BLAS and OpenMP read when they load.
 
-    Raises RuntimeError if torch is loaded already, since the settings would then be ignored.
+    Raises RuntimeError if numpy or torch is loaded already, since the settings would then be ignored.
     """
-    if "torch" in sys.modules:
-        raise RuntimeError("prepare() must run before torch is imported")
-    os.environ |= {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0", "OMP_NUM_THREADS": str(threads)}
+    if not sys.modules.keys().isdisjoint({"numpy", "torch"}):
+        raise RuntimeError("limit_threads() must run before numpy is imported")
+    for name in _OVERRULING:
+        os.environ.pop(name, None)
+    os.environ |= {**dict.fromkeys(_NUMBERS, str(threads)), **_EXACTLY, **_ASLEEP}
+
+
+def prepare(threads: int, cpu_isa: str) -> None:
+    """`limit_threads`, and the instructions and determinism of torch, MKL and oneDNN, which this loads.
+
+    Raises RuntimeError as `limit_threads` does.
+    """
+    limit_threads(threads)
     if cpu_isa == "portable":
         os.environ |= _PORTABLE
     import torch

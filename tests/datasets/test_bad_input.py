@@ -23,6 +23,7 @@ def ingested(root, folder, committed, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["pipeline/ingest.py"])
     monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr("nextreel.runtime.limit_threads", lambda threads: None)  # too late for this process
     script = (root / "pipeline/ingest.py").read_text(encoding="utf-8")
 
     def run(path=None, **changes):

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from nextreel import checking, datasets, engine, labels, schema, splits
+from nextreel import checking, datasets, labels, schema, splits
 from nextreel.cases import write
 from nextreel.datasets import table
 from nextreel.errors import UserError
@@ -104,7 +104,7 @@ def test_columns_may_have_any_name_and_order(log):
     assert random.to_pyarrow().to_pylist() == [dict(zip(columns, (4, True, 10, 20, 2, None), strict=True))]
 
 
-def test_csv_and_parquet_give_the_same_tables(log, tmp_path, con):
+def test_csv_and_parquet_give_the_same_tables(log, tmp_path, connect):
     columns = {"user_id": [3, 1, 3], "video_id": [2**62, 5, 7], "time_ms": [FIRST_MS + i for i in range(3)]}
     columns |= {"play": [5.0, None, 7.0], "click": [True, False, None]}
     texts = [["" if x is None else str(int(x)) for x in column] for column in columns.values()]
@@ -113,9 +113,7 @@ def test_csv_and_parquet_give_the_same_tables(log, tmp_path, con):
     parquet = log.parquet(columns)
     found = []
     for path in (csv, parquet):
-        source = table.read(
-            engine.connect(engine.Params(memory_limit="1GB"), 2), log.params(path, play_time="play", click="click")
-        )
+        source = table.read(connect(), log.params(path, play_time="play", click="click"))
         datasets.write_tables(source.intake.con, source, tmp_path / path.suffix[1:])
         found.append({file.name: file.read_bytes() for file in (tmp_path / path.suffix[1:]).iterdir()})
         assert source.rows_read == 3
@@ -321,7 +319,7 @@ def checked(committed, path, split=None, **names):
     raw = committed | {"ingest": committed["ingest"] | {"layout": "table", "path": str(path)}}
     raw["ingest"]["table"] = committed["ingest"]["table"] | names
     raw["split"] = committed["split"] | (split or {})
-    checking.check(Params(raw))
+    checking.check(Params(raw), path.parent / "scratch")
 
 
 def test_the_check_knows_own_logs(log, committed):

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nextreel import arrays, engine
+from nextreel import arrays
 from nextreel.errors import UserError
 from nextreel.raw import filebytes, intake
 from nextreel.raw.columns import EXACT, Column
@@ -377,11 +377,11 @@ def expected(files):
     return bad, good
 
 
-def check_against_the_oracle(folder, files):
+def check_against_the_oracle(connect, folder, files):
     paths = [folder / name for name, _ in files]
     for path, (_, lines) in zip(paths, files, strict=True):
         path.write_text("\n".join([",".join(HEADER), *lines]) + "\n", encoding="utf-8")
-    intake, rows = read(engine.connect(engine.Params(memory_limit="1GB"), 2), paths, COLUMNS)
+    intake, rows = read(connect(), paths, COLUMNS)
     bad, good = expected(files)
     assert rejected(intake) == bad
     found = kept(rows)
@@ -393,14 +393,14 @@ def check_against_the_oracle(folder, files):
 
 @settings(max_examples=20, deadline=None, derandomize=True)
 @given(files=st.lists(st.one_of(lines_of(WHOLE), lines_of(ANY)), min_size=1, max_size=3))
-def test_every_line_is_a_row_or_in_the_quarantine_with_what_is_wrong(tmp_path_factory, files):
+def test_every_line_is_a_row_or_in_the_quarantine_with_what_is_wrong(tmp_path_factory, connect, files):
     named = [(f"{i}.csv", lines) for i, lines in enumerate(files)]
-    check_against_the_oracle(tmp_path_factory.mktemp("raw"), named)
+    check_against_the_oracle(connect, tmp_path_factory.mktemp("raw"), named)
 
 
 @settings(max_examples=12, deadline=None, derandomize=True)
 @given(lines=lines_of(WHOLE))
-def test_a_file_of_whole_numbers_is_read_as_any_other(tmp_path_factory, lines):
+def test_a_file_of_whole_numbers_is_read_as_any_other(tmp_path_factory, connect, lines):
     folder = tmp_path_factory.mktemp("raw")
     (folder / "plain").mkdir()
     (folder / "text").mkdir()
@@ -410,7 +410,7 @@ def test_a_file_of_whole_numbers_is_read_as_any_other(tmp_path_factory, lines):
     found = []
     columns = COLUMNS | {"id": Column(0, EXACT, required=True)}
     for name in ("plain", "text"):
-        intake, rows = read(engine.connect(engine.Params(memory_limit="1GB"), 2), folder / name / "x.csv", columns)
+        intake, rows = read(connect(), folder / name / "x.csv", columns)
         assert filebytes.digest(folder / name / "x.csv").plain == (name == "plain" or not lines)
         bad = [(*row[:3], (row[3] or "").removeprefix("hello,"), row[4]) for row in rejected(intake)]
         found.append((bad, kept(rows)))
@@ -419,7 +419,7 @@ def test_a_file_of_whole_numbers_is_read_as_any_other(tmp_path_factory, lines):
     assert plain_kept == good
 
 
-def test_lines_are_exact_in_a_file_read_by_several_threads(tmp_path):
+def test_lines_are_exact_in_a_file_read_by_several_threads(tmp_path, connect):
     """60 MB: DuckDB cuts a file into pieces of 32 MB or less, a thread each."""
     good = ["0,5,3,1000,7", "1,5,4,2000,"]
     n = 2_400_000
@@ -433,7 +433,7 @@ def test_lines_are_exact_in_a_file_read_by_several_threads(tmp_path):
     path = tmp_path / "x.csv"
     path.write_text("\n".join([",".join(HEADER), *lines]) + "\n")
     assert path.stat().st_size > 2**25
-    intake, rows = read(engine.connect(engine.Params(memory_limit="1GB"), 2), [path], COLUMNS)
+    intake, rows = read(connect(), [path], COLUMNS)
     assert rejected(intake) == [("x.csv", i + 2, *judged(lines[i].split(","), lines[i], False)) for i in sorted(bad)]
     assert rows.n.sum().to_pyarrow().as_py() == sum(i for i in range(n) if i not in bad)
     number = rows.mutate(late=(rows.n.lag().over(order_by="row") >= rows.n).cast("int64")).late.sum()

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from nextreel import eda, engine, labels, splits
+from nextreel import eda, labels, splits
 from nextreel.cases import write
 from nextreel.datasets import kuairand
 from nextreel.eda import Findings, Spectrum
@@ -13,10 +13,9 @@ NAMES = ["dependence", "fans", "lengths", "popularity", "repeats", "watch_time"]
 
 
 @pytest.fixture(scope="module")
-def found(tiny_world, committed, ingest):
+def found(tiny_world, committed, ingest, connect):
     """What a tiny simulated world shows, from the raw files to the numbers."""
-    con = engine.connect(engine.Params(memory_limit="1GB"), 2)
-    tables = kuairand.read(con, ingest(tiny_world)).tables
+    tables = kuairand.read(connect(), ingest(tiny_world)).tables
     bounds = splits.bounds(tables["interactions"], splits.Params(**committed["split"]))
     parts = splits.temporal(tables["interactions"], tables["random"], bounds)
     settings = labels.Params(**committed["label"])

@@ -104,7 +104,8 @@ def inspect(params: Params) -> Files:
         packed = folder.is_file() and folder.suffix in (".gz", ".tgz", ".tar", ".zip")
         raise UserError(
             f"`ingest.path` is {params.path!r}, which is {'an archive: unpack it first' if packed else 'no folder'};"
-            " point it at KuaiRand's `data` folder (dvc exp run -S ingest.path=/path/to/KuaiRand-Pure/data)"
+            " point it at KuaiRand's `data` folder (dvc exp run -S ingest.path=/path/to/KuaiRand-Pure/data);"
+            " `dvc repro` makes data/raw/simulated, the default"
         )
     logs = sorted(folder.glob("log_standard_*.csv")) + sorted(folder.glob("log_random_*.csv"))
     if not logs:

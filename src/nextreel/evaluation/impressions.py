@@ -85,7 +85,7 @@ class Impressions:
         found = {}
         for seed in np.unique(table["seed"]):
             mine = table["seed"] == seed
-            score = np.full(len(self.case), -np.inf, np.float32)
+            score = np.full(len(self.case), -np.inf, table["score"].dtype)
             score[table["impression"][mine]] = np.nan_to_num(table["score"][mine], nan=-np.inf)
             found[int(seed)] = score
         return found

@@ -77,15 +77,24 @@ def write_tables(
 
 
 def write_charts(folder: Path, next_item: NextItemResults, shown: ImpressionResults | None, by_pool: Columns) -> None:
-    """CSV files for `dvc plots`. by_pool: what `pool_size.chart` returns."""
+    """CSV files for `dvc plots`, with the columns that dvc.yaml draws whether or not there is a point in them. by_pool:
+    what `pool_size.chart` returns."""
     charts = {"models": best_first(next_item.comparison()), "two_stage": by_pool}
     for part, protocol in PROTOCOL_OF.items():
         known = shown and part in shown.of
-        charts[protocol] = best_first(shown.comparison(part)) if shown and known else EMPTY
-    charts["aging"] = _aging(shown) if shown else EMPTY
-    charts["calibration"] = _calibration(shown) if shown else EMPTY
+        charts[protocol] = (
+            best_first(shown.comparison(part)) if shown and known else _no_points(HEADLINE, "low", "high")
+        )
+    on_test = shown and "test" in shown.of
+    charts["aging"] = _aging(shown) if shown and on_test else _no_points("day", HEADLINE)
+    charts["calibration"] = _calibration(shown) if shown and on_test else _no_points("predicted", "observed")
     for name, chart in charts.items():
         files.write_csv(folder / f"{name}.csv", chart)
+
+
+def _no_points(*columns: str) -> Columns:
+    """The chart of a protocol that has no impressions."""
+    return {name: np.array([]) for name in ("model", *columns)}
 
 
 def best_first(comparison: Columns) -> Columns:

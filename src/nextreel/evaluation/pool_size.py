@@ -27,11 +27,12 @@ def ranks_by_pool_size(
     pair, wanted = (table["case_id"] << 32 | table["video_idx"] for table in (pool, ranked))
     by_pair = np.argsort(pair)
     place = pool["rank"][by_pair[np.searchsorted(pair, wanted, sorter=by_pair)]]  # of each ranked entry in its pool
-    row, no_tie = np.searchsorted(case_id, ranked["case_id"]), np.zeros(len(wanted), np.uint64)
+    row = np.searchsorted(case_id, ranked["case_id"])
     found = {}
     for k in sizes:
         kept = np.flatnonzero(place <= k)
-        _row, entry, rank = order.order(row[kept], kept, -ranked["rank"][kept], no_tie[kept], k)
+        by, rank = order.order(row[kept], -ranked["rank"][kept], lambda at: at.astype(np.uint64), k)
+        entry = kept[by]
         listed = {"case_id": ranked["case_id"][entry], "video_idx": ranked["video_idx"][entry], "rank": rank}
         found[k] = order.listed_rank(listed, case_id, target)
     return found

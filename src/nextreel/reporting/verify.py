@@ -8,8 +8,9 @@ import csv
 import json
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
+
+from nextreel.files import working_folder
 
 TOLERANCE = 0.002
 FOLDERS = ("metrics", "plots", "dvc.lock")
@@ -55,8 +56,8 @@ def main(same_bytes: bool) -> str | None:
     """What went wrong, None if nothing."""
     if _git(Path(), "status", "--porcelain"):
         print("uncommitted changes are no part of this: what is verified is the last commit")
-    with tempfile.TemporaryDirectory(prefix="nextreel-verify-") as folder:
-        clone = Path(folder) / "clone"
+    with working_folder(Path(".work"), "verify") as folder:
+        clone = folder / "clone"
         _git(Path(), "clone", "--quiet", ".", str(clone))
         committed = values(clone / "metrics")
         if subprocess.run([sys.executable, "-m", "dvc", "repro", "--force"], cwd=clone, check=False).returncode:

@@ -31,16 +31,45 @@ def _mix(x: np.ndarray) -> np.ndarray:
 
 
 def order(
-    row: np.ndarray, column: np.ndarray, score: np.ndarray, tie: np.ndarray, k: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Entries [M] in order of (row, score down, tie up), the first k of each row: row, column and rank."""
-    by = np.lexsort((tie, -score, row))
-    row, column = row[by], column[by]
-    new = np.diff(row, prepend=-1) != 0
-    at = np.arange(len(row))
+    row: np.ndarray, score: np.ndarray, tie: Callable[[np.ndarray], np.ndarray], k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Entries [M] in order of (row, score down, tie up), the first k of each row: their positions, and ranks from 1.
+
+    tie: positions -> uint64; asked of equal scores alone.
+    """
+    if score.dtype == np.float32:
+        key = sort_key(row, -score)
+        by = np.argsort(key)
+        same = key[by[1:]] == key[by[:-1]]
+    else:
+        by = np.lexsort((-score, row))
+        same = (row[by[1:]] == row[by[:-1]]) & (score[by[1:]] == score[by[:-1]])
+    tied = np.flatnonzero(np.append(same, False) | np.append(False, same))
+    if len(tied):
+        run = np.cumsum(np.append(True, ~same))[tied]
+        by[tied] = by[tied][np.lexsort((tie(by[tied]), run))]
+    at = np.arange(len(by))
+    new = np.diff(row[by], prepend=-1) != 0
     rank = at - np.maximum.accumulate(np.where(new, at, 0)) + 1
-    keep = rank <= k
-    return row[keep], column[keep], rank[keep].astype(np.int32)
+    listed = rank <= k
+    return by[listed], rank[listed].astype(np.int32)
+
+
+def sort_key(row: np.ndarray, number: np.ndarray) -> np.ndarray:
+    """Integers [m] in the order of (row, number), number float32: they sort ten times as fast as the two. Its bits in
+    that order, from 0 to 2^32 - 1, are the lower half."""
+    bits = (number + np.float32(0)).view(np.int32)  # 0 for -0, which is equal
+    return row.astype(np.int64) << 32 | (_flipped(bits) + (np.int64(1) << 31))
+
+
+def sorted_number(key: np.ndarray) -> np.ndarray:
+    """The numbers of keys."""
+    return _flipped(((key & 0xFFFFFFFF) - (1 << 31)).astype(np.int32)).view(np.float32)
+
+
+def _flipped(bits: np.ndarray) -> np.ndarray:
+    """The bits of floats in the order of the floats, as int32, and back: those below zero count the other way."""
+    return bits ^ (bits >> 31 & 0x7FFFFFFF)
 
 
 def listed_rank(listed: Mapping[str, np.ndarray], case_id: np.ndarray, target: np.ndarray) -> np.ndarray:

@@ -102,7 +102,7 @@ def write_scores(
 
 def score_columns(seed: int, impression: np.ndarray, score: np.ndarray) -> dict[str, Any]:
     """The columns of data/scores; no opinion is null there."""
-    nullable = pa.array(score.astype(np.float32), mask=score == -np.inf)
+    nullable = pa.array(score, mask=score == -np.inf)
     return {"seed": np.full(len(impression), seed, np.int64), "impression": impression, "score": nullable}
 
 

@@ -59,14 +59,13 @@ def ranked(
 ) -> Retrieved:
     """From the scores of entries [m] of the cases [B] by the catalogue [N]: all that may be among the first k, or ahead
     of the target. A target that is no entry is a miss."""
-    tie = asked.tie_at(row, catalogue[column])
-    row, entry, rank = order.order(row, np.arange(len(row)), score, tie, len(catalogue))
-    video_idx = catalogue[column[entry]]
+    by, rank = order.order(row, score, lambda at: asked.tie_at(row[at], catalogue[column[at]]), len(catalogue))
+    row, video_idx = row[by], catalogue[column[by]]
     target_rank = np.full(len(asked.cases), MISS, np.int32)
     found = np.flatnonzero(video_idx == asked.target[row])
     target_rank[row[found]] = rank[found]
     first = rank <= k
-    listed = {"case_id": asked.cases.case_id[row], "video_idx": video_idx, "score": score[entry], "rank": rank}
+    listed = {"case_id": asked.cases.case_id[row], "video_idx": video_idx, "score": score[by], "rank": rank}
     return Retrieved(asked, target_rank, {name: values[first] for name, values in listed.items()})
 
 

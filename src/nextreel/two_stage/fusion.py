@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from nextreel import arrays
 from nextreel.files import remove
@@ -26,6 +26,14 @@ class Params(Section):
 
     channels: list[str] = Field(alias="from", min_length=1)  # models whose lists are fused
     pool_size: PositiveInt  # candidates a case
+
+    @field_validator("channels")
+    @classmethod
+    def _each_once(cls, channels: list[str]) -> list[str]:
+        twice = sorted({name for name in channels if channels.count(name) > 1})
+        if twice:
+            raise ValueError(f"each channel once; drop the copies of {', '.join(twice)}")
+        return channels
 
 
 def fuse(lists: Mapping[str, dict[str, np.ndarray]], pool_size: int, tie: Tie) -> dict[str, np.ndarray]:
@@ -47,7 +55,7 @@ def fuse(lists: Mapping[str, dict[str, np.ndarray]], pool_size: int, tie: Tie) -
         channel_score[place] = entries["score"]
         columns |= {f"rank_{channel}": rank, f"score_{channel}": channel_score}
         score += np.where(rank == MISS, 0.0, 1 / (DAMPING + rank))
-    _case, kept, rank = order(case_id, np.arange(len(pair)), score, tie(case_id, video_idx), pool_size)
+    kept, rank = order(case_id, score, lambda at: tie(case_id[at], video_idx[at]), pool_size)
     pooled = {"case_id": case_id, "video_idx": video_idx, "score": score, **columns}
     return {name: column[kept] for name, column in pooled.items()} | {"rank": rank}
 

@@ -47,8 +47,8 @@ def rerank(
                 score = answering(part, fitted).score(Pairs.at_cases(store, some.cases, row, pool["video_idx"]))
                 tie = some.tie_at(row, pool["video_idx"])
                 tie = np.where(score == -np.inf, pool["rank"].astype(np.uint64), tie)
-                _row, entry, rank = order.order(row, np.arange(len(row)), score, tie, len(row))
-                listed = {"case_id": pool["case_id"][entry], "video_idx": pool["video_idx"][entry]}
-                listed |= {"score": score[entry], "rank": rank}
+                by, rank = order.order(row, score, tie.__getitem__, len(row))
+                listed = {"case_id": pool["case_id"][by], "video_idx": pool["video_idx"][by]}
+                listed |= {"score": score[by], "rank": rank}
                 target_rank = order.listed_rank(listed, ids, some.target)
                 write_answers(Retrieved(some, target_rank, listed), part, asked.seed, lists, ranks)
