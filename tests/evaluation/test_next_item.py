@@ -4,18 +4,23 @@ import numpy as np
 import pytest
 
 from nextreel import arrays, evaluation
-from nextreel.cases.protocols import PARTS
 from nextreel.evaluation.next_item import Marks, load_ranks
+from nextreel.parts import PARTS
 
 SETTINGS = evaluation.Params(n_resamples=50, confidence=0.9)
 GAIN = 1 / np.log2(3)
 
 
 @pytest.fixture
-def marks(cycle):
+def asked(cycle):
+    return cycle.asked
+
+
+@pytest.fixture
+def marks(asked):
     """A model that ranks every target second, and one that never ranks any."""
-    n = (cycle.target > 0).sum()
-    return Marks(cycle, {"second": {42: np.full(n, 2)}, "never": {42: np.zeros(n, int)}}, SETTINGS)
+    n = (asked.target > 0).sum()
+    return Marks(asked, {"second": {42: np.full(n, 2)}, "never": {42: np.zeros(n, int)}}, SETTINGS)
 
 
 def test_the_headline_by_hand(marks):
@@ -34,16 +39,16 @@ def test_every_metric_of_both_parts_is_in_the_table(marks):
     assert rows["test", "second", "mrr@10"] == rows["valid", "second", "mrr@10"] == 0.5
 
 
-def test_a_cold_target_is_told(cycle):
-    asked = cycle.of("test")
-    assert 0 not in asked.target
-    first_part = cycle.catalogue.first_part.copy()
-    first_part[asked.target[0]] = len(PARTS)
-    smaller = replace(cycle, catalogue=replace(cycle.catalogue, first_part=first_part))
-    never = {"never": {42: np.zeros((cycle.target > 0).sum(), int)}}
-    assert Marks(cycle, never, SETTINGS).cold_share() == {"cold_share": 0, "n_cases": len(asked.target)}
+def test_a_cold_target_is_told(asked):
+    target = asked.of("test").target
+    assert 0 not in target
+    first_part = asked.catalogue.first_part.copy()
+    first_part[target[0]] = len(PARTS)
+    smaller = replace(asked, catalogue=replace(asked.catalogue, first_part=first_part))
+    never = {"never": {42: np.zeros((asked.target > 0).sum(), int)}}
+    assert Marks(asked, never, SETTINGS).cold_share() == {"cold_share": 0, "n_cases": len(target)}
     found = Marks(smaller, never, SETTINGS).cold_share()["cold_share"]
-    assert found == pytest.approx((asked.target == asked.target[0]).mean())
+    assert found == pytest.approx((target == target[0]).mean())
 
 
 def test_comparison_tells_models_and_pairs(marks):
@@ -56,9 +61,9 @@ def test_comparison_tells_models_and_pairs(marks):
     assert (table["value"] <= table["high"] + 1e-12).all()
 
 
-def test_seeds_are_averaged_case_by_case_and_told_apart(cycle):
-    n = (cycle.target > 0).sum()
-    marks = Marks(cycle, {"two": {42: np.full(n, 1), 43: np.full(n, 2)}}, SETTINGS)
+def test_seeds_are_averaged_case_by_case_and_told_apart(asked):
+    n = (asked.target > 0).sum()
+    marks = Marks(asked, {"two": {42: np.full(n, 1), 43: np.full(n, 2)}}, SETTINGS)
     assert marks.headline("two")["ndcg@10"] == pytest.approx((1 + GAIN) / 2)
     by_seed = marks.by_seed()
     on_test = by_seed["part"] == "test"
@@ -67,23 +72,23 @@ def test_seeds_are_averaged_case_by_case_and_told_apart(cycle):
     assert (marks.on_test("two") == 1).all()
 
 
-def test_days_add_up_to_the_whole(cycle):
+def test_days_add_up_to_the_whole(asked):
     """Half of the users are asked a day later."""
-    shift = np.where(cycle.cases.user_idx % 2, 0, 86_400_000)
-    exam = replace(cycle, cases=replace(cycle.cases, time_ms=cycle.cases.time_ms + shift))
-    rank = np.where(cycle.cases.user_idx % 2, 1, 0)[cycle.target > 0]
-    table = Marks(exam, {"odd": {42: rank}}, SETTINGS).by_day()
+    shift = np.where(asked.cases.user_idx % 2, 0, 86_400_000)
+    later = replace(asked, cases=replace(asked.cases, time_ms=asked.cases.time_ms + shift))
+    rank = np.where(asked.cases.user_idx % 2, 1, 0)[asked.target > 0]
+    table = Marks(later, {"odd": {42: rank}}, SETTINGS).by_day()
     assert table["day"].tolist() == ["1970-01-01", "1970-01-02"]
     assert table["value"].tolist() == [1, 0]
-    assert table["n"].sum() == len(exam.of("test").target)
+    assert table["n"].sum() == len(later.of("test").target)
 
 
-def test_per_user_values_reproduce_the_headline(cycle, marks):
+def test_per_user_values_reproduce_the_headline(asked, marks):
     rows = marks.per_user("second", 42)
     on_test = rows["part"] == "test"
     assert rows["ndcg@10"][on_test].mean() == pytest.approx(marks.headline("second")["ndcg@10"])
     assert (rows["user_id"] == 5000 + rows["user_idx"]).all()
-    assert set(rows["user_idx"][on_test]) == set(cycle.of("test").cases.user_idx)
+    assert set(rows["user_idx"][on_test]) == set(asked.of("test").cases.user_idx)
 
 
 def test_ranks_are_read_by_seed(tmp_path):
