@@ -3,12 +3,14 @@
 import ibis
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from nextreel import arrays, labels, splits
 from nextreel.cases import protocols
 from nextreel.cases import write as cases_write
-from nextreel.scoring.sets import Exam
+from nextreel.cases.store import Store
+from nextreel.scoring.sets import EvalSet, ShownPairs
 
 N_USERS, N_EVENTS = 30, 12
 
@@ -43,8 +45,10 @@ def settings(committed):
 
 def write(con, parts, settings, data, leave_one_out):
     tables = data / "tables"
-    arrays.write({"user_id": 700 + np.arange(1, N_USERS + 1)}, tables / "users.parquet")
-    arrays.write({"video_id": 900 + np.arange(1, 41)}, tables / "videos.parquet")
+    users, videos = (np.arange(1, n + 1, dtype=np.int32) for n in (N_USERS, 40))
+    arrays.write({"user_idx": users, "user_id": users + 700}, tables / "users.parquet")
+    no_tags = pa.nulls(40, pa.list_(pa.int64()))
+    arrays.write({"video_idx": videos, "video_id": videos + 900, "tags": no_tags}, tables / "videos.parquet")
     durations = cases_write.fit(parts, settings, leave_one_out)
     labelled = labels.label(parts, durations, settings)
     return labelled, cases_write.write(con, labelled, data, protocols.Params(targets="first"), leave_one_out)
@@ -87,22 +91,90 @@ def test_leave_one_out_recommends_any_video_and_asks_no_impressions(con, interac
     _labelled, questions = write(con, parts, settings, tmp_path, leave_one_out=True)
     assert set(questions.protocol) == {"next_item"}
     assert len(arrays.load(tmp_path / "impressions.parquet")["case_id"]) == 0
-    exam = Exam.load(tmp_path, seed=42)
+    asked, store = EvalSet.load(tmp_path, seed=42), Store.load(tmp_path / "store")
     everything = np.unique(interactions.video_idx)
     for part in ("valid", "test", "next"):
-        assert exam.catalogue.of(part).tolist() == everything.tolist()
-    test, valid = exam.of("test"), exam.of("valid")
+        assert asked.catalogue.of(part).tolist() == everything.tolist()
+    test, valid = asked.of("test"), asked.of("valid")
     assert (test.cases.history_end > valid.cases.history_end).all()
-    position, owner = test.cases.histories(exam.events).flat()  # the valid target is known by then
+    position, owner = test.cases.histories(store).flat()  # the valid target is known by then
     for case in range(len(test.cases)):
-        assert valid.target[case] in exam.events.video_idx[position[owner == case]]
+        assert valid.target[case] in store.events("video_idx")[position[owner == case]]
 
 
-def test_the_exam_knows_raw_ids(con, interactions, settings, tmp_path):
+def test_the_cases_know_raw_ids(con, interactions, settings, tmp_path):
     cut = 10**12 + np.array([6, 9]) * 1000
     part = np.array(["train", "valid", "test"])[np.searchsorted(cut, interactions.time_ms, side="right")]
     write(con, ibis.memtable(interactions.assign(part=part)), settings, tmp_path, leave_one_out=False)
-    exam = Exam.load(tmp_path, seed=42)
-    assert (exam.user_id == exam.cases.user_idx + 700).all()
-    assert exam.catalogue.video_id[1:].tolist() == list(range(901, 941))
-    assert (exam.tie(exam.cases.case_id[:1], np.array([3])) != exam.tie(exam.cases.case_id[1:2], np.array([3]))).all()
+    asked = EvalSet.load(tmp_path, seed=42)
+    assert (asked.user_id == asked.cases.user_idx + 700).all()
+    assert asked.catalogue.video_id[1:].tolist() == list(range(901, 941))
+    one, other = (asked.tie(asked.cases.case_id[i : i + 1], np.array([3])) for i in (0, 1))
+    assert (one != other).all()
+
+
+@pytest.fixture
+def temporal(interactions):
+    """Parts of a temporal split, and some rows shown at random in the time of test."""
+    cut = 10**12 + np.array([6, 9]) * 1000
+    part = np.array(["train", "valid", "test"])[np.searchsorted(cut, interactions.time_ms, side="right")]
+    random = interactions.groupby("user_idx").tail(2).assign(part="random", row=lambda rows: rows.row + 10_000)
+    random["video_idx"] = (random.video_idx % 40 + 1).astype(np.int32)
+    random["time_ms"] += 500
+    return pd.concat([interactions.assign(part=part), random], ignore_index=True)
+
+
+def test_the_store_says_of_every_event_what_the_log_says(con, temporal, settings, tmp_path):
+    labelled, _questions = write(con, ibis.memtable(temporal), settings, tmp_path, leave_one_out=False)
+    store = Store.load(tmp_path / "store")
+    rows = labelled.filter(labelled.part != "random").order_by("user_idx", "time_ms", "row").to_pandas()
+    assert set(store.columns) == {
+        *(f"events/{name}" for name in ("video_idx", "time_ms", "positive", "tab")), "videos/video_id", "users/user_id",
+    }  # fmt: skip
+    for name in store.tables["events"]:
+        assert (store.events(name) == rows[name]).all()
+    assert (np.repeat(np.arange(N_USERS + 1), np.diff(store.offsets)) == rows.user_idx).all()
+    assert (store.users("user_id")[1:] == 700 + np.arange(1, N_USERS + 1)).all()
+    assert (store.n_users, store.n_videos) == (N_USERS, 40)
+    assert store.columns["events/video_idx"] == ("id", 41)
+    position, _owner = store.fitted_on("train").flat()
+    assert (rows.part.to_numpy()[position] == "train").all()
+    assert len(position) == (rows.part == "train").sum()
+
+
+def test_impressions_are_the_rows_shown_each_once_and_outcomes_stand_apart(con, temporal, settings, tmp_path):
+    """Numbered in order of (case, time, file order); what came of a row is in outcomes.parquet alone."""
+    temporal.loc[temporal.index[temporal.part == "test"][:5], "video_idx"] = np.int32(7)  # one user sees it again
+    labelled, questions = write(con, ibis.memtable(temporal), settings, tmp_path, leave_one_out=False)
+    shown, outcomes = (pd.DataFrame(arrays.load(tmp_path / f"{kind}.parquet")) for kind in ("impressions", "outcomes"))
+    assert list(shown) == ["impression", "case_id", "video_idx", "track", "time_ms", "tab"]
+    assert list(outcomes) == ["impression", "label", "wtr", "wtg"]
+    assert shown.impression.tolist() == outcomes.impression.tolist() == list(range(len(shown)))
+    assert (np.diff(shown.case_id) >= 0).all()
+    assert (shown.groupby("case_id").time_ms.diff().dropna() >= 0).all()
+    rows = labelled.filter(labelled.part != "train").to_pandas()
+    assert len(shown) == len(rows)
+    user_of = pd.Series(questions.cases.user_idx, questions.cases.case_id)
+    both = shown.assign(user_idx=shown.case_id.map(user_of), is_random=shown.track == "random").merge(outcomes)
+    keys = ["user_idx", "time_ms", "video_idx", "is_random"]
+    found = both.sort_values(keys).reset_index(drop=True)
+    expected = rows.assign(is_random=rows.part == "random").sort_values(keys).reset_index(drop=True)
+    for name in keys:
+        assert (found[name] == expected[name]).all()
+    assert (found.label == expected.positive).all()
+    assert found.wtg.to_numpy() == pytest.approx(expected.wtg.to_numpy(), nan_ok=True)
+    assert found.wtr.to_numpy() == pytest.approx(expected.wtr.to_numpy(), nan_ok=True)
+
+
+def test_shown_pairs_have_an_entry_a_row_with_its_own_moment(con, temporal, settings, tmp_path):
+    _labelled, _questions = write(con, ibis.memtable(temporal), settings, tmp_path, leave_one_out=False)
+    store, shown = Store.load(tmp_path / "store"), ShownPairs.load(tmp_path)
+    table = arrays.load(tmp_path / "impressions.parquet")
+    pairs = shown.pairs(store)
+    assert len(pairs) == len(table["impression"])
+    assert (shown.cases.case_id[pairs.row] == table["case_id"]).all()
+    for name in ("video_idx", "time_ms", "tab"):
+        assert (getattr(pairs, name) == table[name]).all()
+    assert (pairs.history_end == shown.cases.history_end[pairs.row]).all()
+    assert (pairs.time_ms >= shown.cases.time_ms[pairs.row]).all()
+    assert (shown.user_id == shown.cases.user_idx + 700).all()

@@ -21,52 +21,37 @@ def by_hand(scores, k, tie):
 
 
 @pytest.mark.parametrize("k", [1, 3, 20, 50])
-def test_top_k_is_the_full_sort(k):
+def test_entries_are_ordered_as_by_a_full_sort(k):
+    """In whatever order they come, with many ties and rows without any entry."""
     rng = np.random.default_rng(k)
-    scores = rng.integers(0, 4, (12, 20)).astype(np.float32)  # many ties
+    scores = rng.integers(0, 4, (12, 20)).astype(np.float32)
     scores[rng.random(scores.shape) < 0.2] = -np.inf
     scores[0] = -np.inf  # nothing to list
     tie = ties(np.arange(100, 112), rng.permutation(np.arange(1, 21)), seed=7)
-    row, column, rank = order.top_k(scores, k, tie)
+    row, column = np.nonzero(scores > -np.inf)
+    mixed = rng.permutation(len(row))
+    row, column = row[mixed], column[mixed]
+    row, column, rank = order.order(row, column, scores[row, column], tie(row, column), k)
     expected = by_hand(scores, k, tie)
     assert [column[row == i].tolist() for i in range(12)] == expected
     assert [rank[row == i].tolist() for i in range(12)] == [list(range(1, 1 + len(e))) for e in expected]
 
 
-def test_top_k_of_many_columns_is_the_full_sort():
-    """So many that the floor comes from groups of columns, which a few ties at the k-th place may straddle."""
-    rng = np.random.default_rng(5)
-    scores = rng.integers(0, 300, (4, 1_003)).astype(np.float32)
-    scores[:, ::7] = -np.inf
-    tie = ties(np.arange(4), rng.permutation(1_003), seed=7)
-    row, column, _rank = order.top_k(scores, 9, tie)
-    assert [column[row == i].tolist() for i in range(4)] == by_hand(scores, 9, tie)
-
-
-def test_target_rank_is_its_place_in_the_list():
-    rng = np.random.default_rng(1)
-    scores = rng.integers(0, 3, (30, 25)).astype(np.float32)
-    tie = ties(np.arange(30), np.arange(5, 30), seed=3)
-    row, column, rank = order.top_k(scores, 25, tie)
-    assert (order.target_ranks(scores, row, column, tie) == rank).all()
-
-
-def test_seen_videos_are_no_rivals():
-    scores = np.array([[5, -np.inf, 4, 4]], np.float32)
-    tie = ties(np.array([0]), np.arange(1, 5), seed=0)
-    rank = order.target_ranks(scores, np.array([0]), np.array([2]), tie)
-    assert rank[0] in (2, 3)  # behind the 5, beside the other 4; the seen one does not count
-
-
 def test_a_constant_scorer_gets_chance():
     n_cases, n_videos = 4000, 50
     target = np.random.default_rng(0).integers(0, n_videos, n_cases)
-    scores = np.zeros((n_cases, n_videos), np.float32)
     tie = ties(np.arange(n_cases), np.arange(n_videos), seed=42)
-    rank = order.target_ranks(scores, np.arange(n_cases), target, tie)
-    counts = np.bincount(rank, minlength=n_videos + 1)[1:]
+    row, column = np.repeat(np.arange(n_cases), n_videos), np.tile(np.arange(n_videos), n_cases)
+    row, column, rank = order.order(row, column, np.zeros(len(row), np.float32), tie(row, column), n_videos)
+    counts = np.bincount(rank[column == target[row]], minlength=n_videos + 1)[1:]
     expected = n_cases / n_videos
     assert ((counts - expected) ** 2 / expected).sum() < 85.4  # chi-square, 49 degrees, 99.9 %
+
+
+def test_the_rank_of_a_target_in_its_list_or_a_miss():
+    listed = {"case_id": np.array([3, 3, 7]), "video_idx": np.array([5, 6, 5]), "rank": np.array([1, 2, 1])}
+    found = order.listed_rank(listed, np.array([3, 7, 9]), np.array([6, 6, 5]))
+    assert found.tolist() == [2, order.MISS, order.MISS]
 
 
 def test_ties_depend_on_the_seed_the_user_and_the_moment():
