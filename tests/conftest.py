@@ -165,6 +165,28 @@ class World:
         return Pairs.at_cases(self.store, cases, row, np.tile(catalogue, len(cases)))
 
 
+def sort_all(world, part, scores):
+    """The plain reference of retrieval: every case of a part, all unseen videos of the catalogue with an opinion, one
+    full sort each. scores [B, N]. Returns each case's [(video_idx, score), ...] and its target's rank, 0 a miss."""
+    asked, catalogue = world.asked.of(part), world.asked.catalogue.of(part)
+    lists, ranks = [], []
+    for i, row in enumerate(scores):
+        start = world.store.offsets[asked.cases.user_idx[i]]
+        seen = world.store.events("video_idx")[start : start + asked.cases.history_end[i]].tolist()
+        tie = asked.tie(np.repeat(asked.cases.case_id[i], len(catalogue)), catalogue).tolist()
+        entries = zip(row.tolist(), tie, catalogue.tolist(), strict=True)
+        ordered = sorted((-s, t, v) for s, t, v in entries if s > -np.inf and v not in set(seen))
+        lists.append([(v, -s) for s, _t, v in ordered])
+        videos = [v for _s, _t, v in ordered]
+        ranks.append(videos.index(asked.target[i]) + 1 if asked.target[i] in videos else 0)
+    return lists, np.array(ranks)
+
+
+@pytest.fixture(scope="session")
+def full_sort():
+    return sort_all
+
+
 def store_of(offsets, cuts, events, video_id, user_id):
     """A store from arrays."""
     tables = {

@@ -1,0 +1,125 @@
+"""From tables to columns of the store."""
+
+import ibis
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from ibis import _
+
+from nextreel.cases import columns
+from nextreel.cases.columns import DECLARED, UNKNOWN, Declared
+from nextreel.cases.store import Column, Columns
+
+
+@pytest.fixture
+def events():
+    """Out of order, with an unknown tab."""
+    return pd.DataFrame(
+        {
+            "user_idx": np.array([2, 1, 1, 1], np.int32),
+            "video_idx": np.array([3, 5, 2, 5], np.int32),
+            "time_ms": [10, 20, 10, 20],
+            "row": [0, 3, 2, 1],
+            "positive": [True, False, True, True],
+            "tab": pd.array([4, None, 0, 1], "Int16"),
+        }
+    )
+
+
+def videos(tags, **more):
+    """Videos in reverse order of video_idx."""
+    n = len(tags)
+    table = {"video_idx": np.arange(n, 0, -1, dtype=np.int32), "video_id": np.arange(n, 0, -1) + 900}
+    return ibis.memtable(pa.table(table | {"tags": pa.array(tags[::-1], pa.list_(pa.int32()))} | more))
+
+
+def test_events_are_in_order_of_user_time_and_file(events):
+    found, about = columns.read(ibis.memtable(events), "events")
+    assert isinstance(found, Columns)
+    assert found["video_idx"].tolist() == [2, 5, 5, 3]
+    assert found["time_ms"].tolist() == [10, 20, 20, 10]
+    assert found["positive"].tolist() == [True, True, False, True]
+    assert found["tab"].tolist() == [0, 1, UNKNOWN, 4]
+    assert about == {
+        "events/video_idx": Column("id", 6),
+        "events/time_ms": Column("number", 0),
+        "events/positive": Column("id", 2),
+        "events/tab": Column("id", 5),
+    }
+    assert found["tab"].dtype == np.int16
+
+
+def test_a_size_that_is_declared_does_not_hang_on_the_data(events):
+    _found, about = columns.read(ibis.memtable(events.assign(positive=False)), "events")
+    assert about["events/positive"] == Column("id", 2)
+
+
+def test_a_column_that_nobody_knows_is_left_out(events):
+    nobody = events.assign(tab=pd.array([None] * 4, "Int16"))
+    found, about = columns.read(ibis.memtable(nobody), "events")
+    assert "tab" not in found
+    assert "events/tab" not in about
+
+
+def test_of_no_rows_every_column_is_empty(events):
+    found, about = columns.read(ibis.memtable(events).limit(0), "events")
+    assert set(found) == set(DECLARED["events"])
+    assert {len(values) for values in found.values()} == {0}
+    assert about["events/video_idx"] == Column("id", 0)
+
+
+def test_users_and_videos_begin_with_padding():
+    users = {"user_idx": np.array([2, 1], np.int32), "user_id": [702, 701]}
+    found, about = columns.read(ibis.memtable(pa.table(users)), "users")
+    assert found["user_id"].tolist() == [0, 701, 702]
+    assert about == {"users/user_id": Column("number", 0)}
+    found, _about = columns.read(videos([[1], [2]]), "videos")
+    assert found["video_id"].tolist() == [0, 901, 902]
+
+
+def test_sets_are_distinct_ids_by_rank():
+    """Of any ids: 12 < 65 < 900 are 0, 1 and 2. A set that is null, or empty, has none."""
+    found, about = columns.read(videos([[65, 12, 65], None, [900], [], [12]]), "videos")
+    tags = found["tags"]
+    assert about["videos/tags"] == Column("set", 3)
+    assert tags.values.tolist() == [0, 1, 2, 0]
+    assert tags.offsets.tolist() == [0, 0, 2, 2, 3, 3, 4]  # the first row is padding
+    assert tags.values.dtype == np.int32
+    for video_idx, expected in {0: [], 1: [0, 1], 2: [], 3: [2], 4: [], 5: [0]}.items():
+        assert tags.of(np.array([video_idx]))[0].tolist() == expected
+
+
+def test_sets_that_are_all_null_are_left_out():
+    found, about = columns.read(videos([None, None]), "videos")
+    assert set(found) == {"video_id"}
+    assert set(about) == {"videos/video_id"}
+
+
+def test_an_unknown_id_in_a_set_is_no_member():
+    found, about = columns.read(videos([[65, None], [None], [12]]), "videos")
+    assert about["videos/tags"] == Column("set", 2)
+    assert [found["tags"].of(np.array([row]))[0].tolist() for row in (1, 2, 3)] == [[1], [], [0]]
+
+
+def test_kinds_of_a_new_column(monkeypatch):
+    """Unknown flags and ids are -1, unknown measures NaN; a column may be made of others."""
+    new = {
+        "flag": Declared(_.flag, "id", size=2),
+        "level": Declared(_.level, "id"),
+        "length": Declared(_.length / 2, "number"),
+    }
+    monkeypatch.setitem(DECLARED, "users", new)
+    rows = pd.DataFrame(
+        {
+            "user_idx": [1, 2, 3],
+            "flag": pd.array([True, None, False], "boolean"),
+            "level": pd.array([7, None, 0], "Int32"),
+            "length": [3.0, None, 1.0],
+        }
+    )
+    found, about = columns.read(ibis.memtable(rows), "users")
+    assert found["flag"].tolist() == [0, 1, UNKNOWN, 0]
+    assert found["level"].tolist() == [0, 7, UNKNOWN, 0]
+    assert found["length"] == pytest.approx([0, 1.5, np.nan, 0.5], nan_ok=True)
+    assert about == {"users/flag": Column("id", 2), "users/level": Column("id", 8), "users/length": Column("number")}
