@@ -1,19 +1,23 @@
 """What every model promises, on worlds with a known answer."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from nextreel import models
+from nextreel import arrays, models
 from nextreel.arrays import load
-from nextreel.cases.protocols import QUESTIONS
+from nextreel.cases.pairs import Pairs
+from nextreel.cases.protocols import Cases
+from nextreel.cases.store import Columns, Sets, Store, link
+from nextreel.contract import Factored, Sparse, Training
 from nextreel.errors import UserError
 from nextreel.nn import trainer
+from nextreel.parts import QUESTIONS, answering
 from nextreel.scoring import predict
-from nextreel.scoring.sets import Shown
-from nextreel.scoring.sets import blocks as scored
+from nextreel.scoring.retrieve import retrieve, target_ranks
+from nextreel.scoring.sets import ShownPairs
 from nextreel.scoring.validation import validate
 
 NEURAL = {
@@ -36,16 +40,19 @@ def neural(name):
     return SETTINGS[name].items() >= NEURAL.items()
 
 
-def fit(name, exam, tmp_path, seed=0, stretch="train", **changes):
-    module = models.module(name)
-    histories = getattr(exam.events, stretch)()
-    settings = module.Params(**SETTINGS[name] | changes)
-    how = {"validation": validation(exam, tmp_path / f"{name}.csv")} if neural(name) else {}
-    return module.Model.fit(histories, exam.catalogue.n_videos, settings, np.random.default_rng(seed), **how)
+def params_of(name, **changes):
+    return models.module(name).Params(**SETTINGS[name] | changes)
 
 
-def validation(exam, curve):
-    return trainer.Validation(lambda model: validate(model, exam), curve)
+def fit(name, world, tmp_path, seed=0, cut="train", **changes):
+    training = Training(world.store.fitted_on(cut), np.random.default_rng(seed))
+    if neural(name):
+        training = replace(training, session=session(world, tmp_path / f"{name}.csv"))
+    return models.module(name).Model.fit(params_of(name, **changes), training)
+
+
+def session(world, curve):
+    return trainer.Session(lambda model: validate(model, world.store, world.asked), curve)
 
 
 @pytest.fixture(scope="module", params=list(SETTINGS))
@@ -59,49 +66,170 @@ def test_every_model_is_held_to_this():
     }
 
 
-def hit_rate(model, exam, part="test", k=10):
-    rank = np.concatenate([block.target_ranks() for block in scored(model, exam, part, "")])
+def hit_rate(model, world, part="test", k=10):
+    rank = target_ranks(model, world.store, world.asked, part, "")
     return ((rank > 0) & (rank <= k)).mean()
 
 
-def whole_score(model, exam, part="test"):
-    asked = exam.of(part)
-    return model.score(asked.cases, asked.cases.histories(exam.events), exam.catalogue.of(part))
+def whole_score(model, world, part="test"):
+    """[B, N] of every case of a part and every video of its catalogue."""
+    return model.score(world.all_pairs(part)).reshape(len(world.cases(part)), -1)
 
 
-def answered(model, name, exam, folder):
+def some_cases(world, keep):
+    return replace(world, asked=world.asked.where(keep))
+
+
+def answered(model, world, folder):
     """The lists and the ranks of all parts."""
-    predict.write(dict.fromkeys(QUESTIONS, model), name, exam, folder / "lists.parquet", folder / "ranks.parquet")
+    with arrays.Writer(folder / "lists.parquet") as lists, arrays.Writer(folder / "ranks.parquet") as ranks:
+        for part in QUESTIONS:
+            for found in retrieve(model, world.store, world.asked, part, predict.LIST_SIZE, ""):
+                predict.write_answers(found, part, world.asked.seed, lists, ranks)
     return load(folder / "lists.parquet"), load(folder / "ranks.parquet")
 
 
 def test_lists_hold_unseen_videos_of_the_catalogue_once_in_order(fitted, blocks, tmp_path):
-    name, model = fitted
-    lists, ranks = answered(model, name, blocks, tmp_path)
-    for i in range(0, len(blocks.cases), 29):
-        one = blocks.cases.where(slice(i, i + 1))
+    _, model = fitted
+    lists, ranks = answered(model, blocks, tmp_path)
+    asked, video_idx = blocks.asked, blocks.store.events("video_idx")
+    for i in range(0, len(asked.cases), 29):
+        one = asked.cases.where(slice(i, i + 1))
         mine = lists["case_id"] == one.case_id
         shown, score = lists["video_idx"][mine], lists["score"][mine]
-        position, _ = one.histories(blocks.events).flat()
+        position, _ = one.histories(blocks.store).flat()
         assert lists["rank"][mine].tolist() == list(range(1, len(shown) + 1))
         assert (np.diff(score) <= 0).all()
         assert len(set(shown)) == len(shown)
-        assert not set(shown) & set(blocks.events.video_idx[position].tolist())
-        assert set(shown) <= set(blocks.catalogue.of(one.part[0]).tolist())
-    assert ranks["case_id"].tolist() == blocks.cases.case_id[blocks.target > 0].tolist()
+        assert not set(shown) & set(video_idx[position].tolist())
+        assert set(shown) <= set(asked.catalogue.of(one.part[0]).tolist())
+    assert ranks["case_id"].tolist() == asked.cases.case_id[asked.target > 0].tolist()
     listed = {(c, v): r for c, v, r in zip(lists["case_id"], lists["video_idx"], lists["rank"], strict=True)}
     for case, video, rank in zip(ranks["case_id"], ranks["video_idx"], ranks["rank"], strict=True):
         assert listed.get((case, video), rank) == rank  # list and full ranking tell the same place
 
 
-def test_pairs_score_like_the_whole_catalogue(fitted, blocks):
+def alike(name, one, other):
+    """The same scores: bit for bit, where they are not products of matrices, which round by the shape of a batch."""
+    if neural(name):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+    else:
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_score_does_not_depend_on_what_else_is_scored(fitted, blocks):
+    """In other company, in another order, in pieces."""
+    name, model = fitted
+    pairs = blocks.all_pairs("test")
+    some = np.random.default_rng(0).permutation(len(pairs))[:2_000]
+    mixed = pairs.where(some)
+    whole = model.score(pairs)
+    alike(name, model.score(mixed), whole[some])
+    alike(name, model.score(pairs.where(np.sort(some))), whole[np.sort(some)])
+    pieces = [model.score(mixed.where(slice(start, start + 123))) for start in range(0, len(some), 123)]
+    alike(name, np.concatenate(pieces), whole[some])
+    alike(name, model.score(mixed.where(slice(7, 8))), whole[some[7:8]])
+
+
+def test_no_pairs_have_no_scores(fitted, blocks):
+    """As of a block of cases that no channel has a candidate for."""
     _, model = fitted
-    asked = blocks.of("test")
-    histories, catalogue = asked.cases.histories(blocks.events), blocks.catalogue.of("test")
-    pairs = np.tile(catalogue[::7], (len(asked.cases), 1))
-    np.testing.assert_allclose(
-        model.score(asked.cases, histories, pairs), whole_score(model, blocks)[:, ::7], rtol=1e-4, atol=1e-5
-    )
+    assert len(model.score(blocks.all_pairs("test").where(slice(0, 0)))) == 0
+
+
+def test_a_video_shown_twice_has_its_score_twice(fitted, blocks):
+    _, model = fitted
+    pairs = blocks.all_pairs("test").where(np.array([5, 6, 5, 90, 5]))
+    score = model.score(pairs)
+    assert len(score) == 5
+    assert score[0] == pytest.approx(score[2], rel=1e-5)
+    assert score[0] == pytest.approx(score[4], rel=1e-5)
+
+
+def test_scores_are_float32_and_none_is_nan(fitted, blocks):
+    _, model = fitted
+    score = model.score(blocks.all_pairs("next"))
+    assert score.dtype == np.float32
+    assert not np.isnan(score).any()
+
+
+def test_a_model_is_factored_or_sparse(fitted, blocks):
+    """And what it says there is what it scores."""
+    name, model = fitted
+    assert isinstance(model, Factored) != isinstance(model, Sparse)
+    cases, catalogue = blocks.cases("test"), blocks.asked.catalogue.of("test")
+    histories = cases.histories(blocks.store)
+    if isinstance(model, Factored):
+        queries, vectors = model.queries(cases, histories), model.vectors(catalogue)
+        assert queries.dtype == vectors.dtype == np.float32
+        assert np.isfinite(queries).all()
+        found = queries @ vectors.T
+        found[:, np.isnan(vectors).any(1)] = -np.inf
+        np.testing.assert_allclose(found, whole_score(model, blocks), rtol=1e-4, atol=1e-5)
+    else:
+        opinions = model.opinions(cases, histories)
+        assert opinions.dtype == np.float32
+        assert opinions.shape == (len(cases), blocks.store.n_videos + 1)
+        found = opinions.toarray()[:, catalogue]
+        alike(name, np.where(found == 0, -np.inf, found), whole_score(model, blocks))
+
+
+def test_a_list_has_the_scores_of_its_pairs(fitted, blocks, tmp_path):
+    name, model = fitted
+    lists, _ranks = answered(model, blocks, tmp_path)
+    for part in QUESTIONS:
+        cases = blocks.cases(part)
+        mine = np.isin(lists["case_id"], cases.case_id)
+        row = np.searchsorted(cases.case_id, lists["case_id"][mine])
+        pairs = Pairs.at_cases(blocks.store, cases, row, lists["video_idx"][mine])
+        assert len(pairs) > 100
+        alike(name, model.score(pairs), lists["score"][mine])
+
+
+def test_lists_and_ranks_are_those_of_a_full_sort_of_the_scores(fitted, blocks, full_sort, tmp_path):
+    """Of a model whose scores round by the batch, near ties may stand otherwise."""
+    name, model = fitted
+    lists, ranks = answered(model, blocks, tmp_path)
+    for part in QUESTIONS:
+        expected, rank = full_sort(blocks, part, whole_score(model, blocks, part))
+        mine = np.isin(lists["case_id"], blocks.cases(part).case_id)
+        same = lists["video_idx"][mine] == [video for each in expected for video, _score in each]
+        assert same.all() if not neural(name) else same.mean() > 0.99
+        if part != "next":
+            found = ranks["rank"][np.isin(ranks["case_id"], blocks.cases(part).case_id)]
+            assert (found == rank).all() if not neural(name) else (found == rank).mean() > 0.99
+
+
+def test_the_columns_that_a_model_names_are_all_that_it_reads(fitted, blocks, tmp_path):
+    """Fitted and asked on a store of those alone, it answers the same."""
+    name, model = fitted
+    named = type(model).columns(params_of(name))
+    blocks.store.save(tmp_path / "store")
+    link(tmp_path / "store", tmp_path / "inputs", named)
+    store = Store.load(tmp_path / "inputs")
+    assert set(store.columns) == {"events/video_idx", *named} < set(blocks.store.columns)
+    bare = replace(blocks, store=store)
+    assert (whole_score(fit(name, bare, tmp_path), bare) == whole_score(model, blocks)).all()
+    one, other = answered(model, bare, tmp_path), answered(model, blocks, tmp_path)
+    for table, same in zip(one, other, strict=True):
+        assert all((table[column] == same[column]).all() for column in table)
+
+
+def test_each_history_is_read_up_to_its_own_end(fitted, blocks):
+    """A frozen and a running history differ in `history_end` alone; the cases' own is not looked at."""
+    name, model = fitted
+    frozen = blocks.all_pairs("test").where(slice(0, 800))
+    running = replace(frozen, history_end=frozen.history_end - 12 - np.arange(800) // 80)
+    both = Pairs(
+        frozen.store, frozen.cases,
+        **{field.name: np.concatenate([getattr(frozen, field.name), getattr(running, field.name)])
+           for field in fields(frozen)[2:]},
+    )  # fmt: skip
+    found = model.score(both)
+    alike(name, found, np.concatenate([model.score(frozen), model.score(running)]))
+    shorter = frozen.cases.until(frozen.cases.history_end - 12 - np.arange(len(frozen.cases)))
+    alike(name, found[800:], model.score(Pairs.at_cases(frozen.store, shorter, frozen.row, frozen.video_idx)))
+    assert (found[:800] != found[800:]).any() == (name in SEQUENTIAL)
 
 
 def test_a_saved_model_answers_the_same(fitted, blocks, tmp_path):
@@ -109,6 +237,7 @@ def test_a_saved_model_answers_the_same(fitted, blocks, tmp_path):
     model.save(tmp_path / name)
     loaded = models.module(name).Model.load(tmp_path / name)
     assert (whole_score(loaded, blocks) == whole_score(model, blocks)).all()
+    assert loaded.params == model.params
 
 
 def test_the_same_seed_gives_the_same_bits(fitted, blocks, tmp_path):
@@ -116,133 +245,151 @@ def test_the_same_seed_gives_the_same_bits(fitted, blocks, tmp_path):
     assert (whole_score(fit(name, blocks, tmp_path), blocks) == whole_score(model, blocks)).all()
 
 
-def test_fitting_reads_train_alone(fitted, blocks, tmp_path):
-    """Every event after train becomes another video and reaction; the fitted model stays."""
+def with_events(world, **columns):
+    """Other events in some columns."""
+    events = Columns(world.store.tables["events"] | columns)
+    return replace(world, store=replace(world.store, tables={**world.store.tables, "events": events}))
+
+
+def with_cut(world, cut, end):
+    return replace(world, store=replace(world.store, cuts={**world.store.cuts, cut: end}))
+
+
+@pytest.mark.parametrize("cut", ["early", "train", "train_valid"])
+def test_fitting_reads_no_further_than_its_cut(fitted, blocks, tmp_path, cut):
+    """Every event after it becomes another video and reaction; the fitted model stays."""
     name, _model = fitted
-    exam = replace(blocks, events=with_other_future(blocks.events, blocks.events.train_end))
+    other = with_other_future(blocks, blocks.store.cuts[cut])
     # Epochs are chosen on valid, so all of them are kept here.
     changes = {"epochs": 1} if neural(name) else {}
-    one, other = fit(name, blocks, tmp_path, **changes), fit(name, exam, tmp_path, **changes)
-    assert (whole_score(one, blocks) == whole_score(other, blocks)).all()
+    pair = [fit(name, world, tmp_path, cut=cut, **changes) for world in (blocks, other)]
+    one, other_score = (whole_score(model, blocks) for model in pair)
+    assert (one == other_score).all()
 
 
-def with_other_future(events, end):
+def with_other_future(world, end):
     """Every event after each user's `end` becomes another video and reaction."""
-    after = np.arange(len(events.video_idx)) >= np.repeat(end, np.diff(events.offsets))
-    video_idx = np.where(after, 81 - events.video_idx, events.video_idx)
-    return replace(events, video_idx=video_idx, positive=np.where(after, ~events.positive, events.positive))
+    video_idx, positive = world.store.events("video_idx"), world.store.events("positive")
+    after = np.arange(len(video_idx)) >= np.repeat(end, np.diff(world.store.offsets))
+    assert after.any()
+    video_idx = np.where(after, 81 - video_idx, video_idx)
+    return with_events(world, video_idx=video_idx, positive=np.where(after, ~positive, positive))
 
 
-def nothing_shown(exam):
+def nothing_shown(asked):
     none = np.zeros(0, np.int64)
-    return Shown(exam.cases.where(none), exam.user_id[none], exam.events, none, none.astype(np.int32))
+    video_idx, tab = none.astype(np.int32), none.astype(np.int16)
+    return ShownPairs(asked.cases.where(none), asked.user_id[none], none, video_idx, none, tab)
+
+
+def predicted(name, model, world, shown, n_seeds, refit, data, curve):
+    """`fit_and_predict` with the seed of `fit`."""
+    asked = replace(world.asked, seed=0)
+    how = session(replace(world, asked=asked), curve) if neural(name) else None
+    predict.fit_and_predict(
+        name, type(model), params_of(name), world.store, asked, shown, n_seeds, refit, data, lambda seed: how
+    )
+    return models.load(name, data / "models" / name)
 
 
 def test_fitting_again_is_fitting_on_a_longer_train(fitted, blocks, tmp_path):
     """`split.refit`: the model that answers test is the one of a world whose train ends where valid does."""
     name, model = fitted
-    how = {"validation": validation(blocks, tmp_path / "curve.csv")} if neural(name) else {}
-    exam = replace(blocks, seed=0)  # the seed of `fit`
-    predict.examine(
-        name,
-        type(model),
-        models.module(name).Params(**SETTINGS[name]),
-        exam,
-        nothing_shown(exam),
-        1,
-        "train_valid",
-        tmp_path,
-        lambda seed: how,
-    )
-    by_part = models.load(name, tmp_path / "models" / name)
-    assert (whole_score(by_part["valid"], blocks, "valid") == whole_score(model, blocks, "valid")).all()
-    longer = replace(blocks.events, train_end=blocks.events.valid_end).train()
-    afresh = type(model).fit(longer, blocks.catalogue.n_videos, model.params, np.random.default_rng(0))
+    by_cut = predicted(name, model, blocks, nothing_shown(blocks.asked), 1, "train_valid", tmp_path, None)
+    assert set(by_cut) == {"train", "train_valid"}
+    assert (whole_score(answering("valid", by_cut), blocks, "valid") == whole_score(model, blocks, "valid")).all()
+    longer = with_cut(blocks, "train", blocks.store.cuts["train_valid"]).store.fitted_on("train")
+    afresh = type(model).fit(model.params, Training(longer, np.random.default_rng(0)))
     for part in ("test", "next"):
-        assert (whole_score(by_part[part], blocks, part) == whole_score(afresh, blocks, part)).all()
-    assert (whole_score(by_part["test"], blocks) != whole_score(model, blocks)).any()
+        assert (whole_score(answering(part, by_cut), blocks, part) == whole_score(afresh, blocks, part)).all()
+    assert (whole_score(answering("test", by_cut), blocks) != whole_score(model, blocks)).any()
 
 
 @pytest.fixture
 def shown(blocks):
     """Three videos shown to each user that is asked in test."""
-    asked = blocks.of("test")
-    pairs = np.unique(np.stack([np.repeat(asked.cases.case_id, 3), np.tile([3, 50, 77], len(asked.cases))]), axis=1)
-    return Shown(asked.cases, asked.user_id, blocks.events, pairs[0], pairs[1].astype(np.int32))
+    asked = blocks.asked.of("test")
+    row = np.repeat(np.arange(len(asked.cases)), 3)
+    video_idx = np.tile(np.array([3, 50, 77], np.int32), len(asked.cases))
+    return ShownPairs(asked.cases, asked.user_id, row, video_idx, asked.cases.time_ms[row], asked.cases.tab[row])
 
 
 def test_every_seed_answers_and_the_first_is_saved(fitted, blocks, shown, tmp_path):
     """A model that draws nothing is fitted once."""
     name, model = fitted
-    how = {"validation": validation(blocks, tmp_path / "curve.csv")} if neural(name) else {}
-    exam = replace(blocks, seed=0)  # the seed of `fit`
-    settings = models.module(name).Params(**SETTINGS[name])
-    predict.examine(name, type(model), settings, exam, shown, 2, None, tmp_path, lambda seed: how)
+    saved = predicted(name, model, blocks, shown, 2, None, tmp_path, tmp_path / "curve.csv")
     tables = {kind: load(tmp_path / kind / f"{name}.parquet") for kind in ("lists", "ranks", "scores")}
     seeds = [0, 1] if name in ("bpr_mf", "gru4rec", "sasrec") else [0]
     for table in tables.values():
         assert np.unique(table["seed"]).tolist() == seeds
-    first, last = (tables["scores"]["score"][tables["scores"]["seed"] == seed] for seed in (seeds[0], seeds[-1]))
-    assert len(first) == len(shown.case_id)
-    whole = model.score(shown.cases, shown.cases.histories(blocks.events), np.array([3, 50, 77]))
-    np.testing.assert_allclose(first, whole.ravel(), rtol=1e-4, atol=1e-5)
-    assert (first != last).any() == (len(seeds) == 2)
-    saved = models.load(name, tmp_path / "models" / name)["test"]
-    assert (whole_score(saved, blocks) == whole_score(model, blocks)).all()
+    scores = tables["scores"]
+    first, last = (scores["score"][scores["seed"] == seed] for seed in (seeds[0], seeds[-1]))
+    assert scores["impression"].tolist() == list(range(len(shown.row))) * len(seeds)
+    expected = model.score(shown.pairs(blocks.store))
+    np.testing.assert_allclose(first, np.where(expected == -np.inf, np.nan, expected), rtol=1e-4, atol=1e-5)
+    assert np.array_equal(first, last, equal_nan=True) == (len(seeds) == 1)
+    assert set(saved) == {"train"}
+    assert (whole_score(saved["train"], blocks) == whole_score(model, blocks)).all()
 
 
 def test_without_refit_one_model_answers_all(fitted, blocks, tmp_path):
     name, model = fitted
     model.save(tmp_path / "train")
-    by_part = models.load(name, tmp_path)
-    assert by_part["valid"] is by_part["test"] is by_part["next"]
+    by_cut = models.load(name, tmp_path)
+    assert answering("valid", by_cut) is answering("test", by_cut) is answering("next", by_cut)
 
 
 def test_an_empty_history_is_answered(fitted, blocks):
     _, model = fitted
-    asked = blocks.of("next")
-    empty = asked.cases.where(asked.cases.history_end == 0)
-    assert len(empty) == 1
-    scores = model.score(empty, empty.histories(blocks.events), blocks.catalogue.of("next"))
+    asked = blocks.asked.of("next")
+    empty = some_cases(blocks, np.isin(blocks.asked.cases.case_id, asked.cases.case_id[asked.cases.history_end == 0]))
+    assert len(empty.asked.cases) == 1
+    scores = whole_score(model, empty, "next")
     assert scores.shape == (1, 80)
     assert not np.isnan(scores).any()
+    assert len(list(retrieve(model, empty.store, empty.asked, "next", 10, ""))) == 1
 
 
 def test_a_user_that_train_does_not_know_is_answered_from_the_history_alone(fitted, blocks, tmp_path):
     """User 1 has no event in train. Who uses histories answers by it; the others answer as for any newcomer."""
     name, _model = fitted
-    train_end = blocks.events.train_end.copy()
-    train_end[1] = blocks.events.train_start[1]
-    model = fit(name, replace(blocks, events=replace(blocks.events, train_end=train_end)), tmp_path)
-    asked = blocks.of("test").where(slice(0, 1))
-    assert asked.cases.user_idx.tolist() == [1]
+    end = blocks.store.cuts["train"].copy()
+    end[1] = blocks.store.cuts["start"][1]
+    model = fit(name, with_cut(blocks, "train", end), tmp_path)
+    asked = replace(blocks, asked=blocks.asked.of("test").where(slice(0, 1)))
+    assert asked.asked.cases.user_idx.tolist() == [1]
     scores = whole_score(model, asked)
     assert np.isfinite(scores).any()
     assert not np.isnan(scores).any()
     if name in SEQUENTIAL:
-        best = next(scored(model, asked, "test", "")).top_k(10)["video_idx"]
+        best = next(retrieve(model, asked.store, asked.asked, "test", 10, "")).listed["video_idx"]
         assert (best <= 40).mean() > 0.8  # see the fixture: this user draws from the first half
 
 
 @pytest.mark.parametrize("k", [7, 500])
 def test_lists_are_as_long_as_opinions_allow(fitted, blocks, tmp_path, monkeypatch, k):
     """500 is far more than the catalogue of 80 holds."""
-    name, model = fitted
+    _, model = fitted
     monkeypatch.setattr(predict, "LIST_SIZE", k)
-    lists, _ranks = answered(model, name, blocks, tmp_path)
-    found = np.bincount(lists["case_id"], minlength=len(blocks.cases))
-    opinions = np.concatenate(
-        [(block.scores > -np.inf).sum(1) for part in QUESTIONS for block in scored(model, blocks, part, "")]
-    )  # NaN, seen, is not above
+    lists, _ranks = answered(model, blocks, tmp_path)
+    found = np.bincount(lists["case_id"], minlength=len(blocks.asked.cases))
+    opinions = np.zeros(len(blocks.asked.cases), int)
+    for part in QUESTIONS:
+        cases, catalogue = blocks.cases(part), blocks.asked.catalogue.of(part)
+        position, owner = cases.histories(blocks.store).flat()
+        scores = whole_score(model, blocks, part)
+        seen = np.zeros((len(cases), 81), bool)
+        seen[owner, blocks.store.events("video_idx")[position]] = True
+        opinions[cases.case_id] = ((scores > -np.inf) & ~seen[:, catalogue]).sum(1)
     assert (found == np.minimum(opinions, k)).all()
     assert opinions.max() > 10  # itemcf has one on its own half alone
 
 
 def test_ties_stand_in_a_fixed_order(fitted, blocks, tmp_path):
     """By the hash of (user, moment, video), whatever the model."""
-    name, model = fitted
-    lists, _ranks = answered(model, name, blocks, tmp_path)
-    tie = blocks.tie(lists["case_id"], lists["video_idx"])
+    _, model = fitted
+    lists, _ranks = answered(model, blocks, tmp_path)
+    tie = blocks.asked.tie(lists["case_id"], lists["video_idx"])
     assert (np.lexsort((tie, -lists["score"], lists["case_id"])) == np.arange(len(tie))).all()
 
 
@@ -250,9 +397,10 @@ def test_ties_stand_in_a_fixed_order(fitted, blocks, tmp_path):
 def test_lists_do_not_hang_on_how_the_work_is_cut(name, blocks, tmp_path, monkeypatch):
     """Where scores are sums and no matrix products, which round by the shape of a block."""
     model = fit(name, blocks, tmp_path)
-    lists, ranks = answered(model, name, blocks, tmp_path)
-    monkeypatch.setattr("nextreel.scoring.sets._BLOCK", 3 * 80)
-    again, marks = answered(model, name, blocks, tmp_path)
+    lists, ranks = answered(model, blocks, tmp_path)
+    monkeypatch.setattr("nextreel.scoring.retrieve._CASES", 3)
+    monkeypatch.setattr("nextreel.scoring.retrieve._EVENTS", 3 * 26)
+    again, marks = answered(model, blocks, tmp_path)
     assert all((lists[column] == again[column]).all() for column in lists)
     assert (ranks["rank"] == marks["rank"]).all()
 
@@ -260,27 +408,39 @@ def test_lists_do_not_hang_on_how_the_work_is_cut(name, blocks, tmp_path, monkey
 def test_deleting_the_future_changes_no_list(fitted, blocks, tmp_path):
     """Of a log that ends where test begins, the valid lists are the same; test_future.py goes from raw files."""
     name, model = fitted
-    events = blocks.events
-    gone = np.arange(len(events.video_idx)) >= np.repeat(events.valid_end, np.diff(events.offsets))
+    store = blocks.store
+    end = store.cuts["train_valid"]
+    gone = np.arange(len(store.events("video_idx"))) >= np.repeat(end, np.diff(store.offsets))
     kept = np.concatenate([[0], (~gone).cumsum()])
-    bounds = {key: kept[getattr(events, key)] for key in ("offsets", "train_start", "train_end", "valid_end")}
-    flat = {key: getattr(events, key)[~gone] for key in ("video_idx", "time_ms", "positive")}
-    shorter = replace(blocks, events=type(events)(**bounds, **flat)).of("valid")
-    one = answered(model, name, blocks.of("valid"), tmp_path)
-    other = answered(fit(name, shorter, tmp_path), name, shorter, tmp_path)
+    cuts = {cut: kept[position] for cut, position in store.cuts.items()}
+    events = Columns({column: values[~gone] for column, values in store.tables["events"].items()})
+    shorter = replace(store, offsets=kept[store.offsets], cuts=cuts, tables={**store.tables, "events": events})
+    on_valid = replace(blocks, asked=blocks.asked.of("valid"))
+    other_world = replace(on_valid, store=shorter)
+    one = answered(model, on_valid, tmp_path)
+    other = answered(fit(name, other_world, tmp_path), other_world, tmp_path)
     for table, same in zip(one, other, strict=True):
         assert all((table[column] == same[column]).all() for column in table)
 
 
+def copied(store):
+    """All numbers of a store."""
+    flat = [store.offsets, *store.cuts.values()]
+    for table in store.tables.values():
+        for column in table.values():
+            flat += [column.values, column.offsets] if isinstance(column, Sets) else [column]
+    return [column.copy() for column in flat]
+
+
 def test_the_input_is_left_as_it_was(fitted, blocks, tmp_path):
     _, model = fitted
-    before = {name: getattr(blocks.events, name).copy() for name in blocks.events.__dataclass_fields__}
-    catalogue = blocks.catalogue.of("test")
-    asked, shown = blocks.of("test"), catalogue.copy()
-    model.score(asked.cases, asked.cases.histories(blocks.events), shown)
-    assert (shown == catalogue).all()
+    before, pairs = copied(blocks.store), blocks.all_pairs("test")
+    asked = {field.name: getattr(pairs, field.name).copy() for field in fields(pairs)[2:]}
+    model.score(pairs)
+    assert all((getattr(pairs, name) == column).all() for name, column in asked.items())
+    answered(model, blocks, tmp_path)
     fit(fitted[0], blocks, tmp_path)
-    assert all((getattr(blocks.events, name) == column).all() for name, column in before.items())
+    assert all((one == other).all() for one, other in zip(before, copied(blocks.store), strict=True))
 
 
 @pytest.mark.parametrize("name", PERSONAL)
@@ -306,26 +466,6 @@ def test_a_diverging_loss_stops_with_a_word(cycle, tmp_path):
         fit("sasrec", cycle, tmp_path, lr=1e12)
 
 
-class NoNumber:
-    def score(self, cases, histories, video_idx):
-        return np.full((len(cases), len(video_idx)), np.nan, np.float32)
-
-
-def test_nan_is_no_score(cycle):
-    """NaN means seen further on: it would rank every target first."""
-    with pytest.raises(ValueError, match="NaN"):
-        list(scored(NoNumber(), cycle, "test", "no number"))
-
-
-class NoOpinion:
-    def score(self, cases, histories, video_idx):
-        return np.full((len(cases), len(video_idx)), -np.inf, np.float32)
-
-
-def test_no_opinion_is_a_miss_as_in_the_list(cycle):
-    assert hit_rate(NoOpinion(), cycle, k=60) == 0
-
-
 def test_softmax_over_too_many_videos_is_refused(cycle, tmp_path, monkeypatch):
     monkeypatch.setattr("nextreel.nn.recommender.SOFTMAX_LIMIT", 50)
     with pytest.raises(UserError, match="60 videos"):
@@ -336,23 +476,75 @@ def test_positives_alone_learn_the_circle(cycle, tmp_path):
     assert hit_rate(fit("sasrec", cycle, tmp_path, history="positives"), cycle, k=1) > 0.9
 
 
-def test_recent_popular_by_hand():
+def scored(model, store, user_idx, history_end, videos):
+    """The scores of some videos for one user with so many events."""
+    case = Cases(
+        np.zeros(1, int), np.array(["test"]), np.array([user_idx]), np.zeros(1, int), np.zeros(1, np.int16),
+        np.array([history_end]),
+    )  # fmt: skip
+    return model.score(Pairs.at_cases(store, case, np.zeros(len(videos), int), np.array(videos)))
+
+
+def test_recent_popular_by_hand(made_store):
     """Positives at 0, 1 and 3 hours, a half-life of one hour: the last counts 1, the one before 1/4, the first 1/8."""
-    from nextreel.cases.store import Events
     from nextreel.models import recent_popular
 
-    bounds = [np.array([0, 0, 4]), np.array([0, 0]), np.array([0, 4]), np.array([0, 4])]
-    time_ms = np.array([0, 1, 3, 4]) * 3_600_000
-    events = Events(*bounds, np.array([5, 6, 5, 7], np.int32), time_ms, np.array([True, True, True, False]))
-    settings = recent_popular.Params(half_life_hours=1)
-    model = recent_popular.Model.fit(events.train(), 9, settings, np.random.default_rng(0))
-    assert model.score(range(1), None, np.array([5, 6, 7])).tolist() == [[1.125, 0.25, 0]]
+    events = {
+        "video_idx": np.array([5, 6, 5, 7], np.int32),
+        "time_ms": np.array([0, 1, 3, 4]) * 3_600_000,
+        "positive": np.array([True, True, True, False]),
+    }
+    cuts = {"start": np.array([0, 0]), "train": np.array([0, 4])}
+    store = made_store([0, 0, 4], cuts, events, np.arange(10), np.arange(2))
+    model = recent_popular.Model.fit(recent_popular.Params(half_life_hours=1), Training(store.fitted_on("train"), None))
+    assert scored(model, store, 1, 4, [5, 6, 7]).tolist() == [1.125, 0.25, 0]
 
 
 def test_bpr_mf_gives_a_newcomer_what_does_not_hang_on_the_user(blocks, tmp_path):
     model = fit("bpr_mf", blocks, tmp_path)
-    empty = blocks.of("next").where(blocks.of("next").cases.history_end == 0)
+    asked = blocks.asked.of("next")
+    empty = replace(blocks, asked=asked.where(asked.cases.history_end == 0))
+    assert len(empty.asked.cases) == 1
     assert (whole_score(model, empty, "next") == model.video_factors[1:81, -1]).all()
+
+
+def with_users(world, user_id):
+    users = Columns(world.store.tables["users"] | {"user_id": user_id})
+    store = replace(world.store, tables={**world.store.tables, "users": users})
+    return replace(world, store=store)
+
+
+def test_bpr_mf_gives_a_stranger_what_any_newcomer_gets(blocks, made_store, tmp_path):
+    """User 1 of another log is not user 1 of train: only a raw id is anybody."""
+    model = fit("bpr_mf", blocks, tmp_path)
+    events = {"video_idx": np.array([4, 9], np.int32), "time_ms": np.arange(2), "positive": np.ones(2, bool)}
+    cuts = {"start": np.array([0, 0]), "train": np.array([0, 2])}
+    newcomer = model.video_factors[1:81, -1]
+    for raw, known in ((4_999, False), (9_999, False), (5_001, True)):
+        store = made_store([0, 0, 2], cuts, events, blocks.store.tables["videos"]["video_id"], [0, raw])
+        found = scored(model, store, 1, 2, range(1, 81))
+        assert (found == newcomer).all() == (not known)
+        if known:
+            own = replace(blocks, asked=blocks.asked.where(blocks.asked.cases.user_idx == 1))
+            assert (found == whole_score(model, own, "next")[0]).all()
+    for raw in (4_999, 9_999):  # before and behind all that it knows
+        strangers = with_users(blocks, np.full(len(blocks.store.users("user_id")), raw))
+        assert (whole_score(model, strangers) == newcomer).all()
+
+
+def test_bpr_mf_knows_people_by_their_raw_ids(blocks, tmp_path):
+    """In a log that numbers users otherwise each gets its own scores; it holds strangers, too."""
+    model = fit("bpr_mf", blocks, tmp_path)
+    user_id = blocks.store.users("user_id")
+    other = with_users(blocks, np.concatenate([user_id[:1], user_id[:0:-1]]))
+    cases = blocks.cases("test")
+    renamed = replace(cases, user_idx=(len(user_id) - cases.user_idx).astype(np.int32), history_end=0 * cases.time_ms)
+    assert (other.store.users("user_id")[renamed.user_idx] == user_id[cases.user_idx]).all()
+    pairs, again = (
+        Pairs.at_cases(world.store, some, np.repeat(np.arange(len(cases)), 80), np.tile(np.arange(1, 81), len(cases)))
+        for world, some in ((blocks, cases), (other, renamed))
+    )
+    assert (model.score(pairs) == model.score(again)).all()
 
 
 def test_bpr_mf_that_diverges_stops_with_a_word(blocks, tmp_path):
@@ -361,38 +553,35 @@ def test_bpr_mf_that_diverges_stops_with_a_word(blocks, tmp_path):
 
 
 def test_train_without_a_target_stops_with_a_word(blocks, tmp_path):
-    exam = replace(blocks, events=replace(blocks.events, positive=np.zeros(len(blocks.events.video_idx), bool)))
+    nobody = with_events(blocks, positive=np.zeros(len(blocks.store.events("video_idx")), bool))
     with pytest.raises(UserError, match="no target"):
-        fit("gru4rec", exam, tmp_path, passed_weight=0)
+        fit("gru4rec", nobody, tmp_path, passed_weight=0)
 
 
 def test_bpr_mf_knows_popularity(world_of, tmp_path):
     """Video v of 40 is drawn in proportion to v: without the correction the scores would not rise with it."""
     rng = np.random.default_rng(0)
     weight = np.arange(1, 41) / np.arange(1, 41).sum()
-    exam = world_of(np.array([1 + rng.choice(40, 8, replace=False, p=weight) for _ in range(300)]), 6, 1)
-    bias = fit("bpr_mf", exam, tmp_path, factors=4).video_factors[1:, -1]
+    world = world_of(np.array([1 + rng.choice(40, 8, replace=False, p=weight) for _ in range(300)]), 6, 1)
+    bias = fit("bpr_mf", world, tmp_path, factors=4).video_factors[1:, -1]
     assert np.corrcoef(bias, np.log(np.arange(1, 41)))[0, 1] > 0.8
 
 
 @pytest.mark.parametrize("passed", [0, 0.5])
-def test_itemcf_by_hand(passed):
+def test_itemcf_by_hand(passed, made_store):
     """User 1: a b c positive, x passed over before c. User 2: a b."""
-    from nextreel.cases.store import Events
     from nextreel.models import itemcf
 
     a, b, c, x = 1, 2, 3, 9
-    events = Events(
-        np.array([0, 0, 4, 6]),
-        np.array([0, 0, 4]),
-        np.array([0, 4, 6]),
-        np.array([0, 4, 6]),
-        np.array([a, b, x, c, a, b], np.int32),
-        np.arange(6),
-        np.array([True, True, False, True, True, True]),
-    )
+    events = {
+        "video_idx": np.array([a, b, x, c, a, b], np.int32),
+        "time_ms": np.arange(6),
+        "positive": np.array([True, True, False, True, True, True]),
+    }
+    cuts = {"start": np.array([0, 0, 4]), "train": np.array([0, 4, 6])}
+    store = made_store([0, 0, 4, 6], cuts, events, np.arange(10), np.arange(3))
     settings = itemcf.Params(window=2, decay=0.5, recency=0.5, shrink=1, neighbours=5, passed_weight=passed)
-    model = itemcf.Model.fit(events.train(), 9, settings, np.random.default_rng(0))
+    model = itemcf.Model.fit(settings, Training(store.fitted_on("train"), None))
     similarity = model.similarity.toarray()
     assert similarity[a, b] == similarity[b, a] == pytest.approx(2 / (2 + 1))
     if passed:
@@ -403,9 +592,9 @@ def test_itemcf_by_hand(passed):
         assert similarity[b, c] == pytest.approx(1 / (np.sqrt(2) + 1))
         assert similarity[a, c] == pytest.approx(0.5 / (np.sqrt(2) + 1))
         assert not similarity[x].any()
-    scores = model.score(range(1), events.until(np.array([2]), np.array([2])), np.array([c, 8]))
-    assert scores[0, 0] == pytest.approx(0.5 * similarity[a, c] + similarity[b, c])
-    assert scores[0, 1] == -np.inf
+    scores = scored(model, store, 2, 2, [c, 8])
+    assert scores[0] == pytest.approx(0.5 * similarity[a, c] + similarity[b, c])
+    assert scores[1] == -np.inf
 
 
 def test_itemcf_in_small_blocks_is_the_same(cycle, monkeypatch):
@@ -416,7 +605,17 @@ def test_itemcf_in_small_blocks_is_the_same(cycle, monkeypatch):
     fitted = []
     for pairs in (1, 1_000, 1 << 24):
         monkeypatch.setattr(itemcf, "_PAIRS", pairs)
-        fitted.append(itemcf.Model.fit(cycle.events.train(), cycle.catalogue.n_videos, settings, None).similarity)
+        fitted.append(itemcf.Model.fit(settings, Training(cycle.store.fitted_on("train"), None)).similarity)
     for other in fitted[:2]:
         assert (other != fitted[2]).nnz == 0
     assert np.diff(fitted[2].indptr).max() == 7
+
+
+@pytest.mark.parametrize("events", [1, 60, 1 << 24])
+def test_itemcf_scores_in_small_blocks_the_same(events, blocks, monkeypatch):
+    from nextreel.models import itemcf
+
+    model = itemcf.Model.fit(params_of("itemcf"), Training(blocks.store.fitted_on("train"), None))
+    whole = whole_score(model, blocks)
+    monkeypatch.setattr(itemcf, "_EVENTS", events)
+    assert (whole_score(model, blocks) == whole).all()
