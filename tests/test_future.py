@@ -6,13 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nextreel import arrays, datasets, engine, labels, models, splits
+from nextreel import datasets, engine, labels, models, splits
 from nextreel.cases import protocols, write
-from nextreel.cases.protocols import QUESTIONS
+from nextreel.cases.store import Store, link
+from nextreel.contract import Training
 from nextreel.datasets import kuairand
 from nextreel.params import Params
-from nextreel.scoring import predict
-from nextreel.scoring.sets import Exam
+from nextreel.parts import QUESTIONS
+from nextreel.scoring.retrieve import retrieve
+from nextreel.scoring.sets import EvalSet
 from nextreel.simulation import generator
 
 END = "2022-04-16"  # test begins a day before
@@ -45,7 +47,7 @@ def raw(committed, tmp_path_factory):
 
 
 def asked(con, params, data, committed):
-    """Ingest, split by date and label what the section `ingest` names; the exam."""
+    """Ingest, split by date and label what the section `ingest` names; the store and the cases."""
     source = kuairand.read(con, params)
     datasets.write_tables(con, source, data / "tables")
     interactions, random = (engine.read(con, data / f"tables/{name}.parquet") for name in ("interactions", "random"))
@@ -55,16 +57,16 @@ def asked(con, params, data, committed):
     settings = labels.Params(**committed["label"])
     labelled = labels.label(parts, write.fit(parts, settings, leave_one_out=False), settings)
     write.write(con, labelled, data, protocols.Params(targets="first"), leave_one_out=False)
-    return Exam.load(data, seed=42)
+    return data / "store", EvalSet.load(data, seed=42)
 
 
 @pytest.fixture(scope="module")
-def exams(raw, committed, ingest, connect, tmp_path_factory):
+def worlds(raw, committed, ingest, connect, tmp_path_factory):
     folders = {name: tmp_path_factory.mktemp(name) for name in ("whole", "cut")}
     return [asked(connect(), ingest(raw / name), data, committed) for name, data in folders.items()]
 
 
-def lists(exam, name, committed, folder):
+def lists(world, name, committed, folder):
     """{(user_id, part, time_ms): [video_id, ...]} of every case, the first 50."""
     family = "train" if name in committed["train"] else "recall"
     short = {"epochs": 2, "patience": 2, "width": 16}
@@ -72,28 +74,31 @@ def lists(exam, name, committed, folder):
     settings = Params(committed | {"model": committed["model"] | short}).section(
         f"{family}.{name}", module.Params, defaults="model" if family == "train" else None
     )
-    rng = np.random.default_rng(exam.seed)
-    model = module.Model.fit(exam.events.train(), exam.catalogue.n_videos, settings, rng)
-    predict.write(dict.fromkeys(QUESTIONS, model), name, exam, folder / "lists.parquet", folder / "ranks.parquet")
-    table = arrays.load(folder / "lists.parquet", [("rank", "<=", 50)])
-    row = np.searchsorted(exam.cases.case_id, table["case_id"])
+    path, asked_of = world
+    link(path, folder, module.Model.columns(settings))
+    store = Store.load(folder)
+    rng = np.random.default_rng(asked_of.seed)
+    model = module.Model.fit(settings, Training(store.fitted_on("train"), rng))
     found = {}
-    keys = zip(exam.user_id[row].tolist(), exam.cases.part[row], exam.cases.time_ms[row].tolist(), strict=True)
-    for key, video_id in zip(keys, exam.catalogue.video_id[table["video_idx"]].tolist(), strict=True):
-        found.setdefault(key, []).append(video_id)
+    for part in QUESTIONS:
+        for some in retrieve(model, store, asked_of, part, 50, ""):
+            row = np.searchsorted(asked_of.cases.case_id, some.listed["case_id"])
+            keys = zip(asked_of.user_id[row].tolist(), asked_of.cases.part[row], asked_of.cases.time_ms[row].tolist(), strict=True)
+            for key, video_id in zip(keys, asked_of.catalogue.video_id[some.listed["video_idx"]].tolist(), strict=True):
+                found.setdefault(key, []).append(video_id)
     return found
 
 
-def test_the_cut_renumbers_what_is_left(exams):
-    whole, cut = exams
+def test_the_cut_renumbers_what_is_left(worlds):
+    whole, cut = (asked for _store, asked in worlds)
     assert cut.catalogue.n_videos < whole.catalogue.n_videos
     shared = np.isin(whole.catalogue.video_id, cut.catalogue.video_id)
     assert (np.flatnonzero(shared) != np.arange(shared.sum())).any()
 
 
 @pytest.mark.parametrize("name", ["most_popular", "recent_popular", "bpr_mf", "itemcf", "gru4rec", "sasrec"])
-def test_deleting_the_future_changes_no_list(name, exams, committed, tmp_path):
-    whole, cut = (lists(exam, name, committed, tmp_path) for exam in exams)
+def test_deleting_the_future_changes_no_list(name, worlds, committed, tmp_path):
+    whole, cut = (lists(world, name, committed, tmp_path / str(i)) for i, world in enumerate(worlds))
     past = {key: videos for key, videos in cut.items() if key[1] != "next"}
     assert {part for _user, part, _time in past} == {"valid", "test"}
     assert len(past) > 40

@@ -14,13 +14,16 @@ from sklearn.linear_model import LogisticRegression
 
 from nextreel import arrays, datasets, engine, evaluation, labels, models, splits
 from nextreel.cases import protocols, write
+from nextreel.cases.store import Columns, Store, link
+from nextreel.contract import Training
 from nextreel.datasets import kuairand
 from nextreel.evaluation.impressions import Impressions, Judged
 from nextreel.evaluation.intervals import bootstrap_means, interval
 from nextreel.metrics import ranks
 from nextreel.params import Params
 from nextreel.scoring import predict
-from nextreel.scoring.sets import Exam, Shown, blocks
+from nextreel.scoring.retrieve import target_ranks
+from nextreel.scoring.sets import EvalSet, ShownPairs
 from nextreel.simulation import generator
 
 SETTINGS = evaluation.Params(n_resamples=500, confidence=0.99)
@@ -216,11 +219,16 @@ def impression_scores(name, data, committed):
     settings = Params(committed | {"model": committed["model"] | short}).section(
         f"{family}.{name}", module.Params, defaults="model" if family == "train" else None
     )
-    predict.examine(name, module.Model, settings, Exam.load(data, 42), Shown.load(data), 1, None, data)
+    link(data / "store", data / "inputs" / name, module.Model.columns(settings))
+    store, eval_set, shown_pairs = Store.load(data / "inputs" / name), EvalSet.load(data, 42), ShownPairs.load(data)
+    predict.fit_and_predict(name, module.Model, settings, store, eval_set, shown_pairs, 1, None, data)
     scores, asked = arrays.load(data / "scores" / f"{name}.parquet"), arrays.load(data / "cases.parquet")
-    case = np.searchsorted(asked["case_id"], scores["case_id"])  # how many cases come before hangs on outcomes
-    keys = [asked[key][case] for key in ("protocol", "part", "user_id")] + [scores["video_idx"]]
-    return pd.Series(scores["score"], pd.MultiIndex.from_arrays(keys))
+    shown = arrays.load(data / "impressions.parquet")
+    row = np.argsort(scores["impression"])
+    assert (scores["impression"][row] == shown["impression"]).all()
+    case = np.searchsorted(asked["case_id"], shown["case_id"])  # how many cases come before hangs on outcomes
+    keys = [asked[key][case] for key in ("protocol", "part", "user_id")] + [shown["video_idx"], shown["time_ms"]]
+    return pd.Series(scores["score"][row], pd.MultiIndex.from_arrays(keys))
 
 
 # --- next item ---
@@ -232,7 +240,7 @@ NEURAL = {
 UNORDERED = {"window": 24, "decay": 1, "recency": 1, "shrink": 0, "neighbours": 60, "passed_weight": 1}
 
 
-def fitted(name, exam, **changes):
+def fitted(name, world, **changes):
     module = models.module(name)
     own = {
         "most_popular": {},
@@ -243,45 +251,48 @@ def fitted(name, exam, **changes):
         "sasrec": NEURAL | {"blocks": 1, "heads": 1},
     }
     settings = module.Params(**own[name] | changes)
-    return module.Model.fit(exam.events.train(), exam.catalogue.n_videos, settings, np.random.default_rng(0))
+    return module.Model.fit(settings, Training(world.store.fitted_on("train"), np.random.default_rng(0)))
 
 
-def test_ranks(model, exam):
-    return np.concatenate([block.target_ranks() for block in blocks(model, exam, "test", "")])
+def ranks_on_test(model, world):
+    return target_ranks(model, world.store, world.asked, "test", "")
 
 
-test_ranks.__test__ = False
+def with_videos(world, video_idx):
+    """Other videos watched."""
+    events = Columns(world.store.tables["events"] | {"video_idx": video_idx})
+    return replace(world, store=replace(world.store, tables={**world.store.tables, "events": events}))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_uniform_videos_in_train_leave_chance(name, blocks):
     """Nothing links train to the targets any more: HR@10 is 10 of the videos that are left, N less those seen."""
     rng = np.random.default_rng(3)
-    events = blocks.events
-    in_train = np.arange(len(events.video_idx)) < np.repeat(events.train_end, np.diff(events.offsets))
-    drawn = rng.integers(1, 81, len(events.video_idx)).astype(np.int32)
-    exam = replace(blocks, events=replace(events, video_idx=np.where(in_train, drawn, events.video_idx)))
-    asked = exam.of("test")
-    position, owner = asked.cases.histories(exam.events).flat()
+    store, watched = blocks.store, blocks.store.events("video_idx")
+    in_train = np.arange(len(watched)) < np.repeat(store.cuts["train"], np.diff(store.offsets))
+    drawn = rng.integers(1, 81, len(watched)).astype(np.int32)
+    world = with_videos(blocks, np.where(in_train, drawn, watched))
+    asked = world.asked.of("test")
+    position, owner = asked.cases.histories(world.store).flat()
     seen = np.zeros((len(asked.cases), 81), bool)
-    seen[owner, exam.events.video_idx[position]] = True
+    seen[owner, world.store.events("video_idx")[position]] = True
     unseen = ~seen[np.arange(len(asked.cases)), asked.target]
     chance = 10 / (80 - seen.sum(1))[unseen]
-    hit = ranks.hit(test_ranks(fitted(name, exam), exam), 10)[unseen]
+    hit = ranks.hit(ranks_on_test(fitted(name, world), world), 10)[unseen]
     means = bootstrap_means((hit - chance)[:, None], asked.cases.user_idx[unseen], 500, rng)
     low, high = interval(means, 0.99)
     assert low[0] < 0 < high[0]
     assert high[0] - low[0] < 0.3
 
 
-def shuffled(exam, rng):
+def shuffled(world, rng):
     """The events before test in a random order for each user."""
-    events = exam.events
-    video_idx = np.array(events.video_idx)
-    for user in range(1, events.n_users + 1):
-        mine = slice(events.offsets[user], events.valid_end[user])
+    store = world.store
+    video_idx = np.array(store.events("video_idx"))
+    for user in range(1, store.n_users + 1):
+        mine = slice(store.offsets[user], store.cuts["train_valid"][user])
         video_idx[mine] = rng.permutation(video_idx[mine])
-    return replace(exam, events=replace(events, video_idx=video_idx))
+    return with_videos(world, video_idx)
 
 
 @pytest.mark.parametrize("name", ["gru4rec", "sasrec"])
@@ -289,10 +300,10 @@ def test_without_order_a_sequence_model_is_no_better_than_one_that_has_none(name
     """On the circle the set of the last steps leaves two ends to go on from; only order tells which."""
     rng = np.random.default_rng(4)
     mixed = shuffled(cycle, rng)
-    without = ranks.hit(test_ranks(fitted("itemcf", mixed, **UNORDERED), mixed), 1)
-    hits = {exam: ranks.hit(test_ranks(fitted(name, world), world), 1) for exam, world in
+    without = ranks.hit(ranks_on_test(fitted("itemcf", mixed, **UNORDERED), mixed), 1)
+    hits = {order: ranks.hit(ranks_on_test(fitted(name, world), world), 1) for order, world in
             (("in order", cycle), ("shuffled", mixed))}  # fmt: skip
-    user_idx = cycle.of("test").cases.user_idx
+    user_idx = cycle.cases("test").user_idx
     means = bootstrap_means(np.stack([hit - without for hit in hits.values()], axis=1), user_idx, 500, rng)
     low, _high = interval(means, 0.95)
     assert low[0] > 0.2
