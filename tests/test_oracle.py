@@ -1,6 +1,8 @@
 """The oracle's closed form against the generator it describes."""
 
 import shutil
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -8,10 +10,11 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from nextreel import arrays, clock, datasets, engine, labels, schema
-from nextreel.cases.protocols import Cases
-from nextreel.cases.store import Events, Histories
+from nextreel.cases.protocols import Cases, Catalogue
 from nextreel.datasets import kuairand
 from nextreel.oracle import Oracle
+from nextreel.oracle import write as write_answers
+from nextreel.scoring.sets import EvalSet, ShownPairs
 from nextreel.simulation import files, generator
 from nextreel.simulation import world as laws
 
@@ -63,17 +66,53 @@ def cases_at(rows):
     return Cases(np.arange(n), np.full(n, "test"), *columns)
 
 
-def no_histories(n):
-    none = np.zeros(0, np.int64)
-    return Histories(Events(*[none] * 7), np.zeros(n, np.int64), np.zeros(n, np.int64))
+@pytest.fixture(scope="module")
+def ids(world):
+    """video_id and user_id with their padding."""
+    return [
+        np.insert(arrays.load(world / f"tables/{kind}s.parquet", columns=[f"{kind}_id"])[f"{kind}_id"], 0, 0)
+        for kind in ("video", "user")
+    ]
 
 
-def test_probabilities_are_those_of_exposure_and_reaction(world, rows):
+@pytest.fixture(scope="module")
+def store_with(ids, made_store):
+    """A store of the world's users and videos in which user 1 has watched these videos, and nobody else any."""
+    video_id, user_id = ids
+
+    def made(videos=()):
+        events = {"video_idx": np.array(videos, np.int32)}
+        offsets = np.concatenate([[0], np.full(len(user_id), len(videos))])
+        offsets[1] = 0
+        return made_store(offsets, {}, events, video_id, user_id)
+
+    return made
+
+
+def asked_of(cases, store, catalogue=None, target=None):
+    """These cases with a catalogue, all videos unless it says which."""
+    first_part = np.full(store.n_videos + 1, 5, np.int8)
+    first_part[np.arange(1, store.n_videos + 1) if catalogue is None else catalogue] = 0
+    known = Catalogue(first_part, store.tables["videos"]["video_id"])
+    target = np.zeros(len(cases), np.int32) if target is None else target
+    return EvalSet(cases, store.users("user_id")[cases.user_idx], known, target, seed=42)
+
+
+def log_scores(oracle, cases, store, video_idx):
+    """log probability [B, N] of every video, from lists of all; -inf where it is in none. Seen videos are in none."""
+    found = np.full((len(cases), store.n_videos + 1), -np.inf)
+    for some in oracle.answers(store, asked_of(cases, store, video_idx), "test", store.n_videos):
+        row = np.searchsorted(cases.case_id, some.listed["case_id"])
+        found[row, some.listed["video_idx"]] = some.listed["score"]
+    return found[:, video_idx]
+
+
+def test_probabilities_are_those_of_exposure_and_reaction(world, rows, store_with):
     """Summed over users, the predicted number of (shown and long-viewed) first rows is the counted one, by topic."""
     first = rows.groupby("user_idx").head(3)  # with some 100 videos few are repeats yet
     oracle = Oracle(world, LABEL)
     video_idx = oracle.videos["video_idx"]
-    predicted = np.exp(oracle.score(cases_at(first), no_histories(len(first)), video_idx)).sum(0)
+    predicted = np.exp(log_scores(oracle, cases_at(first), store_with(), video_idx)).sum(0)
     counted = np.bincount(first.video_idx[first.long_view.to_numpy(bool)], minlength=len(video_idx) + 1)[1:]
     topic = oracle.videos["topic"]
     by_topic = np.bincount(topic, weights=predicted), np.bincount(topic, weights=counted)
@@ -81,28 +120,66 @@ def test_probabilities_are_those_of_exposure_and_reaction(world, rows):
     assert np.corrcoef(*by_topic)[0, 1] > 0.9
 
 
+def all_scores(oracle, cases, store, catalogue):
+    """log probability [B, N] of every video, seen ones too, by its law and without any bound."""
+    n = len(catalogue)
+    exposed = oracle._exposed(cases, cases.histories(store), oracle.position[catalogue])
+    keys = np.repeat(cases.user_idx, n), np.repeat(cases.time_ms, n), np.tile(catalogue, len(cases))
+    with np.errstate(divide="ignore"):
+        return np.log(exposed * oracle.positive_probability(*keys).reshape(exposed.shape)).astype(np.float32)
+
+
 @pytest.mark.parametrize("positive", ["all", "long_view"])
-def test_no_score_exceeds_its_bound(world, rows, positive):
+def test_no_score_exceeds_its_bound(world, rows, positive, store_with):
     oracle = Oracle(world, LABEL.model_copy(update={"positive": positive}))
-    some = rows.iloc[::97]
-    asked = (cases_at(some), no_histories(len(some)), oracle.videos["video_idx"])
-    scores, bounds = oracle.score(*asked), oracle.bounds(*asked)
-    assert (scores <= bounds).all()
+    some = cases_at(rows.iloc[::97])
+    catalogue = oracle.videos["video_idx"]
+    exposed = oracle._exposed(some, some.histories(store_with()), oracle.position[catalogue])
+    with np.errstate(divide="ignore"):
+        bounds = np.log(exposed * oracle.ceiling[oracle.position[catalogue]]).astype(np.float32)
+    assert (all_scores(oracle, some, store_with(), catalogue) <= bounds).all()
 
 
-def test_exposure_probabilities_sum_to_one(world, rows):
+@pytest.mark.parametrize("positive", ["all", "long_view"])
+@pytest.mark.parametrize("k", [0, 1, 7, 500])
+def test_bounds_leave_out_nothing_that_matters(world, rows, positive, k, ids, made_store, full_sort):
+    """Lists and ranks of every case are those of a full sort of all scores; of a catalogue without some videos."""
+    oracle = Oracle(world, LABEL.model_copy(update={"positive": positive}))
+    video_id, user_id = ids
+    offsets = np.concatenate([[0], np.bincount(rows.user_idx, minlength=len(user_id)).cumsum()])
+    store = made_store(offsets, {}, {"video_idx": rows.video_idx.to_numpy()}, video_id, user_id)
+    place = np.arange(len(rows)) - offsets[rows.user_idx]
+    at = np.arange(0, len(rows), 211)
+    cases = cases_at(rows.iloc[at]).until(place[at])
+    asked = asked_of(cases, store, np.arange(1, 101)[np.arange(1, 101) % 9 > 0], rows.video_idx.to_numpy()[at])
+    scores = all_scores(oracle, cases, store, asked.catalogue.of("test"))
+    expected, ranks = full_sort(SimpleNamespace(store=store, asked=asked), "test", scores)
+    found = list(oracle.answers(store, asked, "test", k))
+    listed = {name: np.concatenate([some.listed[name] for some in found]) for name in found[0].listed}
+    assert listed["case_id"].tolist() == [i for i, each in enumerate(expected) for _entry in each[:k]]
+    assert listed["video_idx"].tolist() == [video for each in expected for video, _score in each[:k]]
+    assert listed["score"].tolist() == pytest.approx([score for each in expected for _video, score in each[:k]])
+    assert listed["rank"].tolist() == [rank for each in expected for rank in range(1, len(each[:k]) + 1)]
+    target_rank = np.concatenate([some.target_rank for some in found])
+    assert target_rank.tolist() == ranks.tolist()
+    assert (ranks == 0).any()  # seen before, or outside the catalogue
+    assert (ranks > 7).any()
+
+
+def test_exposure_probabilities_sum_to_one(world, rows, store_with):
     everything = LABEL.model_copy(update={"positive": "all"})
     oracle = Oracle(world, everything)
     some = rows.iloc[::97]
-    total = np.exp(oracle.score(cases_at(some), no_histories(len(some)), oracle.videos["video_idx"])).sum(1)
+    total = np.exp(log_scores(oracle, cases_at(some), store_with(), oracle.videos["video_idx"])).sum(1)
     assert total == pytest.approx(np.ones(len(some)), rel=1e-4)
 
 
-def test_videos_not_yet_uploaded_cannot_be_shown(world, rows):
+def test_videos_not_yet_uploaded_cannot_be_shown(world, rows, store_with):
     oracle = Oracle(world, LABEL)
     new = oracle.videos["video_idx"][oracle.videos["upload_day"] == 3]
     first_day = rows[rows.time_ms < laws.FIRST_MS + clock.DAY_MS].iloc[:50]
-    assert (oracle.score(cases_at(first_day), no_histories(len(first_day)), new) == -np.inf).all()
+    assert len(new)
+    assert (log_scores(oracle, cases_at(first_day), store_with(), new) == -np.inf).all()
 
 
 def test_knows_only_simulated_worlds(world, tmp_path, con):
@@ -111,25 +188,45 @@ def test_knows_only_simulated_worlds(world, tmp_path, con):
     assert not Oracle.knows(tmp_path)
 
 
-def test_seen_videos_make_their_topic_s_others_likelier(world, rows):
+def test_seen_videos_make_their_topic_s_others_likelier(world, rows, store_with):
     """By hand: half of a topic's exposures were seen, so its unseen videos get 1 + 1/2 + ... + 1/16 of their share."""
     assert laws.unseen_factor(np.array([0.0, 0.5, 1.0])).tolist() == [1, 1.9375, 5]
     oracle = Oracle(world, LABEL.model_copy(update={"positive": "all"}))
-    case = cases_at(rows.iloc[[5000]])
-    topic = oracle.videos["topic"]
+    case = cases_at(rows[rows.user_idx == 1].iloc[[50]])
+    topic, catalogue = oracle.videos["topic"], oracle.videos["video_idx"]
     seen = np.flatnonzero(topic == topic[0])[:1]
-    none = np.zeros(2, np.int64)
-    events = Events(
-        none, none, none, none, oracle.videos["video_idx"][np.repeat(seen, 2)], none, none
-    )  # seen twice counts once
+    store = store_with(np.repeat(catalogue[seen], 2))  # seen twice counts once
     fresh, again = (
-        np.exp(oracle.score(case, histories, oracle.videos["video_idx"]).astype(float))[0]
-        for histories in (no_histories(1), Histories(events, np.array([0]), np.array([2])))
+        np.exp(all_scores(oracle, some, store, catalogue).astype(float))[0]
+        for some in (case, case.until(np.array([2])))
     )
     mass = fresh[seen].sum() / fresh[topic == topic[0]].sum()
     same = topic == topic[0]
     assert again[same] == pytest.approx(fresh[same] * laws.unseen_factor(mass), rel=1e-4)
     assert again[~same] == pytest.approx(fresh[~same], rel=1e-6)
+    listed = np.exp(log_scores(oracle, case.until(np.array([2])), store, catalogue))[0]
+    assert listed[seen] == 0  # what was seen is not listed
+    assert np.delete(listed, seen) == pytest.approx(np.delete(again, seen), rel=1e-5)
+
+
+def test_its_tables_are_like_a_model_s(world, rows, store_with, tmp_path):
+    """Lists and ranks of valid and test, and P(positive) of every impression."""
+    oracle, store = Oracle(world, LABEL), store_with()
+    both = rows.groupby("user_idx").head(2)
+    part = np.tile(["valid", "test"], len(both) // 2)
+    cases = replace(cases_at(both), part=part)
+    asked = asked_of(cases, store, target=both.video_idx.to_numpy())
+    shown = ShownPairs(cases, asked.user_id, np.arange(len(both)), *(both[key].to_numpy() for key in ("video_idx", "time_ms", "tab")))
+    write_answers(oracle, store, asked, shown, tmp_path)
+    lists, ranks, scores = (arrays.load(tmp_path / f"{kind}.parquet") for kind in ("lists", "ranks", "scores"))
+    assert list(lists) == ["seed", "case_id", "video_idx", "score", "rank"]
+    assert list(ranks) == ["seed", "case_id", "video_idx", "rank"]
+    assert list(scores) == ["seed", "impression", "score"]
+    assert all(set(table["seed"]) == {42} for table in (lists, ranks, scores))
+    assert sorted(ranks["case_id"]) == sorted(set(lists["case_id"])) == cases.case_id.tolist()
+    assert scores["impression"].tolist() == list(range(len(both)))
+    keys = (both[key].to_numpy() for key in ("user_idx", "time_ms", "video_idx"))
+    assert scores["score"].tolist() == pytest.approx(oracle.positive_probability(*keys).tolist(), rel=1e-6)
 
 
 def logged(world, name):
