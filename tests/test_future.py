@@ -83,7 +83,12 @@ def lists(world, name, committed, folder):
     for part in QUESTIONS:
         for some in retrieve(model, store, asked_of, part, 50, ""):
             row = np.searchsorted(asked_of.cases.case_id, some.listed["case_id"])
-            keys = zip(asked_of.user_id[row].tolist(), asked_of.cases.part[row], asked_of.cases.time_ms[row].tolist(), strict=True)
+            keys = zip(
+                asked_of.user_id[row].tolist(),
+                asked_of.cases.part[row],
+                asked_of.cases.time_ms[row].tolist(),
+                strict=True,
+            )
             for key, video_id in zip(keys, asked_of.catalogue.video_id[some.listed["video_idx"]].tolist(), strict=True):
                 found.setdefault(key, []).append(video_id)
     return found

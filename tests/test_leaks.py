@@ -17,7 +17,7 @@ from nextreel.cases import protocols, write
 from nextreel.cases.store import Columns, Store, link
 from nextreel.contract import Training
 from nextreel.datasets import kuairand
-from nextreel.evaluation.impressions import Impressions, Judged
+from nextreel.evaluation.impressions import ImpressionResults, Impressions
 from nextreel.evaluation.intervals import bootstrap_means, interval
 from nextreel.metrics import ranks
 from nextreel.params import Params
@@ -119,7 +119,7 @@ def judge(data, rows, scores):
     wanted = pd.MultiIndex.from_frame(rows[["user_idx", "video_idx", "time_ms"]])
     at = wanted.get_indexer(key)
     assert (at >= 0).all()
-    return Judged(standard, {name: {42: score[at]} for name, score in scores.items()}, SETTINGS, 42)
+    return ImpressionResults(standard, {name: {42: score[at]} for name, score in scores.items()}, SETTINGS, 42)
 
 
 def split(rows):
@@ -235,7 +235,7 @@ def impression_scores(name, data, committed):
 
 NEURAL = {
     "lr": 0.01, "weight_decay": 0, "epochs": 8, "batch_size": 32, "patience": 8, "width": 32, "length": 24,
-    "dropout": 0.1, "seeds": 1, "history": "all", "passed_weight": 0.3, "loss": "softmax", "negatives": 32,
+    "dropout": 0.1, "seeds": 1, "history": "all", "inputs": ["positive"], "passed_weight": 0.3, "loss": "softmax", "negatives": 32,
 }  # fmt: skip
 UNORDERED = {"window": 24, "decay": 1, "recency": 1, "shrink": 0, "neighbours": 60, "passed_weight": 1}
 

@@ -216,7 +216,9 @@ def test_its_tables_are_like_a_model_s(world, rows, store_with, tmp_path):
     part = np.tile(["valid", "test"], len(both) // 2)
     cases = replace(cases_at(both), part=part)
     asked = asked_of(cases, store, target=both.video_idx.to_numpy())
-    shown = ShownPairs(cases, asked.user_id, np.arange(len(both)), *(both[key].to_numpy() for key in ("video_idx", "time_ms", "tab")))
+    shown = ShownPairs(
+        cases, asked.user_id, np.arange(len(both)), *(both[key].to_numpy() for key in ("video_idx", "time_ms", "tab"))
+    )
     write_answers(oracle, store, asked, shown, tmp_path)
     lists, ranks, scores = (arrays.load(tmp_path / f"{kind}.parquet") for kind in ("lists", "ranks", "scores"))
     assert list(lists) == ["seed", "case_id", "video_idx", "score", "rank"]

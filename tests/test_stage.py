@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from nextreel import arrays, engine, stage
+from nextreel import arrays, stage
 from nextreel.errors import UserError
 from nextreel.params import Params
 

@@ -30,4 +30,7 @@ T = TypeVar("T")
 
 def answering(part: str, fitted: Mapping[str, T]) -> T:
     """Of what was fitted, by cut, the one that answers a part. Raises KeyError where there is none."""
-    return fitted[next(cut for cut in ANSWERED_BY[part] if cut in fitted)]
+    for cut in ANSWERED_BY[part]:
+        if cut in fitted:
+            return fitted[cut]
+    raise KeyError(f"{part} is answered by a fit on {' or '.join(ANSWERED_BY[part])}; there is {', '.join(fitted)}")

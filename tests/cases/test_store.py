@@ -63,7 +63,11 @@ def test_columns_are_found_by_name(store):
 
 @pytest.mark.parametrize(
     ("ask", "name"),
-    [(lambda s: s.events("hour"), "hour"), (lambda s: s.users("age"), "age"), (lambda s: s.video_sets("songs"), "songs")],
+    [
+        (lambda s: s.events("hour"), "hour"),
+        (lambda s: s.users("age"), "age"),
+        (lambda s: s.video_sets("songs"), "songs"),
+    ],
 )
 def test_a_column_that_is_not_there_is_named_with_those_that_are(store, ask, name):
     with pytest.raises(KeyError, match=f"no column '{name}'.*`columns` must name it"):

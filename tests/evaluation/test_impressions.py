@@ -8,7 +8,7 @@ import pytest
 
 from nextreel import arrays, evaluation
 from nextreel.evaluation.calibration import Calibration
-from nextreel.evaluation.impressions import Impressions, Judged, per_case
+from nextreel.evaluation.impressions import ImpressionResults, Impressions, per_case
 
 SETTINGS = evaluation.Params(n_resamples=50, confidence=0.9)
 DAY_MS = 86_400_000
@@ -40,7 +40,7 @@ def shown():
 
 @pytest.fixture
 def judged(shown):
-    return Judged(shown, {"model": {42: SCORE}, "opposite": {42: -SCORE}}, SETTINGS, 42)
+    return ImpressionResults(shown, {"model": {42: SCORE}, "opposite": {42: -SCORE}}, SETTINGS, 42)
 
 
 def test_each_case_by_hand(shown):
@@ -73,12 +73,12 @@ def test_gauc_weighs_users_by_their_impressions(shown):
         shown, case=case, video_idx=np.arange(8), time_ms=np.zeros(8, int), label=label, wtr=np.ones(8),
         wtg=np.ones(8), tie=np.arange(8).astype(np.uint64),
     )  # fmt: skip
-    found = Judged(some, {"model": {42: score}}, SETTINGS, 42).headline("model", "test")
+    found = ImpressionResults(some, {"model": {42: score}}, SETTINGS, 42).headline("model", "test")
     assert found["gauc"] == pytest.approx(5 / 8)
 
 
 def test_seeds_are_averaged(shown):
-    found = Judged(shown, {"both": {42: SCORE, 43: -SCORE}}, SETTINGS, 42).headline("both", "random")
+    found = ImpressionResults(shown, {"both": {42: SCORE, 43: -SCORE}}, SETTINGS, 42).headline("both", "random")
     assert found["gauc"] == found["auc"] == 0.5
 
 
@@ -94,7 +94,7 @@ def test_what_is_fitted_is_fitted_on_valid_alone(shown):
     """Other labels and watch times in test and random move no probability."""
     on_valid = shown.rows("valid")
     other = replace(shown, label=np.where(on_valid, shown.label, ~shown.label), wtr=np.where(on_valid, shown.wtr, 0.5))
-    tables = [Judged(some, {"model": {42: SCORE}}, SETTINGS, 42).reliability() for some in (shown, other)]
+    tables = [ImpressionResults(some, {"model": {42: SCORE}}, SETTINGS, 42).reliability() for some in (shown, other)]
     assert (tables[0]["predicted"] == tables[1]["predicted"]).all()
     assert (tables[0]["observed"] != tables[1]["observed"]).any()
 

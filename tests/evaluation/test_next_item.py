@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nextreel import arrays, evaluation
-from nextreel.evaluation.next_item import Marks, load_ranks
+from nextreel.evaluation.next_item import NextItemResults, load_ranks
 from nextreel.parts import PARTS
 
 SETTINGS = evaluation.Params(n_resamples=50, confidence=0.9)
@@ -20,7 +20,7 @@ def asked(cycle):
 def marks(asked):
     """A model that ranks every target second, and one that never ranks any."""
     n = (asked.target > 0).sum()
-    return Marks(asked, {"second": {42: np.full(n, 2)}, "never": {42: np.zeros(n, int)}}, SETTINGS)
+    return NextItemResults(asked, {"second": {42: np.full(n, 2)}, "never": {42: np.zeros(n, int)}}, SETTINGS)
 
 
 def test_the_headline_by_hand(marks):
@@ -46,8 +46,8 @@ def test_a_cold_target_is_told(asked):
     first_part[target[0]] = len(PARTS)
     smaller = replace(asked, catalogue=replace(asked.catalogue, first_part=first_part))
     never = {"never": {42: np.zeros((asked.target > 0).sum(), int)}}
-    assert Marks(asked, never, SETTINGS).cold_share() == {"cold_share": 0, "n_cases": len(target)}
-    found = Marks(smaller, never, SETTINGS).cold_share()["cold_share"]
+    assert NextItemResults(asked, never, SETTINGS).cold_share() == {"cold_share": 0, "n_cases": len(target)}
+    found = NextItemResults(smaller, never, SETTINGS).cold_share()["cold_share"]
     assert found == pytest.approx((target == target[0]).mean())
 
 
@@ -63,7 +63,7 @@ def test_comparison_tells_models_and_pairs(marks):
 
 def test_seeds_are_averaged_case_by_case_and_told_apart(asked):
     n = (asked.target > 0).sum()
-    marks = Marks(asked, {"two": {42: np.full(n, 1), 43: np.full(n, 2)}}, SETTINGS)
+    marks = NextItemResults(asked, {"two": {42: np.full(n, 1), 43: np.full(n, 2)}}, SETTINGS)
     assert marks.headline("two")["ndcg@10"] == pytest.approx((1 + GAIN) / 2)
     by_seed = marks.by_seed()
     on_test = by_seed["part"] == "test"
@@ -77,7 +77,7 @@ def test_days_add_up_to_the_whole(asked):
     shift = np.where(asked.cases.user_idx % 2, 0, 86_400_000)
     later = replace(asked, cases=replace(asked.cases, time_ms=asked.cases.time_ms + shift))
     rank = np.where(asked.cases.user_idx % 2, 1, 0)[asked.target > 0]
-    table = Marks(later, {"odd": {42: rank}}, SETTINGS).by_day()
+    table = NextItemResults(later, {"odd": {42: rank}}, SETTINGS).by_day()
     assert table["day"].tolist() == ["1970-01-01", "1970-01-02"]
     assert table["value"].tolist() == [1, 0]
     assert table["n"].sum() == len(later.of("test").target)

@@ -8,7 +8,7 @@ import yaml
 
 from nextreel import evaluation
 from nextreel.evaluation import outputs
-from nextreel.evaluation.impressions import Impressions, ImpressionResults
+from nextreel.evaluation.impressions import ImpressionResults, Impressions
 from nextreel.evaluation.next_item import NextItemResults
 
 SETTINGS = evaluation.Params(n_resamples=20, confidence=0.9)

@@ -31,7 +31,9 @@ def test_entries_are_ordered_as_by_a_full_sort(k):
     row, column = np.nonzero(scores > -np.inf)
     mixed = rng.permutation(len(row))
     row, column = row[mixed], column[mixed]
-    row, column, rank = order.order(row, column, scores[row, column], tie(row, column), k)
+    entry_scores = scores[row, column].astype(dtype)
+    by, rank = order.order(row, entry_scores, lambda at: tie(row[at], column[at]), k)
+    row, column = row[by], column[by]
     expected = by_hand(scores, k, tie)
     assert [column[row == i].tolist() for i in range(12)] == expected
     assert [rank[row == i].tolist() for i in range(12)] == [list(range(1, 1 + len(e))) for e in expected]
@@ -42,7 +44,8 @@ def test_a_constant_scorer_gets_chance():
     target = np.random.default_rng(0).integers(0, n_videos, n_cases)
     tie = ties(np.arange(n_cases), np.arange(n_videos), seed=42)
     row, column = np.repeat(np.arange(n_cases), n_videos), np.tile(np.arange(n_videos), n_cases)
-    row, column, rank = order.order(row, column, np.zeros(len(row), np.float32), tie(row, column), n_videos)
+    by, rank = order.order(row, np.zeros(len(row), np.float32), lambda at: tie(row[at], column[at]), n_videos)
+    row, column = row[by], column[by]
     counts = np.bincount(rank[column == target[row]], minlength=n_videos + 1)[1:]
     expected = n_cases / n_videos
     assert ((counts - expected) ** 2 / expected).sum() < 85.4  # chi-square, 49 degrees, 99.9 %

@@ -49,7 +49,9 @@ def written(fitted, world, shown, path):
 def test_no_pair_is_scored_that_was_not_shown(cycle, tmp_path):
     """63 cases of 10 impressions and one of 50,000: no padding to the longest."""
     spy = Spy()
-    found = written({"train": spy}, cycle, shown_to(cycle, [10] * 31 + [50_000] + [10] * 32), tmp_path / "scores.parquet")
+    found = written(
+        {"train": spy}, cycle, shown_to(cycle, [10] * 31 + [50_000] + [10] * 32), tmp_path / "scores.parquet"
+    )
     assert sum(len(pairs) for pairs in spy.asked) == len(found["score"]) == 50_630
 
 
@@ -108,7 +110,11 @@ def test_answers_have_a_list_a_case_and_a_rank_a_target(cycle, tmp_path, part):
     asked = replace(cycle.asked, seed=7)
     lists, ranks = arrays.Writer(tmp_path / "lists.parquet"), arrays.Writer(tmp_path / "ranks.parquet")
     with lists, ranks:
-        ranks.add(predict.seeded(7, {"case_id": np.zeros(0, int), "video_idx": np.zeros(0, np.int32), "rank": np.zeros(0, np.int32)}))
+        ranks.add(
+            predict.seeded(
+                7, {"case_id": np.zeros(0, int), "video_idx": np.zeros(0, np.int32), "rank": np.zeros(0, np.int32)}
+            )
+        )
         for found in retrieve(Popular(), cycle.store, asked, part, 3, ""):
             predict.write_answers(found, part, 7, lists, ranks)
     listed, marked = (arrays.load(tmp_path / f"{kind}.parquet") for kind in ("lists", "ranks"))

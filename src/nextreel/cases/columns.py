@@ -71,8 +71,10 @@ def _ids(values: pa.Array, declared: Declared) -> tuple[np.ndarray, int]:
 
 def _sets(values: pa.ListArray) -> tuple[Sets, int]:
     """Ids by rank from 0, each once a row, and how many there are."""
-    row = values.value_parent_indices().to_numpy()
-    ids, number = np.unique(values.flatten().to_numpy(), return_inverse=True)
+    flat = values.flatten()
+    known = flat.is_valid().to_numpy(zero_copy_only=False)
+    row = values.value_parent_indices().to_numpy()[known]
+    ids, number = np.unique(flat.drop_null().to_numpy(), return_inverse=True)
     row, number = np.unique(np.stack([row, number]), axis=1)
     length = np.bincount(row, minlength=len(values))
     return Sets(number.astype(np.int32), np.concatenate([[0], length.cumsum()])), len(ids)

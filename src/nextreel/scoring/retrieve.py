@@ -59,6 +59,8 @@ def ranked(
 ) -> Retrieved:
     """From the scores of entries [m] of the cases [B] by the catalogue [N]: all that may be among the first k, or ahead
     of the target. A target that is no entry is a miss."""
+    if np.isnan(score).any():
+        raise ValueError("a score is NaN")
     by, rank = order.order(row, score, lambda at: asked.tie_at(row[at], catalogue[column[at]]), len(catalogue))
     row, video_idx = row[by], catalogue[column[by]]
     target_rank = np.full(len(asked.cases), MISS, np.int32)
