@@ -14,8 +14,9 @@ import yaml
 from ibis.backends.duckdb import Backend
 
 from nextreel import datasets, engine, schema
+from nextreel.cases.asked import Cases
 from nextreel.cases.pairs import Pairs
-from nextreel.cases.protocols import Cases, Log, build
+from nextreel.cases.protocols import Log, build
 from nextreel.cases.store import Column, Columns, Store
 from nextreel.datasets import Source, kuairand
 from nextreel.scoring.sets import EvalSet

@@ -129,7 +129,7 @@ def split(rows):
 def bounds(judged, metric):
     """model -> low, high, on test."""
     table = pd.DataFrame(judged.table())
-    mine = table[(table.metric == metric) & (table.stretch == "test")]
+    mine = table[(table.metric == metric) & (table.part == "test")]
     return {row.model: (row.low, row.high) for row in mine.itertuples()}
 
 

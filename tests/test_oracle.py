@@ -10,7 +10,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from nextreel import arrays, clock, datasets, engine, labels, schema
-from nextreel.cases.protocols import Cases, Catalogue
+from nextreel.cases.asked import Cases, Catalogue
 from nextreel.datasets import kuairand
 from nextreel.oracle import Oracle
 from nextreel.oracle import write as write_answers

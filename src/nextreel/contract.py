@@ -8,8 +8,8 @@ from typing import Any, Protocol, Self, runtime_checkable
 import numpy as np
 from scipy import sparse
 
+from nextreel.cases.asked import Cases
 from nextreel.cases.pairs import Pairs, product
-from nextreel.cases.protocols import Cases
 from nextreel.cases.store import Histories, Store
 
 _PAIRS = 1 << 16  # whose vectors are held at a time
@@ -78,9 +78,14 @@ class Model(Scorer, Protocol):
 
 
 def product_scores(model: Factored, pairs: Pairs) -> np.ndarray:
-    """`score` of a factored model: each history is read once, and a pair has the same bytes wherever it stands."""
+    """`score` of a factored model: each history is read once, and a pair has the same bytes wherever it stands.
+
+    Raises ValueError where a query is not finite: a broken model must not pass for one without opinions.
+    """
     cases, which = pairs.asked()
     queries = model.queries(cases, cases.histories(pairs.store))
+    if not np.isfinite(queries).all():
+        raise ValueError("a query is not finite")
     score = np.empty(len(pairs), np.float32)
     for start in range(0, len(pairs), _PAIRS):
         some = slice(start, start + _PAIRS)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from nextreel import arrays, labels
-from nextreel.cases.protocols import Cases
+from nextreel.cases.asked import Cases
 from nextreel.cases.store import Histories, Store
 from nextreel.progress import track
 from nextreel.scoring.predict import LIST_SIZE, score_columns, write_answers

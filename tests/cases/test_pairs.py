@@ -5,8 +5,8 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
+from nextreel.cases.asked import Cases
 from nextreel.cases.pairs import Pairs, product
-from nextreel.cases.protocols import Cases
 from nextreel.contract import Training, product_scores
 from nextreel.models import itemcf
 from nextreel.scoring.sets import ShownPairs

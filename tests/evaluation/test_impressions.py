@@ -33,7 +33,7 @@ def shown():
     day = np.array([0, 0, 0, 1, 1, 2, 1, 1, 1, 2])
     return Impressions(
         CASE, VIDEO, day * DAY_MS, LABEL, np.where(LABEL, 0.8, 0.1), WTG, np.arange(len(ROWS)).astype(np.uint64),
-        case_id=np.array([10, 11, 12, 13]), stretch=np.array(["valid", "test", "test", "random"]),
+        case_id=np.array([10, 11, 12, 13]), part=np.array(["valid", "test", "test", "random"]),
         user_idx=np.array([1, 1, 2, 3]), user_id=np.array([101, 101, 102, 103]),
     )  # fmt: skip
 
@@ -53,7 +53,7 @@ def test_each_case_by_hand(shown):
     assert np.isnan(values["wtg@5"]).all()  # nobody has more than five
 
 
-def test_stretches_stay_apart(judged):
+def test_parts_stay_apart(judged):
     assert judged.headline("model", "test") == pytest.approx(
         {"gauc": 0.75, "gauc_half_width": 0, "ndcg@5": 1.5 / (1 + 1 / np.log2(3)), "wtg@5": np.nan,
          "auc": 7 / 8, "rows": 4},

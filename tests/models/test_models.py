@@ -8,8 +8,8 @@ import pytest
 
 from nextreel import arrays, models
 from nextreel.arrays import load
+from nextreel.cases.asked import Cases
 from nextreel.cases.pairs import Pairs
-from nextreel.cases.protocols import Cases
 from nextreel.cases.store import Columns, Sets, Store, link
 from nextreel.contract import Factored, Sparse, Training
 from nextreel.errors import UserError

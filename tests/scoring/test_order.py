@@ -21,7 +21,8 @@ def by_hand(scores, k, tie):
 
 
 @pytest.mark.parametrize("k", [1, 3, 20, 50])
-def test_entries_are_ordered_as_by_a_full_sort(k):
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_entries_are_ordered_as_by_a_full_sort(k, dtype):
     """In whatever order they come, with many ties and rows without any entry."""
     rng = np.random.default_rng(k)
     scores = rng.integers(0, 4, (12, 20)).astype(np.float32)

@@ -5,7 +5,7 @@ from typing import Self
 
 import numpy as np
 
-from nextreel.cases.protocols import Cases
+from nextreel.cases.asked import Cases
 from nextreel.cases.store import Store
 
 

@@ -13,18 +13,16 @@ The catalogue of a part is the videos with an event before the part begins; unde
 one moment, it is every video with an event. A target outside it is a miss.
 """
 
-from dataclasses import dataclass, fields, replace
-from pathlib import Path
-from typing import Literal, NamedTuple, Self
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import numpy as np
 
-from nextreel import arrays
-from nextreel.cases.store import START, Histories, Store
+from nextreel.cases.asked import NO_TAB, Cases, Catalogue
+from nextreel.cases.store import START
 from nextreel.params import Section
 from nextreel.parts import PARTS
 
-NO_TAB = -1
 Targets = Literal["first", "last", "successive"]
 
 
@@ -32,35 +30,6 @@ class Params(Section):
     """The section `cases`."""
 
     targets: Targets  # which positives of a part a user is asked for
-
-
-@dataclass(frozen=True)
-class Cases:
-    """n cases [n] with what a model may know of each."""
-
-    case_id: np.ndarray  # int64
-    part: np.ndarray  # str: valid, test or next
-    user_idx: np.ndarray  # int32
-    time_ms: np.ndarray  # int64
-    tab: np.ndarray  # int16, NO_TAB where unknown
-    history_end: np.ndarray  # int64: how many of the user's events lie strictly before
-
-    def __len__(self) -> int:
-        return len(self.case_id)
-
-    def columns(self) -> dict[str, np.ndarray]:
-        return {field.name: getattr(self, field.name) for field in fields(self)}
-
-    def where(self, keep: np.ndarray | slice) -> "Cases":
-        """Some of the cases, by mask, positions or slice."""
-        return Cases(**{name: column[keep] for name, column in self.columns().items()})
-
-    def until(self, history_end: np.ndarray) -> "Cases":
-        """The same cases with histories of these lengths [n]."""
-        return replace(self, history_end=history_end)
-
-    def histories(self, store: Store) -> Histories:
-        return store.until(self.user_idx, self.history_end)
 
 
 @dataclass(frozen=True)
@@ -97,8 +66,8 @@ class Log:
             early[asked] = positives[last]  # a user is asked from three positives on
         else:
             teaching = self._in("train")
-            time_ms, n_valid = np.sort(self.time_ms[teaching]), int(self._in("valid").sum())
-            from_ms = time_ms[max(len(time_ms) - n_valid, 0)] if len(time_ms) else 0
+            latest_first, n_valid = -np.sort(-self.time_ms[teaching]), int(self._in("valid").sum())
+            from_ms = latest_first[:n_valid].min(initial=np.iinfo(np.int64).max)
             before = np.bincount(self.user_idx[teaching & (self.time_ms < from_ms)], minlength=n_users + 1)
             early = ends["before"] + before
         return {
@@ -123,30 +92,6 @@ class Log:
         first_part = np.full(len(video_id), len(PARTS), np.int8)
         np.minimum.at(first_part, self.video_idx, self.part)
         return Catalogue(first_part, video_id)
-
-
-@dataclass(frozen=True)
-class Catalogue:
-    """What may be recommended when, by video_idx [n_videos + 1]; 0 is padding."""
-
-    first_part: np.ndarray  # int8: the earliest part with an event of the video, a position in PARTS; len(PARTS) = none
-    video_id: np.ndarray  # int64
-
-    @classmethod
-    def load(cls, data: Path) -> Self:
-        """Read what `label` wrote, a row a video."""
-        columns = arrays.load(data / "catalogue.parquet")
-        first_part, video_id = np.insert(columns["first_part"], 0, len(PARTS)), np.insert(columns["video_id"], 0, 0)
-        return cls(first_part, video_id)
-
-    @property
-    def n_videos(self) -> int:
-        return len(self.first_part) - 1
-
-    def of(self, part: str) -> np.ndarray:
-        """The catalogue [N] of a part, in order of video_idx: videos with an event in an earlier one."""
-        begins = len(PARTS) if part == "next" else PARTS.index(part)
-        return np.flatnonzero(self.first_part < begins).astype(np.int32)
 
 
 def asked_positives(log: Log, part: int, visible: np.ndarray, targets: Targets) -> tuple[np.ndarray, int]:

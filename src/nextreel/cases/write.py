@@ -10,6 +10,7 @@ from ibis import _
 
 from nextreel import arrays, engine, labels
 from nextreel.cases import columns, protocols
+from nextreel.cases.asked import NO_TAB
 from nextreel.cases.protocols import Log, Questions
 from nextreel.cases.store import Column, Columns, Store
 from nextreel.errors import UserError
@@ -88,7 +89,7 @@ def _log(rows: ir.Table) -> tuple[Log, Columns, dict[str, Column]]:
     keys = rows.order_by(*columns.ROWS["events"]).select("user_idx", part=part).to_pyarrow()
     user_idx = keys["user_idx"].to_numpy()
     video_idx, time_ms, positive = (events[name] for name in ("video_idx", "time_ms", "positive"))
-    tab = events.get("tab", np.full(len(user_idx), protocols.NO_TAB, np.int16))
+    tab = events.get("tab", np.full(len(user_idx), NO_TAB, np.int16))
     return Log(user_idx, video_idx, time_ms, tab, positive, keys["part"].to_numpy()), events, about
 
 
@@ -105,7 +106,7 @@ def _impressions(labelled: ir.Table, questions: Questions) -> ir.Table:
     }
     rows = labelled.join(ibis.memtable(pa.table(keys)), ["user_idx", "part"])
     number = ibis.row_number().over(order_by=["case_id", "time_ms", "row"])
-    return rows.mutate(impression=number, tab=_.tab.fill_null(protocols.NO_TAB))
+    return rows.mutate(impression=number, tab=_.tab.fill_null(NO_TAB))
 
 
 def chart(by_duration: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from nextreel import arrays
-from nextreel.cases.protocols import Catalogue
+from nextreel.cases.asked import Catalogue
 from nextreel.clock import days_of
 from nextreel.evaluation import Columns, Params
 from nextreel.evaluation.calibration import N_BINS, Calibration

@@ -17,8 +17,8 @@ from implicit.cpu.bpr import BayesianPersonalizedRanking
 from implicit.recommender_base import ModelFitError
 from scipy import sparse
 
+from nextreel.cases.asked import Cases
 from nextreel.cases.pairs import Pairs
-from nextreel.cases.protocols import Cases
 from nextreel.cases.store import Histories
 from nextreel.contract import Training, product_scores
 from nextreel.errors import UserError

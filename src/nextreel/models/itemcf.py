@@ -16,8 +16,8 @@ import numpy as np
 from pydantic import Field
 from scipy import sparse
 
+from nextreel.cases.asked import Cases
 from nextreel.cases.pairs import Pairs
-from nextreel.cases.protocols import Cases
 from nextreel.cases.store import Histories
 from nextreel.contract import Training
 from nextreel.models import load_arrays, save_arrays

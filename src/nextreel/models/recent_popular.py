@@ -5,8 +5,8 @@ from typing import Self
 
 import numpy as np
 
+from nextreel.cases.asked import Cases
 from nextreel.cases.pairs import Pairs
-from nextreel.cases.protocols import Cases
 from nextreel.cases.store import Histories
 from nextreel.contract import Training, product_scores
 from nextreel.models import load_arrays, save_arrays

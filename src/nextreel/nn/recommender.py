@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from nextreel.cases.asked import Cases
 from nextreel.cases.pairs import Pairs
-from nextreel.cases.protocols import Cases
 from nextreel.cases.store import Histories
 from nextreel.contract import Training, product_scores
 from nextreel.errors import UserError

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from nextreel import arrays
+from nextreel.cases.asked import Cases, Catalogue
 from nextreel.cases.pairs import Pairs
-from nextreel.cases.protocols import Cases, Catalogue
 from nextreel.cases.store import Store
 from nextreel.scoring import order
 
