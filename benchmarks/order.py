@@ -31,25 +31,28 @@ from ibis import _
 
 from nextreel import arrays, eda, engine, evaluation, labels
 from nextreel.cases import protocols, write
-from nextreel.cases.store import Events
+from nextreel.cases.store import Columns, Store
 from nextreel.clock import DAY_MS, UTC8_MS
+from nextreel.contract import Model, Training
 from nextreel.evaluation import next_item
 from nextreel.evaluation.intervals import bootstrap_means, interval
 from nextreel.metrics.next_item import per_case
-from nextreel.models import Scorer, sasrec
+from nextreel.models import sasrec
 from nextreel.nn import trainer
 from nextreel.oracle import Oracle
 from nextreel.scoring import validation
-from nextreel.scoring.sets import Exam, target_ranks
+from nextreel.scoring.retrieve import target_ranks
+from nextreel.scoring.sets import EvalSet
 from nextreel.simulation import generator
 
 STRENGTHS = (0.0, 0.35, 0.7, 1.0)
 WORLDS = 5
 
 
-def world(data: Path, strength: float, seed: int) -> tuple[Exam, tuple[float, ...]]:
-    """The exam of a world, made in `data`; how often the next tag is guessed in order and shuffled, and the oracle."""
-    con = engine.connect(params.section("engine", engine.Params), params.threads, data)
+def world(data: Path, strength: float, seed: int) -> tuple[tuple[Store, EvalSet], tuple[float, ...]]:
+    """What a world, made in `data`, knows and asks; how often the next tag is guessed in order and shuffled, and the
+    oracle."""
+    con = engine.connect(params.section("engine", engine.Params), params.threads)
     parts = worlds.parts(con, data, params, sequence_strength=strength, seed=seed)
     settings = params.section("label", labels.Params)
     durations = write.fit(parts, settings, leave_one_out=False)
@@ -62,32 +65,34 @@ def world(data: Path, strength: float, seed: int) -> tuple[Exam, tuple[float, ..
     found = eda.dependence(labelled.filter(_.part != "random"), videos, gap_ms, rng)
     con.disconnect()
     in_order, *shuffles = found["hit_rate"][found["level"] == "tag"]
-    exam = Exam.load(data, params.seed)
-    return exam, (in_order, float(np.mean(shuffles)), ndcg(Oracle(data, settings), exam).mean())
+    store, asked = Store.load(data / "store"), EvalSet.load(data, params.seed)
+    best = np.concatenate([some.target_rank for some in Oracle(data, settings).answers(store, asked, "test", 0)])
+    return (store, asked), (in_order, float(np.mean(shuffles)), ndcg(best).mean())
 
 
-def shuffled(events: Events, exam: Exam, rng: np.random.Generator) -> Events:
+def shuffled(store: Store, asked: EvalSet, rng: np.random.Generator) -> Store:
     """Videos and reactions in random order within each stretch of (user, day) that no part or case cuts."""
-    user = np.repeat(np.arange(len(events.offsets) - 1), np.diff(events.offsets))
-    day = (np.asarray(events.time_ms) + UTC8_MS) // DAY_MS
+    user = np.repeat(np.arange(len(store.offsets) - 1), np.diff(store.offsets))
+    day = (store.events("time_ms") + UTC8_MS) // DAY_MS
     cut = np.zeros(len(user) + 1, bool)  # what a case or the part train must not see stays behind its cut
-    cut[events.train_end] = True
-    cut[exam.cases.histories(events).stop] = True
+    cut[store.cuts["train"]] = True
+    cut[asked.cases.histories(store).stop] = True
     stretch = np.cumsum(cut[:-1]) + np.cumsum((np.diff(user, prepend=-1) != 0) | (np.diff(day, prepend=-1) != 0))
     order = np.lexsort((rng.random(len(user)), stretch))
-    return replace(events, video_idx=events.video_idx[order], positive=events.positive[order])
+    events = Columns(store.tables["events"])
+    events |= {name: store.events(name)[order] for name in ("video_idx", "positive")}
+    return replace(store, tables={**store.tables, "events": events})
 
 
-def ndcg(model: Scorer, exam: Exam) -> np.ndarray:
+def ndcg(rank: np.ndarray) -> np.ndarray:
     """Of each test case."""
-    return per_case(target_ranks(model, exam, "test", ""))[next_item.HEADLINE]
+    return per_case(rank)[next_item.HEADLINE]
 
 
-def trained(exam: Exam, seed: int) -> Scorer:
+def trained(store: Store, asked: EvalSet, seed: int) -> Model:
     settings = params.section("train.sasrec", sasrec.Params, defaults="model")
-    on_valid = trainer.Validation(lambda model: validation.validate(model, exam), None)
-    n_videos = exam.catalogue.n_videos
-    return sasrec.Model.fit(exam.events.train(), n_videos, settings, np.random.default_rng(seed), on_valid)
+    session = trainer.Session(lambda model: validation.validate(model, store, asked), None)
+    return sasrec.Model.fit(settings, Training(store.fitted_on("train"), np.random.default_rng(seed), session))
 
 
 def cells(values: list[np.ndarray], user_idx: np.ndarray, confidence: float) -> str:
@@ -100,37 +105,41 @@ def cells(values: list[np.ndarray], user_idx: np.ndarray, confidence: float) -> 
     return f"{in_order} | {other} | {apart:+.4f} ({low:+.4f} to {high:+.4f}) | {len(mean)}"
 
 
-def without_model(folder: Path) -> dict[float, Exam]:
-    """Print the first table; the exam of each strength's first world, made in `folder`."""
+def without_model(folder: Path) -> dict[float, tuple[Store, EvalSet]]:
+    """Print the first table; what each strength's first world, made in `folder`, knows and asks."""
     first_seed = params.section("simulate", generator.Params).seed
-    exams = {}
+    first = {}
     print("| strength | next tag, in order | shuffled | difference | oracle |\n|---|---|---|---|---|")
     for strength in STRENGTHS:
         seeds = range(first_seed, first_seed + WORLDS)
         made = [world(folder / f"{strength:g}@{seed}", strength, seed) for seed in seeds]
-        exams[strength] = made[0][0]
-        in_order, other, ceiling = np.array([found for _exam, found in made]).T
+        first[strength] = made[0][0]
+        in_order, other, ceiling = np.array([found for _world, found in made]).T
         gain = in_order - other
         apart = f"{gain.mean():+.4f} ({gain.min():+.4f} to {gain.max():+.4f})"
         row = f"{in_order.mean():.4f} | {other.mean():.4f} | {apart} | {ceiling.mean():.4f}"
         print(f"| {strength:g} | {row} |", flush=True)
-    return exams
+    return first
 
 
 def main() -> None:
     n_seeds = int(sys.argv[1]) if len(sys.argv) > 1 else 2
     confidence = params.section("evaluate", evaluation.Params).confidence
     with tempfile.TemporaryDirectory() as folder:
-        exams = without_model(Path(folder))
+        made = without_model(Path(folder))
         print(f"\n| strength | in order, by seed | shuffled | difference ({confidence:.0%}) | test cases |")
         print("|---|---|---|---|---|", flush=True)
         values: dict[float, list[np.ndarray]] = {strength: [] for strength in STRENGTHS}
         for seed in range(n_seeds):
-            for strength, exam in exams.items():
-                other = replace(exam, events=shuffled(exam.events, exam, np.random.default_rng(seed)))
-                pair = [ndcg(trained(each, seed), each) for each in (exam, other)]
+            for strength, (store, asked) in made.items():
+                stores = store, shuffled(store, asked, np.random.default_rng(seed))
+                models = [trained(each, asked, seed) for each in stores]
+                pair = [
+                    ndcg(target_ranks(model, each, asked, "test", ""))
+                    for model, each in zip(models, stores, strict=True)
+                ]
                 values[strength].append(np.stack(pair, axis=1))
-                row = cells(values[strength], exam.of("test").cases.user_idx, confidence)
+                row = cells(values[strength], asked.of("test").cases.user_idx, confidence)
                 print(f"| {strength:g} | {row} |", flush=True)
 
 

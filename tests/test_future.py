@@ -46,8 +46,9 @@ def raw(committed, tmp_path_factory):
     return path
 
 
-def asked(con, params, data, committed):
+def asked(params, data, committed):
     """Ingest, split by date and label what the section `ingest` names; the store and the cases."""
+    con = engine.connect(engine.Params(memory_limit="1GB"), 2)
     source = kuairand.read(con, params)
     datasets.write_tables(con, source, data / "tables")
     interactions, random = (engine.read(con, data / f"tables/{name}.parquet") for name in ("interactions", "random"))
@@ -61,9 +62,8 @@ def asked(con, params, data, committed):
 
 
 @pytest.fixture(scope="module")
-def worlds(raw, committed, ingest, connect, tmp_path_factory):
-    folders = {name: tmp_path_factory.mktemp(name) for name in ("whole", "cut")}
-    return [asked(connect(), ingest(raw / name), data, committed) for name, data in folders.items()]
+def worlds(raw, committed, ingest, tmp_path_factory):
+    return [asked(ingest(raw / name), tmp_path_factory.mktemp(name), committed) for name in ("whole", "cut")]
 
 
 def lists(world, name, committed, folder):
@@ -83,12 +83,8 @@ def lists(world, name, committed, folder):
     for part in QUESTIONS:
         for some in retrieve(model, store, asked_of, part, 50, ""):
             row = np.searchsorted(asked_of.cases.case_id, some.listed["case_id"])
-            keys = zip(
-                asked_of.user_id[row].tolist(),
-                asked_of.cases.part[row],
-                asked_of.cases.time_ms[row].tolist(),
-                strict=True,
-            )
+            about = asked_of.user_id, asked_of.cases.part, asked_of.cases.time_ms
+            keys = zip(*(column[row].tolist() for column in about), strict=True)
             for key, video_id in zip(keys, asked_of.catalogue.video_id[some.listed["video_idx"]].tolist(), strict=True):
                 found.setdefault(key, []).append(video_id)
     return found

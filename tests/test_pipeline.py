@@ -25,7 +25,9 @@ SMALL = {
     **{"n_users": 60, "n_videos": 150, "n_rows": 3000, "n_days": 10},
     **{"epochs": 2, "n_resamples": 50, "pool_size": 50},
 }
-STAGES = ["check", "simulate", "ingest", "split", "label", "eda", "candidates", "rank", "evaluate"]
+STAGES = [
+    *("check", "simulate", "ingest", "split", "label", "eda", "inputs", "candidates", "rank", "oracle", "evaluate"),
+]
 
 
 class Project:
@@ -270,7 +272,7 @@ def test_leave_one_out_refit_and_seeds_run_to_their_end(project: Project) -> Non
 
 def test_an_option_of_one_model_reruns_that_model_only(project: Project) -> None:
     project.edit_params(r"^    window: \d+$", "    window: 3")
-    assert project.repro("recall@itemcf", "train@sasrec") == ["check", "recall@itemcf"]
+    assert project.repro("recall@itemcf", "train@sasrec") == ["check", "inputs", "recall@itemcf"]
 
 
 # Over 20 s: torch is loaded three times over, by check twice and by the ranker.
@@ -279,8 +281,9 @@ def test_a_model_comes_and_goes_with_its_file_and_section(finished: Project, pro
     shutil.copy(source / "most_popular.py", source / "toy.py")
     project.edit_params(r"^recall:$", "recall:\n  toy: {}")
     project.edit_params(r"^  from:$", "  from:\n  - toy")
-    assert sorted(project.repro()) == ["candidates", "check", "evaluate", "rank", "recall@toy"]
+    assert sorted(project.repro()) == ["candidates", "check", "evaluate", "inputs", "rank", "recall@toy"]
     assert {path.removeprefix(f"{project.root}/") for path in project.traces_of("toy")} == {
+        "data/inputs/toy",
         "data/lists/toy.parquet",
         "data/models/toy",
         "data/ranks/toy.parquet",

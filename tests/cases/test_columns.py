@@ -83,9 +83,10 @@ def test_sets_are_distinct_ids_by_rank():
     found, about = columns.read(videos([[65, 12, 65], None, [900], [], [12]]), "videos")
     tags = found["tags"]
     assert about["videos/tags"] == Column("set", 3)
-    assert tags.values.tolist() == [0, 1, 2, 0]
+    ids, _owner = tags.of(np.arange(6))
+    assert ids.tolist() == [0, 1, 2, 0]
     assert tags.offsets.tolist() == [0, 0, 2, 2, 3, 3, 4]  # the first row is padding
-    assert tags.values.dtype == np.int32
+    assert ids.dtype == np.int32
     for video_idx, expected in {0: [], 1: [0, 1], 2: [], 3: [2], 4: [], 5: [0]}.items():
         assert tags.of(np.array([video_idx]))[0].tolist() == expected
 

@@ -193,7 +193,7 @@ def test_sets_of_no_rows(store):
 def test_sets_are_like_a_list_of_lists():
     rng = np.random.default_rng(0)
     lists = [sorted(rng.choice(50, rng.integers(0, 5), replace=False).tolist()) for _ in range(200)]
-    sets = Sets(np.array(sum(lists, []), np.int32), np.concatenate([[0], np.cumsum([len(each) for each in lists])]))
+    sets = Sets(np.concatenate(lists).astype(np.int32), np.concatenate([[0], np.cumsum([len(each) for each in lists])]))
     rows = rng.integers(0, 200, 1_000)
     values, owner = sets.of(rows)
     assert values.tolist() == [value for row in rows for value in lists[row]]

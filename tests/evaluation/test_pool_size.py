@@ -1,5 +1,9 @@
-import numpy as np
+from dataclasses import replace
 
+import numpy as np
+import pytest
+
+from nextreel import arrays, evaluation
 from nextreel.evaluation import pool_size
 
 CASES = np.array([3, 8])
@@ -28,3 +32,27 @@ def test_the_chart_has_a_level_line_for_the_whole_catalogue():
     chart = pool_size.chart(table, "sasrec")
     assert chart["k"].tolist() == [10, 50, 10, 50]
     assert chart["ndcg@10"].tolist() == [0.1, 0.2, 0.25, 0.25]
+
+
+def test_the_table_reads_the_system_s_lists_where_they_are_written(cycle, tmp_path):
+    """Pools of the target and video 60; the ranker puts the target first, the channels put it last."""
+    asked = cycle.asked
+    n = len(asked.cases)
+    target = np.where(asked.target == 60, 59, asked.target)
+    case_id = np.repeat(asked.cases.case_id, 2)
+    pool = {"case_id": case_id, "video_idx": np.stack([np.full(n, 60), target], 1).ravel()}
+    ranked = {"case_id": case_id, "video_idx": np.stack([target, np.full(n, 60)], 1).ravel()}
+    rank = np.tile(np.array([1, 2], np.int32), n)
+    arrays.write(pool | {"rank": rank}, tmp_path / "candidates.parquet")
+    lists = evaluation.tables(tmp_path, [])["lists"]
+    assert lists == {}
+    arrays.write(ranked | {"rank": rank}, tmp_path / "systems/two_stage/lists.parquet")
+    lists = evaluation.tables(tmp_path, [])["lists"]
+    assert lists == {"two_stage": tmp_path / "systems/two_stage/lists.parquet"}
+    asked = replace(asked, target=np.where(asked.target > 0, target, 0))
+    whole = np.full((asked.cases.part == "test").sum(), 2)
+    settings = evaluation.Params(n_resamples=20, confidence=0.9)
+    table = pool_size.table(tmp_path, asked, whole, 20, settings)
+    assert table["pool_size"].tolist() == ["10", "20", pool_size.WHOLE]
+    assert table["ceiling"].tolist() == [1, 1, 1]
+    assert table["ndcg@10"] == pytest.approx([1, 1, 1 / np.log2(3)])

@@ -173,7 +173,7 @@ def test_ranked_from_entries_in_any_order(cycle):
     target = np.array([catalogue[7], catalogue[30], catalogue[5]], np.int32)
     found = ranked(replace(asked, target=target), catalogue, row, column, score, 2)
     pair = asked.tie_at(np.zeros(2, int), catalogue[[9, 7]])  # equal scores of the first case
-    second, third = (9, 7) if pair[0] < pair[1] else (7, 9)
+    second, _third = (9, 7) if pair[0] < pair[1] else (7, 9)
     tied = asked.tie_at(np.ones(2, int), catalogue[[5, 2]])
     assert found.listed["case_id"].tolist() == asked.cases.case_id[[0, 0, 1, 1]].tolist()
     assert found.listed["video_idx"].tolist() == catalogue[[30, second, 1, 5 if tied[0] < tied[1] else 2]].tolist()
