@@ -46,9 +46,8 @@ def raw(committed, tmp_path_factory):
     return path
 
 
-def asked(params, data, committed):
+def asked(con, params, data, committed):
     """Ingest, split by date and label what the section `ingest` names; the store and the cases."""
-    con = engine.connect(engine.Params(memory_limit="1GB"), 2)
     source = kuairand.read(con, params)
     datasets.write_tables(con, source, data / "tables")
     interactions, random = (engine.read(con, data / f"tables/{name}.parquet") for name in ("interactions", "random"))
@@ -62,8 +61,9 @@ def asked(params, data, committed):
 
 
 @pytest.fixture(scope="module")
-def worlds(raw, committed, ingest, tmp_path_factory):
-    return [asked(ingest(raw / name), tmp_path_factory.mktemp(name), committed) for name in ("whole", "cut")]
+def worlds(raw, committed, ingest, connect, tmp_path_factory):
+    folders = {name: tmp_path_factory.mktemp(name) for name in ("whole", "cut")}
+    return [asked(connect(), ingest(raw / name), data, committed) for name, data in folders.items()]
 
 
 def lists(world, name, committed, folder):
