@@ -52,7 +52,7 @@ WORLDS = 5
 def world(data: Path, strength: float, seed: int) -> tuple[tuple[Store, EvalSet], tuple[float, ...]]:
     """What a world, made in `data`, knows and asks; how often the next tag is guessed in order and shuffled, and the
     oracle."""
-    con = engine.connect(params.section("engine", engine.Params), params.threads)
+    con = engine.connect(params.section("engine", engine.Params), params.threads, data)
     parts = worlds.parts(con, data, params, sequence_strength=strength, seed=seed)
     settings = params.section("label", labels.Params)
     durations = write.fit(parts, settings, leave_one_out=False)
