@@ -275,6 +275,78 @@ def test_an_option_of_one_model_reruns_that_model_only(project: Project) -> None
     assert project.repro("recall@itemcf", "train@sasrec") == ["check", "inputs", "recall@itemcf"]
 
 
+CHANGES = {
+    # a metric
+    "src/nextreel/metrics/next_item.py": {"evaluate"},
+    "src/nextreel/metrics/impressions.py": {"evaluate"},
+    "src/nextreel/metrics/lists.py": {"evaluate"},
+    "src/nextreel/evaluation/impressions.py": {"evaluate"},
+    # a chart, a report
+    "src/nextreel/reporting/eda.py": {"eda"},
+    "src/nextreel/reporting/page.py": set(),
+    "src/nextreel/eda.py": {"eda"},
+    # a data set, the reader of raw files
+    "src/nextreel/datasets/table.py": {"ingest"},
+    "src/nextreel/datasets/another.py": {"ingest"},
+    "src/nextreel/raw/intake.py": {"ingest"},
+    "src/nextreel/simulation/generator.py": {"simulate"},
+    # a column of a table, of the store
+    "src/nextreel/schema.py": {"ingest"},
+    "src/nextreel/cases/columns.py": {"label"},
+    # a rule of labels, parts or questions
+    "src/nextreel/labels.py": {"split", "label", "eda", "oracle"},
+    "src/nextreel/splits.py": {"split", "label"},
+    "src/nextreel/cases/protocols.py": {"label"},
+    # what comes after the models
+    "src/nextreel/two_stage/fusion.py": {"candidates"},
+    "src/nextreel/two_stage/recommend.py": {"rank"},
+    "src/nextreel/oracle.py": {"oracle"},
+    # and what does train: a model, and what it is scored by
+    "src/nextreel/models/itemcf.py": {"inputs", "recall@itemcf"},
+    "src/nextreel/nn/trainer.py": {"inputs", "train@gru4rec", "train@sasrec", "rank"},
+    "src/nextreel/scoring/validation.py": {"train@gru4rec", "train@sasrec"},
+}
+
+
+@pytest.mark.parametrize("file", CHANGES)
+def test_a_change_of_a_file_reruns_what_rests_on_it_alone(finished: Project, file: str) -> None:
+    """As far as a dry run sees, which does not follow changed outputs. `check` rests on all files."""
+    path = finished.root / file
+    before = path.read_bytes() if path.exists() else None
+    try:
+        path.write_bytes((before or b"") + b"# changed\n")
+        assert set(ran(finished.dvc("repro", "--dry").stdout)) == {"check"} | CHANGES[file]
+    finally:
+        if before is None:
+            path.unlink()
+        else:
+            path.write_bytes(before)
+
+
+# Some 20 s each: everything but the models runs again.
+@pytest.mark.parametrize(
+    ("file", "line", "more", "reruns"),
+    [
+        (
+            "cases/columns.py",
+            '        "tab": ',
+            '"click": Declared(_.click, "id", size=2),',
+            "evaluate inputs label oracle",
+        ),
+        ("schema.py", '        "hate": ', '"share": "boolean",', "eda ingest label oracle split"),
+    ],
+    ids=["of the store", "of a table"],
+)
+def test_a_new_column_trains_nothing(project: Project, file: str, line: str, more: str, reruns: str) -> None:
+    """Named by no model. What looks at whole tables runs again, no model does."""
+    path = project.root / "src/nextreel" / file
+    text = path.read_text(encoding="utf-8")
+    assert text.count(line) == 1
+    path.write_text(text.replace(line, f"        {more}\n{line}"), encoding="utf-8")
+    assert sorted(project.repro()) == sorted(["check", *reruns.split()])
+    assert project.git("diff", "HEAD", "--", "metrics", "plots") == ""
+
+
 # Over 20 s: torch is loaded three times over, by check twice and by the ranker.
 def test_a_model_comes_and_goes_with_its_file_and_section(finished: Project, project: Project) -> None:
     source = project.root / "src/nextreel/models"
