@@ -3,17 +3,19 @@
 import csv
 from pathlib import Path
 
+from nextreel import evaluation
 from nextreel.files import read_json, replacing
+from nextreel.params import Params
 
 COLUMNS = ("ndcg@10", "hr@10", "hr@50", "coverage@10", "valid_ndcg@10")
 
 
-def results(metrics: Path) -> str:
-    """Markdown: a row a model, best first, with the 95 % interval of ndcg@10 on test."""
+def results(metrics: Path, confidence: float) -> str:
+    """Markdown: a row a model, best first, with the interval of ndcg@10 on test at `confidence`."""
     own = _intervals(metrics, "next_item")
     found = _by_model(metrics / "models")
     best_first = sorted(found, key=lambda name: (-found[name]["ndcg@10"], name))
-    lines = ["| model | " + " | ".join((COLUMNS[0], "95 % interval", *COLUMNS[1:])) + " |"]
+    lines = ["| model | " + " | ".join((COLUMNS[0], f"{percent(confidence)} interval", *COLUMNS[1:])) + " |"]
     lines.append("|---" * (len(COLUMNS) + 2) + "|")
     for name in best_first:
         first, *rest = (f"{found[name][column]:.4f}" for column in COLUMNS)
@@ -27,11 +29,13 @@ def results(metrics: Path) -> str:
     return "\n".join(lines)
 
 
-def impressions(metrics: Path) -> str:
-    """Markdown: a row a model, the best on test first, standard and random track side by side."""
+def impressions(metrics: Path, confidence: float) -> str:
+    """Markdown: a row a model, the best on test first, standard and random track side by side, intervals at
+    `confidence`."""
     standard, random = (_by_model(metrics / protocol) for protocol in ("impressions", "random"))
     intervals = {protocol: _intervals(metrics, protocol) for protocol in ("impressions", "random")}
-    lines = ["| model | gauc | 95 % interval | auc | ndcg@5 | wtg@5 | gauc, random | 95 % interval | auc, random |"]
+    interval = f"{percent(confidence)} interval"
+    lines = [f"| model | gauc | {interval} | auc | ndcg@5 | wtg@5 | gauc, random | {interval} | auc, random |"]
     lines.append("|---" * 9 + "|")
     for name in sorted(standard, key=lambda name: (-standard[name]["gauc"], name)):
         cells = [name]
@@ -80,20 +84,32 @@ def statistics(metrics: Path) -> str:
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
 
 
-TABLES = {"results": results, "impressions": impressions, "statistics": statistics}
+def percent(share: float) -> str:
+    """`99.5 %` for .995; ten digits, so that no rounding error of the product shows."""
+    return f"{100 * share:.10g} %"
 
 
-def update(text: str, metrics: Path) -> str:
-    """`text` with every table between its marks."""
-    for name, table in TABLES.items():
+def update(text: str, metrics: Path, confidence: float) -> str:
+    """`text` with every table between its marks.
+
+    confidence: of the intervals in `metrics`, which do not name it themselves.
+    """
+    tables = {
+        "results": results(metrics, confidence),
+        "impressions": impressions(metrics, confidence),
+        "statistics": statistics(metrics),
+    }
+    for name, table in tables.items():
         start, end = f"<!-- {name}: make table -->", f"<!-- /{name} -->"
         before, rest = text.split(start)
         _old, after = rest.split(end)
-        text = f"{before}{start}\n{table(metrics)}\n{end}{after}"
+        text = f"{before}{start}\n{table}\n{end}{after}"
     return text
 
 
 if __name__ == "__main__":
     readme = Path("README.md")
+    intervals_at = Params.load(Path("params.yaml")).section("evaluate", evaluation.Params).confidence
     with replacing(readme) as temporary:
-        temporary.write_text(update(readme.read_text(encoding="utf-8"), Path("metrics")), encoding="utf-8")
+        text = update(readme.read_text(encoding="utf-8"), Path("metrics"), intervals_at)
+        temporary.write_text(text, encoding="utf-8")
