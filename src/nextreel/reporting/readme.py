@@ -2,6 +2,7 @@
 
 import csv
 from pathlib import Path
+from typing import NamedTuple
 
 from nextreel import evaluation
 from nextreel.files import read_json, replacing
@@ -10,16 +11,24 @@ from nextreel.params import Params
 COLUMNS = ("ndcg@10", "hr@10", "hr@50", "coverage@10", "valid_ndcg@10")
 
 
+class Estimate(NamedTuple):
+    """A model's headline metric with its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
 def results(metrics: Path, confidence: float) -> str:
     """Markdown: a row a model, best first, with the interval of ndcg@10 on test at `confidence`."""
-    own = _intervals(metrics, "next_item")
+    own = estimates(metrics, "next_item")
     found = _by_model(metrics / "models")
     best_first = sorted(found, key=lambda name: (-found[name]["ndcg@10"], name))
     lines = ["| model | " + " | ".join((COLUMNS[0], f"{percent(confidence)} interval", *COLUMNS[1:])) + " |"]
     lines.append("|---" * (len(COLUMNS) + 2) + "|")
     for name in best_first:
         first, *rest = (f"{found[name][column]:.4f}" for column in COLUMNS)
-        interval = f"{float(own[name]['low']):.4f} to {float(own[name]['high']):.4f}"
+        interval = f"{own[name].low:.4f} to {own[name].high:.4f}"
         lines.append(f"| {name} | " + " | ".join((first, interval, *rest)) + " |")
     test = next(iter(found.values()))
     lines += [
@@ -33,7 +42,7 @@ def impressions(metrics: Path, confidence: float) -> str:
     """Markdown: a row a model, the best on test first, standard and random track side by side, intervals at
     `confidence`."""
     standard, random = (_by_model(metrics / protocol) for protocol in ("impressions", "random"))
-    intervals = {protocol: _intervals(metrics, protocol) for protocol in ("impressions", "random")}
+    intervals = {protocol: estimates(metrics, protocol) for protocol in ("impressions", "random")}
     interval = f"{percent(confidence)} interval"
     lines = [f"| model | gauc | {interval} | auc | ndcg@5 | wtg@5 | gauc, random | {interval} | auc, random |"]
     lines.append("|---" * 9 + "|")
@@ -44,7 +53,7 @@ def impressions(metrics: Path, confidence: float) -> str:
             ("random", random[name], ("auc",)),
         ):
             own = intervals[protocol][name]
-            cells += [f"{found['gauc']:.4f}", f"{float(own['low']):.4f} to {float(own['high']):.4f}"]
+            cells += [f"{found['gauc']:.4f}", f"{own.low:.4f} to {own.high:.4f}"]
             cells += [f"{found[column]:.4f}" for column in columns]
         lines.append("| " + " | ".join(cells) + " |")
     n_rows = [f"{next(iter(found.values()))['rows']:,.0f}" for found in (standard, random)]
@@ -55,11 +64,13 @@ def _by_model(folder: Path) -> dict[str, dict[str, float]]:
     return {path.stem: read_json(path) for path in sorted(folder.glob("*.json"))}
 
 
-def _intervals(metrics: Path, protocol: str) -> dict[str, dict[str, str]]:
+def estimates(metrics: Path, protocol: str) -> dict[str, Estimate]:
     """Each model's own row of the comparison under a protocol."""
     with (metrics / "comparison.csv").open(encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["protocol"] == protocol]
-    return {row["model"]: row for row in rows if not row["minus"]}
+    return {
+        row["model"]: Estimate(*(float(row[column]) for column in Estimate._fields)) for row in rows if not row["minus"]
+    }
 
 
 def statistics(metrics: Path) -> str:
