@@ -31,8 +31,9 @@ download: $(STAMP)  ## fetch, check and unpack a published data set: make downlo
 verify: $(STAMP)  ## run again in a clone, compare with what is committed; BYTES=1 on the machine that committed it
 	PYTHONPATH=src python -m nextreel.reporting.verify $(if $(BYTES),bytes)
 
-table: $(STAMP)  ## write the committed metrics into README.md
+table: $(STAMP)  ## write the committed metrics into README.md, and draw its picture
 	PYTHONPATH=src python -m nextreel.reporting.readme
+	PYTHONPATH=src python -m nextreel.reporting.results_picture
 
 lock: $(STAMP)  ## pin what is installed; a local label such as +cpu is not on the public index
 	pip freeze | sed 's/+cpu$$//' > requirements.lock

@@ -1,10 +1,25 @@
 from pathlib import Path
 
+import pytest
+
 from nextreel.reporting import readme
 
 ROOT = Path(__file__).parents[2]
 
 
-def test_readme_shows_the_committed_metrics():
+def test_readme_shows_the_committed_metrics(committed):
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert readme.update(text, ROOT / "metrics") == text, "stale: run `make table`"
+    confidence = committed["evaluate"]["confidence"]
+    assert readme.update(text, ROOT / "metrics", confidence) == text, "stale: run `make table`"
+
+
+@pytest.mark.parametrize(("confidence", "written"), [(0.95, "95 %"), (0.995, "99.5 %"), (0.9, "90 %"), (0.29, "29 %")])
+def test_a_confidence_is_written_as_percent(confidence, written):
+    assert readme.percent(confidence) == written
+
+
+@pytest.mark.parametrize("table", [readme.results, readme.impressions])
+def test_tables_name_the_confidence_of_the_run(table):
+    heading = table(ROOT / "metrics", 0.995).splitlines()[0]
+    assert "| 99.5 % interval |" in heading
+    assert "95 %" not in heading

@@ -2,22 +2,33 @@
 
 import csv
 from pathlib import Path
+from typing import NamedTuple
 
+from nextreel import evaluation
 from nextreel.files import read_json, replacing
+from nextreel.params import Params
 
 COLUMNS = ("ndcg@10", "hr@10", "hr@50", "coverage@10", "valid_ndcg@10")
 
 
-def results(metrics: Path) -> str:
-    """Markdown: a row a model, best first, with the 95 % interval of ndcg@10 on test."""
-    own = _intervals(metrics, "next_item")
+class Estimate(NamedTuple):
+    """A model's headline metric with its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def results(metrics: Path, confidence: float) -> str:
+    """Markdown: a row a model, best first, with the interval of ndcg@10 on test at `confidence`."""
+    own = estimates(metrics, "next_item")
     found = _by_model(metrics / "models")
     best_first = sorted(found, key=lambda name: (-found[name]["ndcg@10"], name))
-    lines = ["| model | " + " | ".join((COLUMNS[0], "95 % interval", *COLUMNS[1:])) + " |"]
+    lines = ["| model | " + " | ".join((COLUMNS[0], f"{percent(confidence)} interval", *COLUMNS[1:])) + " |"]
     lines.append("|---" * (len(COLUMNS) + 2) + "|")
     for name in best_first:
         first, *rest = (f"{found[name][column]:.4f}" for column in COLUMNS)
-        interval = f"{float(own[name]['low']):.4f} to {float(own[name]['high']):.4f}"
+        interval = f"{own[name].low:.4f} to {own[name].high:.4f}"
         lines.append(f"| {name} | " + " | ".join((first, interval, *rest)) + " |")
     test = next(iter(found.values()))
     lines += [
@@ -27,11 +38,13 @@ def results(metrics: Path) -> str:
     return "\n".join(lines)
 
 
-def impressions(metrics: Path) -> str:
-    """Markdown: a row a model, the best on test first, standard and random track side by side."""
+def impressions(metrics: Path, confidence: float) -> str:
+    """Markdown: a row a model, the best on test first, standard and random track side by side, intervals at
+    `confidence`."""
     standard, random = (_by_model(metrics / protocol) for protocol in ("impressions", "random"))
-    intervals = {protocol: _intervals(metrics, protocol) for protocol in ("impressions", "random")}
-    lines = ["| model | gauc | 95 % interval | auc | ndcg@5 | wtg@5 | gauc, random | 95 % interval | auc, random |"]
+    intervals = {protocol: estimates(metrics, protocol) for protocol in ("impressions", "random")}
+    interval = f"{percent(confidence)} interval"
+    lines = [f"| model | gauc | {interval} | auc | ndcg@5 | wtg@5 | gauc, random | {interval} | auc, random |"]
     lines.append("|---" * 9 + "|")
     for name in sorted(standard, key=lambda name: (-standard[name]["gauc"], name)):
         cells = [name]
@@ -40,7 +53,7 @@ def impressions(metrics: Path) -> str:
             ("random", random[name], ("auc",)),
         ):
             own = intervals[protocol][name]
-            cells += [f"{found['gauc']:.4f}", f"{float(own['low']):.4f} to {float(own['high']):.4f}"]
+            cells += [f"{found['gauc']:.4f}", f"{own.low:.4f} to {own.high:.4f}"]
             cells += [f"{found[column]:.4f}" for column in columns]
         lines.append("| " + " | ".join(cells) + " |")
     n_rows = [f"{next(iter(found.values()))['rows']:,.0f}" for found in (standard, random)]
@@ -51,11 +64,13 @@ def _by_model(folder: Path) -> dict[str, dict[str, float]]:
     return {path.stem: read_json(path) for path in sorted(folder.glob("*.json"))}
 
 
-def _intervals(metrics: Path, protocol: str) -> dict[str, dict[str, str]]:
+def estimates(metrics: Path, protocol: str) -> dict[str, Estimate]:
     """Each model's own row of the comparison under a protocol."""
     with (metrics / "comparison.csv").open(encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["protocol"] == protocol]
-    return {row["model"]: row for row in rows if not row["minus"]}
+    return {
+        row["model"]: Estimate(*(float(row[column]) for column in Estimate._fields)) for row in rows if not row["minus"]
+    }
 
 
 def statistics(metrics: Path) -> str:
@@ -80,20 +95,32 @@ def statistics(metrics: Path) -> str:
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
 
 
-TABLES = {"results": results, "impressions": impressions, "statistics": statistics}
+def percent(share: float) -> str:
+    """`99.5 %` for .995; ten digits, so that no rounding error of the product shows."""
+    return f"{100 * share:.10g} %"
 
 
-def update(text: str, metrics: Path) -> str:
-    """`text` with every table between its marks."""
-    for name, table in TABLES.items():
+def update(text: str, metrics: Path, confidence: float) -> str:
+    """`text` with every table between its marks.
+
+    confidence: of the intervals in `metrics`, which do not name it themselves.
+    """
+    tables = {
+        "results": results(metrics, confidence),
+        "impressions": impressions(metrics, confidence),
+        "statistics": statistics(metrics),
+    }
+    for name, table in tables.items():
         start, end = f"<!-- {name}: make table -->", f"<!-- /{name} -->"
         before, rest = text.split(start)
         _old, after = rest.split(end)
-        text = f"{before}{start}\n{table(metrics)}\n{end}{after}"
+        text = f"{before}{start}\n{table}\n{end}{after}"
     return text
 
 
 if __name__ == "__main__":
     readme = Path("README.md")
+    intervals_at = Params.load(Path("params.yaml")).section("evaluate", evaluation.Params).confidence
     with replacing(readme) as temporary:
-        temporary.write_text(update(readme.read_text(encoding="utf-8"), Path("metrics")), encoding="utf-8")
+        text = update(readme.read_text(encoding="utf-8"), Path("metrics"), intervals_at)
+        temporary.write_text(text, encoding="utf-8")
