@@ -5,7 +5,7 @@ import numpy as np
 from matplotlib.image import imread
 
 from nextreel.reporting import results_picture
-from nextreel.reporting.exploration import DPI, WIDTH_IN
+from nextreel.reporting.eda import DPI, WIDTH_IN
 
 ROOT = Path(__file__).parents[2]
 COMMITTED = ROOT / "reports" / "results.png"

@@ -14,7 +14,7 @@ from matplotlib.ticker import MultipleLocator
 from nextreel import evaluation
 from nextreel.files import replacing
 from nextreel.params import Params
-from nextreel.reporting.exploration import BLUE, DPI, GREY, ORANGE, STYLE, WIDTH_IN
+from nextreel.reporting.eda import BLUE, DPI, GREY, ORANGE, STYLE, WIDTH_IN
 from nextreel.reporting.readme import Estimate, estimates, percent
 
 HEIGHT_IN = 5.4
