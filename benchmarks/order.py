@@ -31,7 +31,7 @@ from ibis import _
 
 from nextreel import arrays, eda, engine, evaluation, labels
 from nextreel.cases import protocols, write
-from nextreel.cases.store import Columns, Store
+from nextreel.cases.store import NamedColumns, Store
 from nextreel.clock import DAY_MS, UTC8_MS
 from nextreel.contract import Model, Training
 from nextreel.evaluation import next_item
@@ -79,7 +79,7 @@ def shuffled(store: Store, asked: EvalSet, rng: np.random.Generator) -> Store:
     cut[asked.cases.histories(store).stop] = True
     stretch = np.cumsum(cut[:-1]) + np.cumsum((np.diff(user, prepend=-1) != 0) | (np.diff(day, prepend=-1) != 0))
     order = np.lexsort((rng.random(len(user)), stretch))
-    events = Columns(store.tables["events"])
+    events = NamedColumns(store.tables["events"])
     events |= {name: store.events(name)[order] for name in ("video_idx", "positive")}
     return replace(store, tables={**store.tables, "events": events})
 

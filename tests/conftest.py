@@ -17,7 +17,7 @@ from nextreel import datasets, engine, schema
 from nextreel.cases.asked import Cases
 from nextreel.cases.pairs import Pairs
 from nextreel.cases.protocols import Log, build
-from nextreel.cases.store import Column, Columns, Store
+from nextreel.cases.store import Column, NamedColumns, Store
 from nextreel.datasets import Source, kuairand
 from nextreel.scoring.sets import EvalSet
 from nextreel.simulation import generator
@@ -191,9 +191,9 @@ def full_sort():
 def store_of(offsets, cuts, events, video_id, user_id):
     """A store from arrays."""
     tables = {
-        "events": Columns(events),
-        "videos": Columns(video_id=np.asarray(video_id)),
-        "users": Columns(user_id=np.asarray(user_id)),
+        "events": NamedColumns(events),
+        "videos": NamedColumns(video_id=np.asarray(video_id)),
+        "users": NamedColumns(user_id=np.asarray(user_id)),
     }
     about = {"events/video_idx": Column("id", len(video_id)), "events/positive": Column("id", 2)}
     about |= {name: Column("number") for name in ("events/time_ms", "videos/video_id", "users/user_id")}

@@ -10,6 +10,8 @@ import pyarrow.parquet as pq
 
 from nextreel.files import replacing
 
+Columns = dict[str, np.ndarray]  # a table: equally long columns by name
+
 
 def write(columns: Mapping[str, np.ndarray], path: Path) -> None:
     """Write equally long numpy arrays as the columns of a table."""

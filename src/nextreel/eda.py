@@ -14,11 +14,10 @@ import ibis.expr.types as ir
 import numpy as np
 from ibis import _
 
+from nextreel.arrays import Columns
 from nextreel.clock import DAY_MS, UTC8_MS
 from nextreel.params import PositiveInt, Section
 from nextreel.progress import track
-
-Columns = dict[str, np.ndarray]
 
 INFLUENCER_FANS = 1_000
 BINS_PER_DECADE = 5

@@ -9,7 +9,7 @@ from ibis import _
 
 from nextreel.cases import columns
 from nextreel.cases.columns import DECLARED, UNKNOWN, Declared
-from nextreel.cases.store import Column, Columns
+from nextreel.cases.store import Column, NamedColumns
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def videos(tags, **more):
 
 def test_events_are_in_order_of_user_time_and_file(events):
     found, about = columns.read(ibis.memtable(events), "events")
-    assert isinstance(found, Columns)
+    assert isinstance(found, NamedColumns)
     assert found["video_idx"].tolist() == [2, 5, 5, 3]
     assert found["time_ms"].tolist() == [10, 20, 20, 10]
     assert found["positive"].tolist() == [True, True, False, True]

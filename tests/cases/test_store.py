@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nextreel.cases import store as stores
-from nextreel.cases.store import Column, Columns, Histories, Sets, Store, link
+from nextreel.cases.store import Column, Histories, NamedColumns, Sets, Store, link
 from nextreel.errors import UserError
 
 OFFSETS = np.array([0, 0, 4, 4, 7])  # users 1 and 3 have events
@@ -23,17 +23,17 @@ CUTS = {
 def store():
     """Seven events of three users, four videos with tags."""
     tables = {
-        "events": Columns(
+        "events": NamedColumns(
             video_idx=np.array([1, 2, 3, 4, 1, 1, 2], np.int32),
             positive=np.array([True, False, True, True, False, True, True]),
             time_ms=np.arange(7) * 10,
             tab=np.array([0, 1, 1, -1, 0, 0, 1], np.int16),
         ),
-        "videos": Columns(
+        "videos": NamedColumns(
             video_id=np.array([0, 11, 12, 13, 14]),
             tags=Sets(np.array([2, 0, 1, 2], np.int32), np.array([0, 0, 1, 1, 3, 4])),
         ),
-        "users": Columns(user_id=np.array([0, 101, 102, 103])),
+        "users": NamedColumns(user_id=np.array([0, 101, 102, 103])),
     }
     about = {
         "events/video_idx": Column("id", 5),
@@ -143,7 +143,7 @@ def test_a_new_column_changes_no_byte_for_a_model_that_does_not_name_it(store, t
     """Else every model would be fitted anew."""
     more = replace(
         store,
-        tables=store.tables | {"events": Columns(store.tables["events"] | {"hour": np.arange(7)})},
+        tables=store.tables | {"events": NamedColumns(store.tables["events"] | {"hour": np.arange(7)})},
         columns={"events/hour": Column("id", 24)} | store.columns,
     )
     names = ["videos/tags", "events/positive"]

@@ -83,7 +83,7 @@ def test_seeds_are_averaged(shown):
 
 
 def test_days_of_test_alone(judged):
-    table = judged.by_day()
+    table = judged.by_day
     mine = table["model"] == "model"
     assert table["day"][mine].tolist() == ["1970-01-02", "1970-01-03"]
     assert table["value"][mine] == pytest.approx([1, np.nan], nan_ok=True)

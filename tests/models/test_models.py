@@ -10,7 +10,7 @@ from nextreel import arrays, models
 from nextreel.arrays import load
 from nextreel.cases.asked import Cases
 from nextreel.cases.pairs import Pairs
-from nextreel.cases.store import Columns, Sets, Store, link
+from nextreel.cases.store import NamedColumns, Sets, Store, link
 from nextreel.contract import Factored, Sparse, Training
 from nextreel.errors import UserError
 from nextreel.nn import trainer
@@ -248,7 +248,7 @@ def test_the_same_seed_gives_the_same_bits(fitted, blocks, tmp_path):
 
 def with_events(world, **columns):
     """Other events in some columns."""
-    events = Columns(world.store.tables["events"] | columns)
+    events = NamedColumns(world.store.tables["events"] | columns)
     return replace(world, store=replace(world.store, tables={**world.store.tables, "events": events}))
 
 
@@ -414,7 +414,7 @@ def test_deleting_the_future_changes_no_list(fitted, blocks, tmp_path):
     gone = np.arange(len(store.events("video_idx"))) >= np.repeat(end, np.diff(store.offsets))
     kept = np.concatenate([[0], (~gone).cumsum()])
     cuts = {cut: kept[position] for cut, position in store.cuts.items()}
-    events = Columns({column: values[~gone] for column, values in store.tables["events"].items()})
+    events = NamedColumns({column: values[~gone] for column, values in store.tables["events"].items()})
     shorter = replace(store, offsets=kept[store.offsets], cuts=cuts, tables={**store.tables, "events": events})
     on_valid = replace(blocks, asked=blocks.asked.of("valid"))
     other_world = replace(on_valid, store=shorter)
@@ -510,7 +510,7 @@ def test_bpr_mf_gives_a_newcomer_what_does_not_hang_on_the_user(blocks, tmp_path
 
 
 def with_users(world, user_id):
-    users = Columns(world.store.tables["users"] | {"user_id": user_id})
+    users = NamedColumns(world.store.tables["users"] | {"user_id": user_id})
     store = replace(world.store, tables={**world.store.tables, "users": users})
     return replace(world, store=store)
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 from ibis import _
 from ibis.common.deferred import Deferred
 
-from nextreel.cases.store import Column, Columns, Kind, Sets
+from nextreel.cases.store import Column, Kind, NamedColumns, Sets
 
 UNKNOWN = -1
 
@@ -42,12 +42,12 @@ DECLARED = {
 ROWS = {"events": ["user_idx", "time_ms", "row"], "videos": ["video_idx"], "users": ["user_idx"]}
 
 
-def read(rows: ir.Table, table: str) -> tuple[Columns, dict[str, Column]]:
+def read(rows: ir.Table, table: str) -> tuple[NamedColumns, dict[str, Column]]:
     """The declared columns of a table, in order of ROWS, and what they are by `<table>/<name>`. Those of videos and
     users begin with a row of padding."""
     declared = DECLARED[table]
     found = rows.order_by(*ROWS[table]).select(**{name: each.value for name, each in declared.items()}).to_pyarrow()
-    columns, about = Columns(), {}
+    columns, about = NamedColumns(), {}
     for name, each in declared.items():
         values = found[name].combine_chunks()
         if values.null_count == len(values) > 0:

@@ -56,7 +56,7 @@ class Sets:
         return self.values[np.arange(len(owner)) + np.repeat(start - (length.cumsum() - length), length)], owner
 
 
-class Columns(dict[str, Any]):
+class NamedColumns(dict[str, Any]):
     """The columns of one table by name, arrays or Sets. A KeyError names what there is."""
 
     def __missing__(self, name: str) -> Any:
@@ -69,7 +69,7 @@ class Store:
 
     offsets: np.ndarray  # [n_users + 2]
     cuts: Mapping[str, np.ndarray]  # [n_users + 1] each, with START
-    tables: Mapping[str, Columns]  # events, videos, users
+    tables: Mapping[str, NamedColumns]  # events, videos, users
     columns: Mapping[str, Column]  # `<table>/<name>` -> kind and size, of those at hand
 
     @property
@@ -124,7 +124,7 @@ class Store:
     def load(cls, folder: Path) -> Self:
         """The columns that lie in a folder, memory-mapped."""
         columns = described(folder)
-        tables = {"events": Columns(), "videos": Columns(), "users": Columns()}
+        tables = {"events": NamedColumns(), "videos": NamedColumns(), "users": NamedColumns()}
         for name, about in columns.items():
             table, column = name.split("/")
             values = _mapped(folder / f"{name}.npy")

@@ -12,7 +12,7 @@ from nextreel import arrays, engine, labels
 from nextreel.cases import columns, protocols
 from nextreel.cases.asked import NO_TAB
 from nextreel.cases.protocols import Log, Questions
-from nextreel.cases.store import Column, Columns, Store
+from nextreel.cases.store import Column, NamedColumns, Store
 from nextreel.errors import UserError
 from nextreel.parts import PARTS, QUESTIONS, RANDOM
 
@@ -82,7 +82,7 @@ def write(
     return questions
 
 
-def _log(rows: ir.Table) -> tuple[Log, Columns, dict[str, Column]]:
+def _log(rows: ir.Table) -> tuple[Log, NamedColumns, dict[str, Column]]:
     """Standard or random rows with their columns of the store."""
     events, about = columns.read(rows, "events")
     part = ibis.cases(*((_.part == part, code) for code, part in enumerate(PARTS)), else_=-1).cast("int8")

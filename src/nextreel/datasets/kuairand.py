@@ -18,7 +18,7 @@ from nextreel import engine, schema
 from nextreel.datasets import Params, Source, event_tables, index
 from nextreel.errors import UserError
 from nextreel.raw import filebytes, intake
-from nextreel.raw.columns import EXACT, Column, Columns
+from nextreel.raw.columns import EXACT, Column, Format
 from nextreel.raw.intake import Intake
 from nextreel.schema import INT16, INT32
 
@@ -45,7 +45,7 @@ _AMOUNTS = {
 _ID, _COUNT, _TEXT = Column(0, EXACT), Column(-EXACT, EXACT), Column(reads="text")
 _KEY, _NUMBER = Column(0, EXACT, required=True), Column(-INT32, INT32)
 _TIME = Column(schema.FIRST_MS, schema.LAST_MS, required=True)
-_LOG: Columns = {
+_LOG: Format = {
     **{"user_id": _KEY, "video_id": _KEY, "time_ms": _TIME},
     **dict.fromkeys(_FLAGS, Column(0, 1)),
     **dict.fromkeys(_AMOUNTS, Column(0, INT32)),
@@ -54,7 +54,7 @@ _LOG: Columns = {
 _EVENT = ["user_id", "video_id", "time_ms"]
 
 _USER_FLAGS = ["is_lowactive_period", "is_live_streamer", "is_video_author"]
-_USERS: Columns = {
+_USERS: Format = {
     c: _TEXT if kind.is_string() else _COUNT if kind.is_int64() else _NUMBER
     for c, kind in schema.USERS.items()
     if c != "user_idx"
@@ -69,14 +69,14 @@ _VIDEO_NUMBERS = {
     "music_id": "music_id",
     "music_type": "music_type",
 }
-_VIDEOS: Columns = {
+_VIDEOS: Format = {
     **{"video_id": _KEY, "author_id": _COUNT, "visible_status": _NUMBER, "video_duration": Column(0, INT32)},
     **{"server_width": Column(0, INT32), "server_height": Column(0, INT32), "music_id": _COUNT, "music_type": _NUMBER},
     **dict.fromkeys(["video_type", "upload_dt", "upload_type", "tag"], _TEXT),
 }
-_CAPTIONS: Columns = {"final_video_id": _KEY, "caption": _TEXT, "show_cover_text": _TEXT}
+_CAPTIONS: Format = {"final_video_id": _KEY, "caption": _TEXT, "show_cover_text": _TEXT}
 _LEVELS = dict(zip(("first", "second", "third", "fourth"), schema.CATEGORY_LEVELS, strict=True))
-_CATEGORIES: Columns = {
+_CATEGORIES: Format = {
     "final_video_id": _KEY,
     **{f"{level}_level_category_id": _NUMBER for level in _LEVELS},
     **{f"{level}_level_category_name": _TEXT for level in _LEVELS},
@@ -124,7 +124,7 @@ def inspect(params: Params) -> Files:
     )
 
 
-def _features(folder: Path, pattern: str, columns: Columns) -> list[Path]:
+def _features(folder: Path, pattern: str, columns: Format) -> list[Path]:
     found = sorted(folder.glob(pattern))
     if len(found) > 1:
         raise UserError(f"{folder}: one {pattern} is expected, found {', '.join(path.name for path in found)}")

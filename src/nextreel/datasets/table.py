@@ -13,7 +13,7 @@ from nextreel import engine, schema
 from nextreel.datasets import Names, Params, Source, event_tables, index
 from nextreel.errors import UserError
 from nextreel.raw import filebytes, intake
-from nextreel.raw.columns import Column, Columns, Reads
+from nextreel.raw.columns import Column, Format, Reads
 from nextreel.raw.intake import Intake
 from nextreel.schema import INT16, INT32, INT64
 
@@ -27,7 +27,7 @@ class Layout:
     """Your column of each of ours that you have, and what it may hold."""
 
     names: dict[str, str]
-    columns: Columns
+    columns: Format
 
     @classmethod
     def of(cls, names: Names) -> "Layout":

@@ -4,12 +4,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 from pydantic import Field
 
 from nextreel.params import Float, PositiveInt, Section
-
-Columns = dict[str, np.ndarray]
 
 
 class Params(Section):

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nextreel.evaluation import Columns, Params
+from nextreel.arrays import Columns
+from nextreel.evaluation import Params
 from nextreel.evaluation.intervals import bootstrap_means, interval, mean, simultaneous_interval
 
 Values = Mapping[str, Columns]  # model -> metric -> each case's value [n], NaN where it has none

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from nextreel import arrays
+from nextreel.arrays import Columns
 from nextreel.cases.asked import Catalogue
 from nextreel.clock import days_of
-from nextreel.evaluation import Columns, Params
+from nextreel.evaluation import Params
 from nextreel.evaluation.calibration import N_BINS, Calibration
 from nextreel.evaluation.estimates import Estimates, labelled, stack
 from nextreel.evaluation.intervals import bootstrap_auc, interval
@@ -27,7 +28,7 @@ from nextreel.progress import track
 from nextreel.scoring import order
 from nextreel.scoring.sets import ShownPairs
 
-PARTS = ("valid", "test", "random")
+SHOWN_IN = ("valid", "test", "random")
 K = 5
 HEADLINE = "gauc"
 PLAIN = 0.5  # the threshold that needs no choice
@@ -45,7 +46,7 @@ class Impressions:
     wtg: np.ndarray  # [m], NaN where unknown
     tie: np.ndarray  # [m] uint64, see `order.tie_hash`
     case_id: np.ndarray  # [n]
-    part: np.ndarray  # [n] str, of PARTS
+    part: np.ndarray  # [n] str, of SHOWN_IN
     user_idx: np.ndarray  # [n]
     user_id: np.ndarray  # [n]
 
@@ -148,7 +149,7 @@ class ImpressionResults:
             name: {seed: per_case(impressions, score) for seed, score in by_seed.items()}
             for name, by_seed in track(list(scores.items()), "judging impressions")
         }
-        asked = {part: (impressions.part == part) & (impressions.n_rows > 0) for part in PARTS}
+        asked = {part: (impressions.part == part) & (impressions.n_rows > 0) for part in SHOWN_IN}
         self.of = {part: self._estimates(cases) for part, cases in asked.items() if cases.any()}
 
     def _estimates(self, cases: np.ndarray) -> Estimates:
@@ -210,6 +211,7 @@ class ImpressionResults:
             for name, by_seed in self.scores.items()
         }
 
+    @cached_property
     def reliability(self) -> Columns:
         """Predicted and observed share of positives by bin of probability, of each model's first seed."""
         tables = []
@@ -234,6 +236,7 @@ class ImpressionResults:
         """HEADLINE of every model and pair of models, see `Estimates.comparison`."""
         return self.of[part].comparison(HEADLINE, self.params.confidence)
 
+    @cached_property
     def by_day(self) -> Columns:
         """HEADLINE on test by the day of the impression: day, rows, model, metric, value, low, high."""
         on_test = self.impressions.rows("test")

@@ -8,8 +8,9 @@ import numpy as np
 from scipy import sparse
 
 from nextreel import arrays
+from nextreel.arrays import Columns
 from nextreel.cases.store import Store
-from nextreel.evaluation import Columns, Params
+from nextreel.evaluation import Params
 from nextreel.evaluation.estimates import Estimates, stack
 from nextreel.metrics import lists as list_metrics
 from nextreel.scoring.sets import EvalSet

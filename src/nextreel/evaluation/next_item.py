@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from nextreel import arrays
+from nextreel.arrays import Columns
 from nextreel.clock import days_of
-from nextreel.evaluation import Columns, Params
+from nextreel.evaluation import Params
 from nextreel.evaluation.estimates import Estimates, labelled, stack
 from nextreel.metrics.next_item import per_case
 from nextreel.scoring.sets import EvalSet

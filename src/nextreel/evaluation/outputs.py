@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from nextreel import files
-from nextreel.arrays import Writer
-from nextreel.evaluation import Columns, lists, pool_size
+from nextreel.arrays import Columns, Writer
+from nextreel.evaluation import lists, pool_size
 from nextreel.evaluation.estimates import EMPTY, labelled, stack
 from nextreel.evaluation.impressions import HEADLINE, ImpressionResults
 from nextreel.evaluation.next_item import NextItemResults
@@ -56,7 +56,7 @@ def write_tables(
     by_day = [labelled(next_item.by_day(), protocol="next_item")]
     comparison = [labelled(next_item.comparison(), protocol="next_item")]
     if shown:
-        by_day.append(labelled(shown.by_day(), protocol="impressions"))
+        by_day.append(labelled(shown.by_day, protocol="impressions"))
         comparison += [
             labelled(shown.comparison(part), protocol=protocol)
             for part, protocol in PROTOCOL_OF.items()
@@ -65,7 +65,7 @@ def write_tables(
     tables = {
         "next_item": next_item.table(),
         "impressions": shown.table() if shown else EMPTY,
-        "calibration": shown.reliability() if shown else EMPTY,
+        "calibration": shown.reliability if shown else EMPTY,
         "lists": beyond,
         "two_stage": by_pool,
         "by_day": stack(by_day),
@@ -108,14 +108,14 @@ def best_first(comparison: Columns) -> Columns:
 
 def _aging(shown: ImpressionResults) -> Columns:
     """HEADLINE on impressions by test day."""
-    by_day = shown.by_day()
+    by_day = shown.by_day
     return {"model": by_day["model"], "day": by_day["day"], HEADLINE: by_day["value"]}
 
 
 def _calibration(shown: ImpressionResults) -> Columns:
     """Observed by predicted share of positives on test, of bins that hold enough rows to tell, and the line on which
     both are equal."""
-    found = shown.reliability()
+    found = shown.reliability
     told = (found["part"] == "test") & (found["rows"] >= LEAST_ROWS)
     points = {name: found[name][told] for name in ("model", "predicted", "observed")}
     ends = np.array([0.0, points["predicted"].max(initial=0)])

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from nextreel import arrays
-from nextreel.evaluation import Columns, Params
+from nextreel.arrays import Columns
+from nextreel.evaluation import Params
 from nextreel.evaluation.estimates import Estimates
 from nextreel.evaluation.next_item import HEADLINE
 from nextreel.metrics import ranks

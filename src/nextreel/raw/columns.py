@@ -32,7 +32,7 @@ class Column:
         return next((name for name, size in sizes.items() if -size <= self.low and self.high < size), "BIGINT")
 
 
-Columns = Mapping[str, Column]
+Format = Mapping[str, Column]  # of a file: what each of its columns may hold
 
 _INTEGERS = {f"{sign}{size}INT" for sign in ("", "U") for size in ("TINY", "SMALL", "BIG")} | {"INTEGER", "UINTEGER"}
 _FLOATS = {"DOUBLE", "FLOAT"}
@@ -69,7 +69,7 @@ def kept(c: str, column: Column, type_: str) -> str:
     return f"try_cast({identifier(c) if exact else judged(c, column, type_)} AS {column.stored})"
 
 
-def bad_if(columns: Columns, types: Mapping[str, str]) -> Iterable[str]:
+def bad_if(columns: Format, types: Mapping[str, str]) -> Iterable[str]:
     """Conditions of which one holds for a bad row and none for a usable one: cheaper than to look for its fault. A null
     is none of them. DuckDB takes NaN for the largest number, but not where a Parquet file's statistics leave it out."""
     for c, column in columns.items():
@@ -88,7 +88,7 @@ def bad_if(columns: Columns, types: Mapping[str, str]) -> Iterable[str]:
             yield f"{identifier(c)} IS NOT NULL AND {kept(c, column, types[c])} IS NULL"
 
 
-def faults_of(columns: Columns, types: Mapping[str, str]) -> list[tuple[str, str, str]]:
+def faults_of(columns: Format, types: Mapping[str, str]) -> list[tuple[str, str, str]]:
     """(column, reason, condition) of everything that can be wrong with a value, in the order to look for it."""
     found = []
     for c, column in columns.items():

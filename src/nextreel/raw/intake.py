@@ -20,7 +20,7 @@ from nextreel import engine
 from nextreel.errors import UserError
 from nextreel.progress import bar
 from nextreel.raw import filebytes
-from nextreel.raw.columns import Column, Columns, array, bad_if, csv_type, faults_of, identifier, judged, kept, literal
+from nextreel.raw.columns import Column, Format, array, bad_if, csv_type, faults_of, identifier, judged, kept, literal
 from nextreel.raw.filebytes import Digest
 
 REASONS = (
@@ -76,7 +76,7 @@ class Intake:
         self._run(f"CREATE TABLE {_BREAKS} (file VARCHAR, record BIGINT, so_far BIGINT)")
 
     def read(
-        self, paths: Sequence[Path], columns: Columns, new_names: Mapping[str, str] | None = None, quoted: bool = False
+        self, paths: Sequence[Path], columns: Format, new_names: Mapping[str, str] | None = None, quoted: bool = False
     ) -> ir.Table:
         """The usable rows of CSV or Parquet files of one kind: the columns, found by name, and `row`.
 
@@ -267,7 +267,7 @@ class Intake:
 class _Rows:
     """The rows of one `read`, each file's stored in a Parquet file of its own."""
 
-    def __init__(self, name: str, columns: Columns, names: Mapping[str, str]) -> None:
+    def __init__(self, name: str, columns: Format, names: Mapping[str, str]) -> None:
         self.name = name
         self.columns = columns
         self.names = names  # what the columns are called here

@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from nextreel.eda import INFLUENCER_FANS, Columns, Findings
+from nextreel.arrays import Columns
+from nextreel.eda import INFLUENCER_FANS, Findings
 
 WIDTH_IN, DPI = 9.0, 120
 BLUE, ORANGE, *_REST = sns.color_palette("colorblind").as_hex()

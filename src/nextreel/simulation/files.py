@@ -10,11 +10,10 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 from scipy.special import expit
 
+from nextreel.arrays import Columns
 from nextreel.clock import DAY_MS, UTC8_MS
 from nextreel.simulation import world
 from nextreel.simulation.world import FIRST_DAY, FIRST_MS, N_TOPICS
-
-Columns = dict[str, np.ndarray]
 
 
 def write_logs(

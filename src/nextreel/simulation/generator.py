@@ -12,11 +12,11 @@ import numpy as np
 from pydantic import Field
 from scipy.special import expit
 
+from nextreel.arrays import Columns
 from nextreel.clock import DAY_MS
 from nextreel.params import Int, NonNegativeFloat, NonNegativeInt, PositiveInt, Section, Share
 from nextreel.progress import track
 from nextreel.simulation import files, world
-from nextreel.simulation.files import Columns
 from nextreel.simulation.world import FIRST_MS, N_TOPICS, WIDTH
 
 SCALES = {
