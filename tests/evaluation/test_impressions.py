@@ -94,7 +94,7 @@ def test_what_is_fitted_is_fitted_on_valid_alone(shown):
     """Other labels and watch times in test and random move no probability."""
     on_valid = shown.rows("valid")
     other = replace(shown, label=np.where(on_valid, shown.label, ~shown.label), wtr=np.where(on_valid, shown.wtr, 0.5))
-    tables = [ImpressionResults(some, {"model": {42: SCORE}}, SETTINGS, 42).reliability() for some in (shown, other)]
+    tables = [ImpressionResults(some, {"model": {42: SCORE}}, SETTINGS, 42).reliability for some in (shown, other)]
     assert (tables[0]["predicted"] == tables[1]["predicted"]).all()
     assert (tables[0]["observed"] != tables[1]["observed"]).any()
 
