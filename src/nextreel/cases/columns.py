@@ -75,7 +75,7 @@ def _sets(values: pa.ListArray) -> tuple[Sets, int]:
     known = flat.is_valid().to_numpy(zero_copy_only=False)
     row = values.value_parent_indices().to_numpy()[known]
     ids, number = np.unique(flat.drop_null().to_numpy(), return_inverse=True)
-    row, number = np.unique(np.stack([row, number]), axis=1)
+    row, number = np.divmod(np.unique(row * np.int64(len(ids)) + number), max(len(ids), 1))
     length = np.bincount(row, minlength=len(values))
     return Sets(number.astype(np.int32), np.concatenate([[0], length.cumsum()])), len(ids)
 

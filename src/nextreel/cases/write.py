@@ -29,9 +29,9 @@ def write(
     """Write into the folder `data`, whose `tables` are read:
 
     store/                 what is known of events, videos and users, see `cases.store`
-    cases.parquet          protocol, user_id and the columns of `protocols.Cases`
+    cases.parquet          protocol, user_id and the columns of `asked.Cases`
     targets.parquet        case_id, video_idx
-    catalogue.parquet      video_idx, video_id, first_part: see `protocols.Catalogue`
+    catalogue.parquet      video_idx, video_id, first_part: see `asked.Catalogue`
     impressions.parquet    impression (from 0), case_id, video_idx, track (standard, random), time_ms, tab
                            (what was shown)
     outcomes.parquet       impression, label, wtr, wtg: what came of it; nothing that fits or scores reads them

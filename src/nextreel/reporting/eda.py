@@ -1,4 +1,4 @@
-"""Pictures of what `exploration` found, as PNG: white, 9 in wide, the same bytes from the same numbers."""
+"""Pictures of what `eda` found, as PNG: white, 9 in wide, the same bytes from the same numbers."""
 
 from collections.abc import Callable
 from pathlib import Path
