@@ -32,9 +32,8 @@ def by_seed(checkout: Path, model: str) -> tuple[np.ndarray, dict[int, np.ndarra
 def main() -> None:
     before, after, *models = sys.argv[1:]
     cases = arrays.load(Path(after) / "data/cases.parquet", columns=["case_id", "user_idx", "part"])
-    print(
-        "| model | part | before | after | after - before, over users | over seeds | by seed |\n|---|---|---|---|---|---|---|"
-    )
+    print("| model | part | before | after | difference, over users | over seeds | by seed |")
+    print("|---" * 7 + "|")
     for model in models:
         (ids, old), (same, new) = by_seed(Path(before), model), by_seed(Path(after), model)
         if ids.tolist() != same.tolist() or old.keys() != new.keys():
@@ -52,9 +51,8 @@ def main() -> None:
             over_users = f"{gain.mean():+.4f} ({low:+.4f} to {high:+.4f})"
             over_seeds = f"({gain.mean() - reach:+.4f} to {gain.mean() + reach:+.4f})"
             each = ", ".join(f"{x:+.4f}" for x in of_seed)
-            print(
-                f"| {model} | {part} | {one.mean():.4f} | {other.mean():.4f} | {over_users} | {over_seeds} | {each} |"
-            )
+            cells = [model, part, f"{one.mean():.4f}", f"{other.mean():.4f}", over_users, over_seeds, each]
+            print(f"| {' | '.join(cells)} |")
 
 
 main()
