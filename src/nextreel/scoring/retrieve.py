@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
+from scipy import sparse
 
 from nextreel.cases.store import Store
 from nextreel.contract import Factored, Scorer, Sparse
@@ -29,6 +30,8 @@ def retrieve(model: Scorer, store: Store, asked: EvalSet, part: str, k: int, doi
     """The answers of a Factored or Sparse model to the cases of a part, some at a time."""
     asked, catalogue = asked.of(part), asked.catalogue.of(part)
     histories = asked.cases.histories(store)
+    column_of = np.full(store.n_videos + 1, -1, np.int32)  # video_idx -> column of the catalogue, -1 outside
+    column_of[catalogue] = np.arange(len(catalogue), dtype=np.int32)
     if isinstance(model, Factored):
         blocks = [slice(start, start + _CASES) for start in range(0, len(asked.cases), _CASES)]
     else:
@@ -42,11 +45,7 @@ def retrieve(model: Scorer, store: Store, asked: EvalSet, part: str, k: int, doi
             yield _by_products(model, model.queries(some.cases, seen), some, catalogue, seen_entries, k)
         else:
             assert isinstance(model, Sparse)
-            scores = model.opinions(some.cases, seen).tocoo()
-            column, listed = columns_of(catalogue, scores.col)
-            row, column, score = scores.row[listed], column[listed], scores.data[listed]
-            unseen = ~_among(row, column, seen_entries, len(catalogue))
-            yield ranked(some, catalogue, row[unseen], column[unseen], score[unseen], k)
+            yield _by_opinions(model.opinions(some.cases, seen), some, catalogue, column_of, seen_entries, k)
 
 
 def target_ranks(model: Scorer, store: Store, asked: EvalSet, part: str, doing: str) -> np.ndarray:
@@ -59,8 +58,6 @@ def ranked(
 ) -> Retrieved:
     """From the scores of entries [m] of the cases [B] by the catalogue [N]: all that may be among the first k, or ahead
     of the target. A target that is no entry is a miss."""
-    if np.isnan(score).any():
-        raise ValueError("a score is NaN")
     by, rank = order.order(row, score, lambda at: asked.tie_at(row[at], catalogue[column[at]]), len(catalogue))
     row, video_idx = row[by], catalogue[column[by]]
     target_rank = np.full(len(asked.cases), MISS, np.int32)
@@ -98,14 +95,40 @@ def _by_products(
     return Retrieved(asked, found.target_rank, lists)
 
 
+def _by_opinions(
+    opinions: sparse.csr_array,
+    asked: EvalSet,
+    catalogue: np.ndarray,
+    column_of: np.ndarray,
+    seen: tuple[np.ndarray, np.ndarray],
+    k: int,
+) -> Retrieved:
+    """From all opinions of the cases, those that no list and no target can hang on left out before they are ordered."""
+    if np.isnan(opinions.data).any():
+        raise ValueError("a score is NaN")
+    is_seen = np.zeros(len(catalogue) + 1, bool)  # the last place is that of column -1
+    seen_from = np.searchsorted(seen[0], np.arange(len(asked.cases) + 1))
+    target = column_of[asked.target]
+    entries = []
+    for case in range(len(asked.cases)):  # each with thousands of opinions
+        mine = slice(*opinions.indptr[case : case + 2])
+        column, score = column_of[opinions.indices[mine]], opinions.data[mine]
+        is_seen[seen[1][seen_from[case] : seen_from[case + 1]]] = True
+        keep = (column >= 0) & ~is_seen[column]
+        is_seen[seen[1][seen_from[case] : seen_from[case + 1]]] = False
+        column, score = column[keep], score[keep]
+        floor = score[column == target[case]].min(initial=np.inf)
+        if k and len(score):
+            floor = min(floor, np.partition(score, max(len(score) - k, 0))[max(len(score) - k, 0)])
+        entries.append((column[score >= floor], score[score >= floor]))
+    row = np.repeat(np.arange(len(entries)), [len(column) for column, _score in entries])
+    column, score = (np.concatenate(values) for values in zip(*entries, strict=True))
+    return ranked(asked, catalogue, row, column, score, k)
+
+
 def columns_of(catalogue: np.ndarray, video_idx: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The position of each video in the sorted catalogue, and whether it is there at all."""
     if not len(catalogue):
         return np.zeros(len(video_idx), np.int64), np.zeros(len(video_idx), bool)
     column = np.searchsorted(catalogue, video_idx).clip(max=len(catalogue) - 1)
     return column, catalogue[column] == video_idx
-
-
-def _among(row: np.ndarray, column: np.ndarray, entries: tuple[np.ndarray, np.ndarray], width: int) -> np.ndarray:
-    """Whether each place [m] is one of the entries."""
-    return np.isin(row * np.int64(width) + column, entries[0] * np.int64(width) + entries[1])
