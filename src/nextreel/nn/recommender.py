@@ -62,7 +62,7 @@ class Recommender:
 
     @classmethod
     def columns(cls, params: NeuralParams) -> tuple[str, ...]:
-        return ("events/positive", "events/time_ms", *(f"events/{name}" for name in params.inputs))
+        return tuple(sorted({"events/positive", "events/time_ms", *(f"events/{name}" for name in params.inputs)}))
 
     @classmethod
     def fit(cls, params: NeuralParams, training: Training) -> Self:
