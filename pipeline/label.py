@@ -1,4 +1,4 @@
-"""Labels fitted on train; cases, targets, catalogue, impressions and sequences for everything after."""
+"""Labels fitted on train; the store of columns, cases, targets, catalogue and impressions for all that follows."""
 
 import sys
 from pathlib import Path
@@ -10,10 +10,10 @@ from nextreel.params import Params
 
 def main(params: Params) -> None:
     runtime.limit_threads(params.threads)
-    from nextreel import arrays, engine, files, labels, splits
+    from nextreel import arrays, engine, files, labels
     from nextreel.cases import protocols, write
 
-    leave_one_out = params.section("split", splits.Params).strategy == "leave_one_out"
+    leave_one_out = params.get("split.strategy") == "leave_one_out"
     con = engine.connect(params.section("engine", engine.Params), params.threads, Path(".work"))
     parts = engine.read(con, Path("data/parts.parquet"))
     asked = params.section("label", labels.Params)

@@ -20,7 +20,7 @@ def main(params: Params) -> None:
         if oracle.Oracle.knows(data):
             best = oracle.Oracle(data, params.section("label", labels.Params))
             asked, shown = EvalSet.load(data, params.seed), ShownPairs.load(data)
-            oracle.write(best, Store.load(data / "store"), asked, shown, folder)
+            oracle.write(best, Store.load(data / "inputs/oracle"), asked, shown, folder)
 
 
 stage.run(main)

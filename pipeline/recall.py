@@ -1,4 +1,4 @@
-"""Fit one counting or factor model on train; its lists and target ranks."""
+"""Fit one counting or factor model on train; its lists, target ranks and scores of what was shown."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Train one neural model on train, its epoch chosen on valid; its lists, target ranks and loss curve."""
+"""Train one neural model on train, its epoch chosen on valid; its lists, target ranks, scores and loss curve."""
 
 import sys
 from pathlib import Path

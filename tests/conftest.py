@@ -14,7 +14,7 @@ import yaml
 from ibis.backends.duckdb import Backend
 
 from nextreel import datasets, engine, schema
-from nextreel.cases.asked import Cases
+from nextreel.cases.asked import Cases, Catalogue
 from nextreel.cases.pairs import Pairs
 from nextreel.cases.protocols import Log, build
 from nextreel.cases.store import Column, NamedColumns, Store
@@ -222,7 +222,8 @@ def make_world(sequences, n_train, n_valid, positive=None):
     events = {"video_idx": log.video_idx, "time_ms": log.time_ms, "positive": log.positive}
     cuts = log.cuts(n_users + 1, leave_one_out=False)
     store = store_of(log.offsets(n_users + 1), cuts, events, video_id, user_id)
-    return World(store, EvalSet(first, user_id[first.user_idx], log.catalogue(video_id), target, seed=42))
+    catalogue = Catalogue(log.first_part(len(video_id) - 1), video_id)
+    return World(store, EvalSet(first, user_id[first.user_idx], catalogue, target, seed=42))
 
 
 @pytest.fixture(scope="session")

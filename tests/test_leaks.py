@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 
 from nextreel import arrays, datasets, engine, evaluation, labels, models, splits
 from nextreel.cases import protocols, write
-from nextreel.cases.store import Columns, Store, link
+from nextreel.cases.store import NamedColumns, Store, link
 from nextreel.contract import Training
 from nextreel.datasets import kuairand
 from nextreel.evaluation.impressions import ImpressionResults, Impressions
@@ -261,7 +261,7 @@ def ranks_on_test(model, world):
 
 def with_videos(world, video_idx):
     """Other videos watched."""
-    events = Columns(world.store.tables["events"] | {"video_idx": video_idx})
+    events = NamedColumns(world.store.tables["events"] | {"video_idx": video_idx})
     return replace(world, store=replace(world.store, tables={**world.store.tables, "events": events}))
 
 

@@ -295,7 +295,7 @@ CHANGES = {
     "src/nextreel/cases/columns.py": {"label"},
     # a rule of labels, parts or questions
     "src/nextreel/labels.py": {"split", "label", "eda", "oracle"},
-    "src/nextreel/splits.py": {"split", "label"},
+    "src/nextreel/splits.py": {"split"},
     "src/nextreel/cases/protocols.py": {"label"},
     # what comes after the models
     "src/nextreel/two_stage/fusion.py": {"candidates"},
@@ -331,7 +331,7 @@ def test_a_change_of_a_file_reruns_what_rests_on_it_alone(finished: Project, fil
             "cases/columns.py",
             '        "tab": ',
             '"click": Declared(_.click, "id", size=2),',
-            "evaluate inputs label oracle",
+            "evaluate inputs label",
         ),
         ("schema.py", '        "hate": ', '"share": "boolean",', "eda ingest label oracle split"),
     ],

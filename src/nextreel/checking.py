@@ -36,7 +36,7 @@ def check(params: Params, scratch: Path) -> None:
     scratch: where an engine may lie, see `engine.connect`.
     """
     raw = params.raw
-    problems = [*_unknown(raw), *_sections(raw), *_models(raw), *_names(raw), *_columns(raw)]
+    problems = [*_unknown(raw), *_sections(raw), *_models(raw), *_names(raw), *_columns(raw), *_inputs(raw)]
     if problems:
         raise UserError("params.yaml:\n  " + "\n  ".join(problems))
     check_input(params, scratch)
@@ -143,3 +143,17 @@ def _columns_read(raw: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
             params = parse("", {**defaults, **own}, owner.Params)[0] if isinstance(own, Mapping) else None
             if params is not None:
                 yield from ((family, name, column) for column in owner.Model.columns(params))
+
+
+def _inputs(raw: Mapping[str, Any]) -> Iterator[str]:
+    """Input columns of neural models that are no ids: no table of vectors can hold their values."""
+    events = columns.DECLARED["events"]
+    allowed = [name for name, declared in events.items() if declared.kind == "id" and name != "video_idx"]
+    shared, sections = raw.get("model"), raw.get("train")
+    if not isinstance(shared, Mapping) or not isinstance(sections, Mapping):
+        return
+    for name, own in sections.items():
+        inputs = {**shared, **own}.get("inputs") if isinstance(own, Mapping) else None
+        for column in inputs if isinstance(inputs, list) else ():
+            if column in events and column not in allowed:
+                yield f"`train.{name}` has `{column}` among its `inputs`; allowed: {', '.join(allowed)}"

@@ -15,12 +15,12 @@ from nextreel import arrays, labels
 from nextreel.cases.asked import Cases
 from nextreel.cases.store import Histories, Store
 from nextreel.progress import track
-from nextreel.scoring.predict import LIST_SIZE, score_columns, write_answers
-from nextreel.scoring.retrieve import Retrieved, columns_of, ranked
+from nextreel.scoring.answers import LIST_SIZE, Retrieved, columns_of, ranked, score_columns, write_answers
 from nextreel.scoring.sets import EvalSet, ShownPairs
 from nextreel.simulation import world
 
 _SCORES = 1 << 22  # bounded at a time: 32 MB
+_IMPRESSIONS = 1 << 18  # scored at a time
 _TRIED = 4  # times as many scores as the list is long, the highest bounds first, tell how low a bound may be
 
 
@@ -62,8 +62,9 @@ class Oracle:
         blocks = range(0, len(asked.cases), size)
         for start in track(blocks, f"oracle answers {part}"):
             some = asked.where(slice(start, start + size))
-            exposed = self._exposed(some.cases, some.cases.histories(store), self.position[catalogue])
-            position, owner = some.cases.histories(store).flat()
+            histories = some.cases.histories(store)
+            exposed = self._exposed(some.cases, histories, self.position[catalogue])
+            position, owner = histories.flat()
             seen, listed = columns_of(catalogue, store.events("video_idx")[position])
             exposed[owner[listed], seen[listed]] = 0
             target, has_target = columns_of(catalogue, some.target)
@@ -137,13 +138,13 @@ class Oracle:
         """
         before, _day = self._state(user_idx, time_ms)
         user = np.searchsorted(self.users["user_idx"], user_idx)
-        at = np.searchsorted(self.videos["video_idx"], video_idx)
+        at = self.position[video_idx]
         fit = np.einsum("nd,nd->n", self.users["taste"][user], self.videos["vector"][at])
         return self._interest(fit, before, at)
 
     def positive_probability(self, user_idx: np.ndarray, time_ms: np.ndarray, video_idx: np.ndarray) -> np.ndarray:
         """P(positive | exposed, state) [n] of logged rows; as for `interest`."""
-        at = np.searchsorted(self.videos["video_idx"], video_idx)
+        at = self.position[video_idx]
         return self._positive(self.interest(user_idx, time_ms, video_idx), at)
 
     def _seen_mass(self, share: np.ndarray, histories: Histories) -> np.ndarray:
@@ -206,13 +207,18 @@ def _bounds_ms(true_ms: np.ndarray, logged_ms: np.ndarray, label: labels.Params,
 
 
 def write(oracle: Oracle, store: Store, asked: EvalSet, shown: ShownPairs, folder: Path) -> None:
-    """The oracle's lists, ranks and scores as tables like a model's, see `predict.fit_and_predict`."""
+    """The oracle's lists, ranks and scores as tables like a model's, see `predict.fit_and_predict`. Its scores are
+    probabilities, in double precision."""
     names = (folder / f"{kind}.parquet" for kind in ("lists", "ranks", "scores"))
     lists, ranks, scores = map(arrays.Writer, names)
     with lists, ranks, scores:
         for part in ("valid", "test"):
             for found in oracle.answers(store, asked, part, LIST_SIZE):
                 write_answers(found, part, asked.seed, lists, ranks)
-        user_idx = shown.cases.user_idx[shown.row]
-        probability = oracle.positive_probability(user_idx, shown.time_ms, shown.video_idx)
-        scores.add(score_columns(asked.seed, np.arange(len(user_idx)), probability))
+        scores.add(score_columns(asked.seed, np.zeros(0, np.int64), np.zeros(0)))
+        for start in range(0, len(shown.row), _IMPRESSIONS):
+            at = np.arange(start, min(start + _IMPRESSIONS, len(shown.row)))
+            user_idx, moment = shown.cases.user_idx[shown.row[at]], shown.time_ms[at]
+            scores.add(
+                score_columns(asked.seed, at, oracle.positive_probability(user_idx, moment, shown.video_idx[at]))
+            )

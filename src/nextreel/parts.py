@@ -17,6 +17,7 @@ PARTS = ("before", "train", "valid", "test", "after")  # of the standard rows
 RANDOM = "random"  # the part of the rows exposed at random: they judge, and teach nothing
 QUESTIONS = ("valid", "test", "next")  # what models are asked; `next` is whatever comes after the log
 CUTS = ("early", "train", "train_valid", "all")  # how far a fit reads
+FITTED = ("train", "train_valid")  # those that a fit of today reads
 # Which fit answers which part: the first of these that was made. One that reads further would know the answers.
 ANSWERED_BY = {
     "fuse": ("early",),

@@ -89,7 +89,7 @@ SEARCHES = ibis.schema(
 )
 
 # What only a simulator knows, whole enough to compute interest and exposure for any (event, video) without its
-# parameters. `datasets.simulated` defines each term.
+# parameters. `simulation.world` defines each term.
 TRUTH_EVENTS = ibis.schema(
     {
         "user_idx": "!int32",

@@ -108,22 +108,30 @@ def _missing(error: Exception) -> Path | None:
 
 
 def _damaged(error: Exception) -> Path | None:
-    """The Parquet file of another stage that cannot be read. Found by reading: some errors name no file, and others
-    are of a bug, on a file that is whole."""
+    """The Parquet or NumPy file of another stage that cannot be read. Found by reading: some errors name no file, and
+    others are of a bug, on a file that is whole."""
     import pyarrow as pa  # not above: it loads numpy, which must wait for `runtime`
 
-    nameless = type(error) is duckdb.Error or (isinstance(error, OSError) and error.errno is None)
+    unmapped = isinstance(error, ValueError) and "mmap length" in str(error)  # numpy's word for a file that is cut
+    nameless = unmapped or type(error) is duckdb.Error or (isinstance(error, OSError) and error.errno is None)
     if not nameless and not isinstance(error, duckdb.Error | pa.ArrowInvalid):
         return None
     named = [path for path in filter(None, map(_of_stages, _named(error))) if path.is_file()]
-    tried = named or (sorted(_MADE.rglob("*.parquet")) if nameless else [])
+    tried = named or (sorted(_MADE.rglob("*.npy" if unmapped else "*.parquet")) if nameless else [])
     return next((path for path in tried if _of_stages(path) and not _readable(path)), None)
 
 
 def _readable(path: Path) -> bool:
+    import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    if path.suffix == ".npy":
+        try:
+            np.load(path, mmap_mode="r", allow_pickle=False)
+        except ValueError:
+            return False
+        return True
     try:
         with pq.ParquetFile(path) as file:
             for _batch in file.iter_batches():

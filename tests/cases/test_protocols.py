@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from nextreel.cases import protocols
+from nextreel.cases.asked import Catalogue
 from nextreel.cases.protocols import Log
 from nextreel.parts import CUTS
 
@@ -112,7 +113,7 @@ def test_case_ids_count_up(questions):
 
 
 def test_catalogue_grows_by_part(log):
-    catalogue = log.catalogue(np.arange(11))  # video 10 has no event
+    catalogue = Catalogue(log.first_part(10), np.arange(11))  # video 10 has no event
     assert catalogue.of("valid").tolist() == [1, 2]
     assert catalogue.of("test").tolist() == [1, 2, 3, 4, 6, 7]
     assert catalogue.of("next").tolist() == list(range(1, 10))
@@ -150,7 +151,7 @@ def test_rows_outside_the_split_are_history_but_teach_and_ask_nothing(store_of):
     for cut, taught in {"train": [2], "train_valid": [2, 3], "all": [2, 3, 1, 4]}.items():
         position, _ = store_of(log, 1).fitted_on(cut).flat()
         assert video[position].tolist() == taught
-    catalogue = log.catalogue(np.arange(6))
+    catalogue = Catalogue(log.first_part(5), np.arange(6))
     assert catalogue.of("valid").tolist() == [1, 2]
     assert catalogue.of("next").tolist() == [1, 2, 3, 4, 5]
 

@@ -16,6 +16,7 @@ CUTS = {
     "start": np.array([0, 1, 4, 4]),
     "early": np.array([0, 2, 4, 5]),
     "train": np.array([0, 3, 4, 6]),
+    "train_valid": np.array([0, 3, 4, 7]),
 }
 
 
@@ -106,8 +107,8 @@ def test_a_model_is_handed_the_columns_that_it_names_and_no_others(store, tmp_pa
     store.save(tmp_path / "store")
     link(tmp_path / "store", tmp_path / "inputs/toy", ["events/positive", "videos/tags"])
     assert set(files(tmp_path / "inputs/toy")) == {
-        "columns.json", "offsets.npy", "cuts/start.npy", "cuts/early.npy", "cuts/train.npy", "events/video_idx.npy",
-        "events/positive.npy", "videos/tags.npy", "videos/tags.offsets.npy",
+        "columns.json", "offsets.npy", "cuts/start.npy", "cuts/train.npy", "cuts/train_valid.npy",
+        "events/video_idx.npy", "events/positive.npy", "videos/tags.npy", "videos/tags.offsets.npy",
     }  # fmt: skip
     linked = Store.load(tmp_path / "inputs/toy")
     assert {table: set(columns) for table, columns in linked.tables.items()} == {
@@ -227,7 +228,7 @@ def test_blocks_hold_every_history_once_and_few_events(store, n_events):
     length = rng.integers(0, 6, 100) * (rng.random(100) < 0.7)
     length[[20, 99]] = 50  # longer than a block
     histories = Histories(store, np.full(100, 7), 7 + length)
-    blocks = list(histories.blocks(n_events))
+    blocks = list(histories.blocks(1_000, n_events))
     covered = [row for block in blocks for row in range(*block.indices(100))]
     assert covered == list(range(100))
     for block in blocks:
@@ -238,6 +239,6 @@ def test_blocks_hold_every_history_once_and_few_events(store, n_events):
 
 
 def test_blocks_of_nothing(store):
-    assert list(store.until(np.zeros(0, int), np.zeros(0, int)).blocks(5)) == []
+    assert list(store.until(np.zeros(0, int), np.zeros(0, int)).blocks(3, 5)) == []
     empty = store.until(np.full(9, 2), np.zeros(9, int))
-    assert list(empty.blocks(5)) == [slice(0, 9)]
+    assert list(empty.blocks(4, 5)) == [slice(0, 4), slice(4, 8), slice(8, 9)]

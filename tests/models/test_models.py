@@ -15,7 +15,7 @@ from nextreel.contract import Factored, Sparse, Training
 from nextreel.errors import UserError
 from nextreel.nn import trainer
 from nextreel.parts import QUESTIONS, answering
-from nextreel.scoring import predict
+from nextreel.scoring import answers, predict
 from nextreel.scoring.retrieve import retrieve, target_ranks
 from nextreel.scoring.sets import ShownPairs
 from nextreel.scoring.validation import validate
@@ -85,8 +85,8 @@ def answered(model, world, folder):
     """The lists and the ranks of all parts."""
     with arrays.Writer(folder / "lists.parquet") as lists, arrays.Writer(folder / "ranks.parquet") as ranks:
         for part in QUESTIONS:
-            for found in retrieve(model, world.store, world.asked, part, predict.LIST_SIZE, ""):
-                predict.write_answers(found, part, world.asked.seed, lists, ranks)
+            for found in retrieve(model, world.store, world.asked, part, answers.LIST_SIZE, ""):
+                answers.write_answers(found, part, world.asked.seed, lists, ranks)
     return load(folder / "lists.parquet"), load(folder / "ranks.parquet")
 
 

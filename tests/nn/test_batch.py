@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 import torch
 
-from nextreel.cases.store import Histories
 from nextreel.nn.batch import FIRST, START, UNKNOWN, VIDEO, Tokens, known_values, pad, unpad
 
 ROW_OF = np.array([0, 2, 3, 4, 5, 0, 0, 0, 0, 0], np.int32)  # video_idx -> token row; 9 is unknown
@@ -43,9 +42,10 @@ def test_tokens_of_positives_alone(histories):
 
 def test_a_value_that_train_does_not_know_is_nothing(histories):
     assert tokens(histories, n_known=1).columns["positive"].tolist() == [0, 0, PASSED, 0, 0, 0, 0, 0]
-    assert known_values(histories, ["positive"]) == {"positive": 2}
-    nobody = Histories(histories.store, histories.start, histories.start)
-    assert known_values(nobody, ["positive"]) == {"positive": 0}
+    position, _owner = histories.flat()
+    assert known_values(histories.store, position, ["positive"]) == {"positive": 2}
+    assert known_values(histories.store, position[1:2], ["positive"]) == {"positive": 1}  # passed over alone
+    assert known_values(histories.store, position[:0], ["positive"]) == {"positive": 0}
 
 
 def test_what_was_passed_over_may_be_a_lighter_target(histories):

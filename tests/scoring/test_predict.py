@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nextreel import arrays
-from nextreel.scoring import predict
+from nextreel.scoring import answers, predict
 from nextreel.scoring.retrieve import retrieve
 from nextreel.scoring.sets import ShownPairs
 
@@ -111,12 +111,12 @@ def test_answers_have_a_list_a_case_and_a_rank_a_target(cycle, tmp_path, part):
     lists, ranks = arrays.Writer(tmp_path / "lists.parquet"), arrays.Writer(tmp_path / "ranks.parquet")
     with lists, ranks:
         ranks.add(
-            predict.seeded(
+            answers._seeded(
                 7, {"case_id": np.zeros(0, int), "video_idx": np.zeros(0, np.int32), "rank": np.zeros(0, np.int32)}
             )
         )
         for found in retrieve(Popular(), cycle.store, asked, part, 3, ""):
-            predict.write_answers(found, part, 7, lists, ranks)
+            answers.write_answers(found, part, 7, lists, ranks)
     listed, marked = (arrays.load(tmp_path / f"{kind}.parquet") for kind in ("lists", "ranks"))
     cases = asked.of(part).cases
     assert list(listed) == ["seed", "case_id", "video_idx", "score", "rank"]

@@ -12,7 +12,8 @@ from nextreel.metrics.ranks import MISS
 from nextreel.parts import QUESTIONS
 from nextreel.scoring import order
 from nextreel.scoring import retrieve as retrieving
-from nextreel.scoring.retrieve import ranked, retrieve, target_ranks
+from nextreel.scoring.answers import ranked
+from nextreel.scoring.retrieve import retrieve, target_ranks
 
 
 class Products:

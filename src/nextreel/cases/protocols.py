@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from nextreel.cases.asked import NO_TAB, Cases, Catalogue
+from nextreel.cases.asked import NO_TAB, Cases
 from nextreel.cases.store import START
 from nextreel.params import Section
 from nextreel.parts import PARTS
@@ -87,11 +87,11 @@ class Log:
         new[1:] = (np.diff(self.user_idx) != 0) | (np.diff(self.time_ms) != 0)
         return np.maximum.accumulate(np.where(new, np.arange(len(new)), 0))
 
-    def catalogue(self, video_id: np.ndarray) -> "Catalogue":
-        """The videos with an event. video_id [n_videos + 1] by video_idx."""
-        first_part = np.full(len(video_id), len(PARTS), np.int8)
+    def first_part(self, n_videos: int) -> np.ndarray:
+        """The earliest part with an event of each video [n_videos + 1], see `Catalogue`."""
+        first_part = np.full(n_videos + 1, len(PARTS), np.int8)
         np.minimum.at(first_part, self.video_idx, self.part)
-        return Catalogue(first_part, video_id)
+        return first_part
 
 
 def asked_positives(log: Log, part: int, visible: np.ndarray, targets: Targets) -> tuple[np.ndarray, int]:

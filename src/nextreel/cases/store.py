@@ -23,6 +23,7 @@ import numpy as np
 
 from nextreel.errors import UserError
 from nextreel.files import replacing
+from nextreel.parts import FITTED
 
 ALWAYS = ("events/video_idx",)  # what scoring needs, whatever the model: seen videos are left out
 START = "start"  # beside the cuts: where the first event lies that teaches a model
@@ -136,7 +137,8 @@ class Store:
 
 
 def link(store: Path, folder: Path, names: Iterable[str]) -> None:
-    """Make `folder` a store of these columns alone: hard links, or copies where the file system has none.
+    """Make `folder` a store of these columns and of the cuts that are fitted: hard links, or copies where the file
+    system has none.
 
     Raises UserError where the data lack a column.
     """
@@ -144,7 +146,7 @@ def link(store: Path, folder: Path, names: Iterable[str]) -> None:
     wanted = sorted({*ALWAYS, *names})
     if lacking := [name for name in wanted if name not in columns]:
         raise UserError(f"{folder.name} reads {', '.join(lacking)}; the data have {', '.join(columns)}")
-    files = ["offsets.npy", *(f"cuts/{path.name}" for path in sorted((store / "cuts").iterdir()))]
+    files = ["offsets.npy", *(f"cuts/{cut}.npy" for cut in (START, *FITTED))]
     files += [f"{name}.npy" for name in wanted]
     files += [f"{name}.offsets.npy" for name in wanted if columns[name].kind == "set"]
     for file in files:
@@ -189,13 +191,14 @@ class Histories:
         """Some of the histories, by mask, positions or slice."""
         return Histories(self.store, self.start[keep], self.stop[keep])
 
-    def blocks(self, n_events: int) -> Iterator[slice]:
-        """Cut them into runs of at most so many events together, or of one history that is longer."""
+    def blocks(self, n_histories: int, n_events: int) -> Iterator[slice]:
+        """Cut them into runs of at most so many histories, and so many events or a single longer history."""
         end = self.length.cumsum()
         start = 0
         while start < len(self):
             before = end[start] - self.length[start]
             stop = max(int(np.searchsorted(end, before + n_events, side="right")), start + 1)
+            stop = min(stop, start + n_histories, len(self))
             yield slice(start, stop)
             start = stop
 

@@ -24,7 +24,7 @@ def fit(parts: ir.Table, params: labels.Params, leave_one_out: bool) -> dict[str
 
 
 def write(
-    con: engine.Connection, labelled: ir.Table, data: Path, asked: protocols.Params, leave_one_out: bool
+    con: engine.Connection, labelled: ir.Table, data: Path, params: protocols.Params, leave_one_out: bool
 ) -> Questions:
     """Write into the folder `data`, whose `tables` are read:
 
@@ -49,7 +49,7 @@ def write(
     user_id, video_id = tables["users"]["user_id"], tables["videos"]["video_id"]
     about["events/video_idx"] = Column("id", len(video_id))
     n_users = len(user_id) - 1
-    questions = protocols.build(log, random, n_users, asked.targets, impressions=not leave_one_out)
+    questions = protocols.build(log, random, n_users, params.targets, impressions=not leave_one_out)
     next_item = questions.protocol == "next_item"
     counts = {"train": int(log.positive[log.part == PARTS.index("train")].sum())}
     counts |= {part: int((next_item & (questions.cases.part == part)).sum()) for part in ("valid", "test")}
@@ -65,13 +65,13 @@ def write(
     arrays.write({**keys, **questions.cases.columns()}, data / "cases.parquet")
     targets = {"case_id": questions.target_case_id, "video_idx": questions.target_video_idx}
     arrays.write(targets, data / "targets.parquet")
-    catalogue = log.catalogue(video_id)
+    first_part = log.first_part(len(video_id) - 1)
     if leave_one_out:
-        catalogue.first_part[catalogue.first_part < len(PARTS)] = 0
+        first_part[first_part < len(PARTS)] = 0
     rows = {
         "video_idx": np.arange(len(video_id), dtype=np.int32),
         "video_id": video_id,
-        "first_part": catalogue.first_part,
+        "first_part": first_part,
     }
     arrays.write({name: column[1:] for name, column in rows.items()}, data / "catalogue.parquet")
     shown = con.create_table("shown", _impressions(labelled, questions))

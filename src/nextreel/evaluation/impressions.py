@@ -1,8 +1,8 @@
 """The protocols `impressions` and `random`: the videos really shown to each user in a part, ordered by score.
 
-Both judge the same scores, of models frozen at the end of train and histories frozen at the user's first row of the
-part. The videos of `random` were chosen by nobody: what is measured there is free of exposure bias, and nothing is
-fitted on them.
+Both judge the same scores, of models frozen before the part (see `parts.answering`) and histories frozen at the user's
+first row of the part. The videos of `random` were chosen by nobody: what is measured there is free of exposure bias,
+and nothing is fitted on them.
 
 A part of the impressions is `valid` or `test` (standard rows) or `random`.
 """
@@ -54,10 +54,10 @@ class Impressions:
     def load(cls, data: Path, seed: int) -> "Impressions":
         """Read what `label` wrote."""
         shown, outcomes = ShownPairs.load(data), arrays.load(data / "outcomes.parquet")
-        track = arrays.load(data / "impressions.parquet", columns=["track"])["track"]
+        of_track = arrays.load(data / "impressions.parquet", columns=["track"])["track"]
         cases, row = shown.cases, shown.row
         random = np.zeros(len(cases), bool)
-        random[row] = track == "random"
+        random[row] = of_track == "random"
         key = order.case_key(shown.user_id, cases.time_ms, seed)
         tie = order.tie_hash(key[row], Catalogue.load(data).video_id[shown.video_idx])
         label, wtr, wtg = outcomes["label"].astype(bool), outcomes["wtr"], outcomes["wtg"]

@@ -23,28 +23,30 @@ class Videos:
     """What is known of videos before valid, by video_idx [n_videos + 1]."""
 
     count: np.ndarray  # events in train
-    tags: sparse.csr_array  # [n_videos + 1, n_tags] 0 or 1
+    head: np.ndarray  # bool: see `metrics.lists.short_head`
+    tags: sparse.csr_array | None  # [n_videos + 1, n_tags] 0 or 1; None where the source has none
 
     @classmethod
     def of(cls, store: Store) -> "Videos":
         """What the store says of videos and of train."""
         position, _user = store.fitted_on("train").flat()
         count = np.bincount(store.events("video_idx")[position], minlength=store.n_videos + 1)
+        head = list_metrics.short_head(count)
         if "tags" not in store.tables["videos"]:
-            return cls(count, sparse.csr_array((len(count), 1)))
-        tags, n_tags = store.video_sets("tags"), store.columns["videos/tags"].size
-        return cls(count, sparse.csr_array((np.ones(len(tags.values)), tags.values, tags.offsets), (len(tags), n_tags)))
+            return cls(count, head, None)
+        tags, shape = store.video_sets("tags"), (len(count), store.columns["videos/tags"].size)
+        return cls(count, head, sparse.csr_array((np.ones(len(tags.values)), tags.values, tags.offsets), shape))
 
 
 def per_list(video_idx: np.ndarray, list_of: np.ndarray, n_lists: int, videos: Videos) -> Columns:
     """Each list's values [n_lists]. video_idx, list_of [M]: the listed videos and the list of each."""
     listed = (video_idx, list_of, n_lists)
-    head = list_metrics.short_head(videos.count)
+    none = np.full(n_lists, np.nan)
     return {
         f"popularity@{K}": list_metrics.popularity(*listed, videos.count),
-        f"long_tail_share@{K}": list_metrics.long_tail_share(*listed, head),
+        f"long_tail_share@{K}": list_metrics.long_tail_share(*listed, videos.head),
         f"novelty@{K}": list_metrics.novelty(*listed, videos.count),
-        f"tag_diversity@{K}": list_metrics.tag_diversity(*listed, videos.tags),
+        f"tag_diversity@{K}": none if videos.tags is None else list_metrics.tag_diversity(*listed, videos.tags),
     }
 
 

@@ -84,7 +84,7 @@ class Model:
         cases, which = pairs.asked()
         histories = cases.histories(pairs.store)
         score = np.full(len(pairs), -np.inf, np.float32)
-        for block in histories.blocks(_EVENTS):
+        for block in histories.blocks(len(histories), _EVENTS):
             scores = self.opinions(cases.where(block), histories.where(block))
             mine = slice(*np.searchsorted(which, [block.start, block.stop]))
             found = _entries(scores, which[mine] - block.start, pairs.video_idx[mine])

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nextreel.cases.store import Histories
+from nextreel.cases.store import Histories, Store
 
 VIDEO = "video"  # the column of token rows; the others are event columns, by their names
 UNKNOWN, START = 0, 1  # token rows: a video that train does not know; the start of a history
@@ -175,8 +175,7 @@ class Tokens:
         return token, Batch(columns, torch.from_numpy(offsets))
 
 
-def known_values(histories: Histories, inputs: Sequence[str]) -> dict[str, int]:
-    """How many values of each column of the events the histories show: 0 to the largest."""
-    position, _owner = histories.flat()
-    shown = {name: histories.store.events(name)[position] for name in inputs}
+def known_values(store: Store, position: np.ndarray, inputs: Sequence[str]) -> dict[str, int]:
+    """How many values of each column the events at these positions show: 0 to the largest."""
+    shown = {name: store.events(name)[position] for name in inputs}
     return {name: int(value.max()) + 1 if len(value) else 0 for name, value in shown.items()}

@@ -1,4 +1,4 @@
-"""What reads a network's states: a score of what is asked, and a loss to train by."""
+"""What reads a network's states: a loss to train by."""
 
 import numpy as np
 import torch

@@ -22,7 +22,7 @@ from nextreel.nn.heads import NextItem
 from nextreel.params import PositiveInt, Share
 
 SOFTMAX_LIMIT = 50_000
-_HISTORIES = 1024  # read together
+_HISTORIES, _EVENTS = 1024, 1 << 20  # read together, at most
 
 
 class NeuralParams(trainer.Params):
@@ -83,7 +83,7 @@ class Recommender:
                 f"`model.loss` is 'softmax', which scores all {len(known)} videos of train for every target; above"
                 f" {SOFTMAX_LIMIT} choose sampled_softmax, bce or bpr"
             )
-        model = cls(params, known, known_values(histories, params.inputs), training.store.n_videos)
+        model = cls(params, known, known_values(training.store, position, params.inputs), training.store.n_videos)
         tokens = Tokens.of(histories, model.row_of, model.inputs, only_positives, params.passed_weight)
         optimizer = torch.optim.Adam(
             model.network.parameters(), lr=params.lr, weight_decay=params.weight_decay, fused=True
@@ -110,8 +110,8 @@ class Recommender:
     def queries(self, cases: Cases, histories: Histories) -> np.ndarray:
         self.network.eval()
         states = [torch.zeros(0, self.params.width)]
-        for start in range(0, len(histories), _HISTORIES):
-            batch = self._last(histories.where(slice(start, start + _HISTORIES)))
+        for block in histories.blocks(_HISTORIES, _EVENTS):
+            batch = self._last(histories.where(block))
             states.append(self.network(batch)[batch.last])
         return torch.cat(states).numpy()
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from nextreel import arrays, files
 from nextreel.cases.store import Store
@@ -13,10 +12,10 @@ from nextreel.contract import Model, Scorer, Training
 from nextreel.params import Section
 from nextreel.parts import QUESTIONS, answering
 from nextreel.progress import track
-from nextreel.scoring.retrieve import Retrieved, retrieve
+from nextreel.scoring.answers import LIST_SIZE, score_columns, write_answers
+from nextreel.scoring.retrieve import retrieve
 from nextreel.scoring.sets import EvalSet, ShownPairs
 
-LIST_SIZE = 500
 _IMPRESSIONS = 1 << 18  # scored at a time
 
 
@@ -78,14 +77,6 @@ def _fit(
     return fitted, random
 
 
-def write_answers(found: Retrieved, part: str, seed: int, lists: arrays.Writer, ranks: arrays.Writer) -> None:
-    """Add the lists of some cases and, where they have targets, the ranks of these."""
-    lists.add(seeded(seed, found.listed))
-    if part != "next":
-        asked = {"case_id": found.asked.cases.case_id, "video_idx": found.asked.target, "rank": found.target_rank}
-        ranks.add(seeded(seed, asked))
-
-
 def write_scores(
     fitted: Mapping[str, Scorer], name: str, store: Store, shown: ShownPairs, seed: int, scores: arrays.Writer
 ) -> None:
@@ -98,13 +89,3 @@ def write_scores(
         for start in track(range(0, len(asked), _IMPRESSIONS), f"{name} scores impressions of {part}"):
             some = asked[start : start + _IMPRESSIONS]
             scores.add(score_columns(seed, some, scorer.score(pairs.where(some))))
-
-
-def score_columns(seed: int, impression: np.ndarray, score: np.ndarray) -> dict[str, Any]:
-    """The columns of data/scores; no opinion is null there."""
-    nullable = pa.array(score, mask=score == -np.inf)
-    return {"seed": np.full(len(impression), seed, np.int64), "impression": impression, "score": nullable}
-
-
-def seeded(seed: int, columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {"seed": np.full(len(columns["case_id"]), seed, np.int64), **columns}

@@ -2,28 +2,20 @@
 has seen are neither listed nor rivals."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse
 
 from nextreel.cases.store import Store
 from nextreel.contract import Factored, Scorer, Sparse
-from nextreel.metrics.ranks import MISS
 from nextreel.progress import track
-from nextreel.scoring import order, products
+from nextreel.scoring import products
+from nextreel.scoring.answers import Retrieved, columns_of, ranked
 from nextreel.scoring.sets import EvalSet
 
 _CASES = 1024  # whose queries are multiplied together
+_SEEN = 1 << 22  # events of their histories, at most: 200 MB
 _EVENTS = 1 << 15  # of histories whose opinions are held together
-
-
-class Retrieved(NamedTuple):
-    """Of B cases."""
-
-    asked: EvalSet
-    target_rank: np.ndarray  # [B], MISS where the list would never come to it
-    listed: dict[str, np.ndarray]  # case_id, video_idx, score, rank
 
 
 def retrieve(model: Scorer, store: Store, asked: EvalSet, part: str, k: int, doing: str) -> Iterator[Retrieved]:
@@ -32,10 +24,7 @@ def retrieve(model: Scorer, store: Store, asked: EvalSet, part: str, k: int, doi
     histories = asked.cases.histories(store)
     column_of = np.full(store.n_videos + 1, -1, np.int32)  # video_idx -> column of the catalogue, -1 outside
     column_of[catalogue] = np.arange(len(catalogue), dtype=np.int32)
-    if isinstance(model, Factored):
-        blocks = [slice(start, start + _CASES) for start in range(0, len(asked.cases), _CASES)]
-    else:
-        blocks = list(histories.blocks(_EVENTS))
+    blocks = list(histories.blocks(_CASES, _SEEN if isinstance(model, Factored) else _EVENTS))
     for block in track(blocks, doing):
         some, seen = asked.where(block), histories.where(block)
         position, owner = seen.flat()
@@ -51,21 +40,6 @@ def retrieve(model: Scorer, store: Store, asked: EvalSet, part: str, k: int, doi
 def target_ranks(model: Scorer, store: Store, asked: EvalSet, part: str, doing: str) -> np.ndarray:
     """The rank [n] of the target of each of a part's cases."""
     return np.concatenate([found.target_rank for found in retrieve(model, store, asked, part, 0, doing)])
-
-
-def ranked(
-    asked: EvalSet, catalogue: np.ndarray, row: np.ndarray, column: np.ndarray, score: np.ndarray, k: int
-) -> Retrieved:
-    """From the scores of entries [m] of the cases [B] by the catalogue [N]: all that may be among the first k, or ahead
-    of the target. A target that is no entry is a miss."""
-    by, rank = order.order(row, score, lambda at: asked.tie_at(row[at], catalogue[column[at]]), len(catalogue))
-    row, video_idx = row[by], catalogue[column[by]]
-    target_rank = np.full(len(asked.cases), MISS, np.int32)
-    found = np.flatnonzero(video_idx == asked.target[row])
-    target_rank[row[found]] = rank[found]
-    first = rank <= k
-    listed = {"case_id": asked.cases.case_id[row], "video_idx": video_idx, "score": score[by], "rank": rank}
-    return Retrieved(asked, target_rank, {name: values[first] for name, values in listed.items()})
 
 
 def _by_products(
@@ -124,11 +98,3 @@ def _by_opinions(
     row = np.repeat(np.arange(len(entries)), [len(column) for column, _score in entries])
     column, score = (np.concatenate(values) for values in zip(*entries, strict=True))
     return ranked(asked, catalogue, row, column, score, k)
-
-
-def columns_of(catalogue: np.ndarray, video_idx: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The position of each video in the sorted catalogue, and whether it is there at all."""
-    if not len(catalogue):
-        return np.zeros(len(video_idx), np.int64), np.zeros(len(video_idx), bool)
-    column = np.searchsorted(catalogue, video_idx).clip(max=len(catalogue) - 1)
-    return column, catalogue[column] == video_idx

@@ -1,7 +1,7 @@
 """A made-up short-video app with a known truth, written in KuaiRand's layout and read by the same reader.
 
-It checks the machinery; its numbers are no evidence about users. `datasets.world` states its laws, and
-`datasets.simulated_files` writes down what came of them. Beside the standard log, from the second half on, stands a log
+It checks the machinery; its numbers are no evidence about users. `simulation.world` states its laws, and
+`simulation.files` writes down what came of them. Beside the standard log, from the second half on, stands a log
 of videos exposed uniformly at random, between sessions.
 """
 

@@ -11,9 +11,10 @@ from pydantic import Field, field_validator
 
 from nextreel import arrays
 from nextreel.files import remove
+from nextreel.metrics.ranks import MISS
 from nextreel.params import PositiveInt, Section
 from nextreel.progress import track
-from nextreel.scoring.order import MISS, Tie, listed_rank, order
+from nextreel.scoring.order import Tie, listed_rank, order
 from nextreel.scoring.sets import EvalSet
 
 DAMPING = 60.0
@@ -87,7 +88,7 @@ def write(lists: Mapping[str, Path], asked: EvalSet, params: Params, path: Path)
 
 
 def forget_others(root: Path, names: Collection[str]) -> None:
-    """Delete what models left that are not among `names`: DVC takes the folders of lists and ranks as they are."""
+    """Delete what models left that are not among `names`: DVC takes the folders that they write into as they are."""
     for folder in ("data/models", "data/lists", "data/ranks", "data/scores", "plots/curves"):
         for path in sorted((root / folder).glob("*")):
             if path.name.split(".")[0] not in names:

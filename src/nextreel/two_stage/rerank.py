@@ -13,8 +13,7 @@ from nextreel.params import PositiveInt, Section
 from nextreel.parts import QUESTIONS, answering
 from nextreel.progress import track
 from nextreel.scoring import order
-from nextreel.scoring.predict import write_answers
-from nextreel.scoring.retrieve import Retrieved
+from nextreel.scoring.answers import Retrieved, write_answers
 from nextreel.scoring.sets import EvalSet
 
 _CASES_AT_A_TIME = 512
