@@ -371,7 +371,7 @@ def test_a_user_that_train_does_not_know_is_answered_from_the_history_alone(fitt
 def test_lists_are_as_long_as_opinions_allow(fitted, blocks, tmp_path, monkeypatch, k):
     """500 is far more than the catalogue of 80 holds."""
     _, model = fitted
-    monkeypatch.setattr(predict, "LIST_SIZE", k)
+    monkeypatch.setattr(answers, "LIST_SIZE", k)
     lists, _ranks = answered(model, blocks, tmp_path)
     found = np.bincount(lists["case_id"], minlength=len(blocks.asked.cases))
     opinions = np.zeros(len(blocks.asked.cases), int)
