@@ -94,6 +94,7 @@ def test_the_committed_file_passes_without_any_data(root, tmp_path, monkeypatch)
         ("split", DELETED, "`split` is missing"),
         ("seed", DELETED, "`seed` is missing"),
         ("train", DELETED, "`train` must be a section whose keys name models"),
+        ("recall.oracle", {}, "`recall.oracle` is the name of a system's own tables; choose another"),
         ("recall", ["itemcf"], "`recall` must be a section whose keys name models"),
         ("label.quantile", DELETED, "`label.quantile` is missing"),
         ("evaluate", 3, "`evaluate` is 3; it must be a section with the keys n_resamples, confidence"),

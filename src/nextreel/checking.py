@@ -28,6 +28,7 @@ SECTIONS: dict[str, type[Section]] = {
     "evaluate": evaluation.Params,
 }
 FAMILIES = ("recall", "train")  # sections whose keys name models
+SYSTEMS = ("two_stage", "oracle", fusion.FUSED)  # stand beside the models, in tables and metrics
 
 
 def check(params: Params, scratch: Path) -> None:
@@ -83,6 +84,9 @@ def _models(raw: Mapping[str, Any]) -> Iterator[str]:
             yield f"`{family}` must be a section whose keys name models, such as `{family}.itemcf`"
             continue
         for name, own in section.items():
+            if name in SYSTEMS:
+                yield f"`{family}.{name}` is the name of a system's own tables; choose another"
+                continue
             if not models.exists(str(name)):
                 yield f"`{family}.{name}` is unknown: there is no src/nextreel/models/{name}.py"
                 continue
