@@ -35,7 +35,7 @@ def videos(tags, **more):
 
 
 def test_events_are_in_order_of_user_time_and_file(events):
-    found, about = columns.read(ibis.memtable(events), "events")
+    found, about, _beside = columns.read(ibis.memtable(events), "events")
     assert isinstance(found, NamedColumns)
     assert found["video_idx"].tolist() == [2, 5, 5, 3]
     assert found["time_ms"].tolist() == [10, 20, 20, 10]
@@ -51,19 +51,19 @@ def test_events_are_in_order_of_user_time_and_file(events):
 
 
 def test_a_size_that_is_declared_does_not_hang_on_the_data(events):
-    _found, about = columns.read(ibis.memtable(events.assign(positive=False)), "events")
+    _found, about, _beside = columns.read(ibis.memtable(events.assign(positive=False)), "events")
     assert about["events/positive"] == Column("id", 2)
 
 
 def test_a_column_that_nobody_knows_is_left_out(events):
     nobody = events.assign(tab=pd.array([None] * 4, "Int16"))
-    found, about = columns.read(ibis.memtable(nobody), "events")
+    found, about, _beside = columns.read(ibis.memtable(nobody), "events")
     assert "tab" not in found
     assert "events/tab" not in about
 
 
 def test_of_no_rows_every_column_is_empty(events):
-    found, about = columns.read(ibis.memtable(events).limit(0), "events")
+    found, about, _beside = columns.read(ibis.memtable(events).limit(0), "events")
     assert set(found) == set(DECLARED["events"])
     assert {len(values) for values in found.values()} == {0}
     assert about["events/video_idx"] == Column("id", 0)
@@ -71,16 +71,16 @@ def test_of_no_rows_every_column_is_empty(events):
 
 def test_users_and_videos_begin_with_padding():
     users = {"user_idx": np.array([2, 1], np.int32), "user_id": [702, 701]}
-    found, about = columns.read(ibis.memtable(pa.table(users)), "users")
+    found, about, _beside = columns.read(ibis.memtable(pa.table(users)), "users")
     assert found["user_id"].tolist() == [0, 701, 702]
     assert about == {"users/user_id": Column("number", 0)}
-    found, _about = columns.read(videos([[1], [2]]), "videos")
+    found, _about, _beside = columns.read(videos([[1], [2]]), "videos")
     assert found["video_id"].tolist() == [0, 901, 902]
 
 
 def test_sets_are_distinct_ids_by_rank():
     """Of any ids: 12 < 65 < 900 are 0, 1 and 2. A set that is null, or empty, has none."""
-    found, about = columns.read(videos([[65, 12, 65], None, [900], [], [12]]), "videos")
+    found, about, _beside = columns.read(videos([[65, 12, 65], None, [900], [], [12]]), "videos")
     tags = found["tags"]
     assert about["videos/tags"] == Column("set", 3)
     ids, _owner = tags.of(np.arange(6))
@@ -92,13 +92,13 @@ def test_sets_are_distinct_ids_by_rank():
 
 
 def test_sets_that_are_all_null_are_left_out():
-    found, about = columns.read(videos([None, None]), "videos")
+    found, about, _beside = columns.read(videos([None, None]), "videos")
     assert set(found) == {"video_id"}
     assert set(about) == {"videos/video_id"}
 
 
 def test_an_unknown_id_in_a_set_is_no_member():
-    found, about = columns.read(videos([[65, None], [None], [12]]), "videos")
+    found, about, _beside = columns.read(videos([[65, None], [None], [12]]), "videos")
     assert about["videos/tags"] == Column("set", 2)
     assert [found["tags"].of(np.array([row]))[0].tolist() for row in (1, 2, 3)] == [[1], [], [0]]
 
@@ -119,7 +119,7 @@ def test_kinds_of_a_new_column(monkeypatch):
             "length": [3.0, None, 1.0],
         }
     )
-    found, about = columns.read(ibis.memtable(rows), "users")
+    found, about, _beside = columns.read(ibis.memtable(rows), "users")
     assert found["flag"].tolist() == [0, 1, UNKNOWN, 0]
     assert found["level"].tolist() == [0, 7, UNKNOWN, 0]
     assert found["length"] == pytest.approx([0, 1.5, np.nan, 0.5], nan_ok=True)

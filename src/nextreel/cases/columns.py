@@ -3,6 +3,8 @@
 `label` writes them all; only models that name a new one are fitted anew. What a source lacks is no column.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import ibis.expr.types as ir
@@ -42,11 +44,14 @@ DECLARED = {
 ROWS = {"events": ["user_idx", "time_ms", "row"], "videos": ["video_idx"], "users": ["user_idx"]}
 
 
-def read(rows: ir.Table, table: str) -> tuple[NamedColumns, dict[str, Column]]:
-    """The declared columns of a table, in order of ROWS, and what they are by `<table>/<name>`. Those of videos and
-    users begin with a row of padding."""
+def read(
+    rows: ir.Table, table: str, beside: Mapping[str, ir.Value | Deferred] = MappingProxyType({})
+) -> tuple[NamedColumns, dict[str, Column], dict[str, np.ndarray]]:
+    """The declared columns of a table, in order of ROWS, and what they are by `<table>/<name>`; those of videos and
+    users begin with a row of padding. And what else is asked of the same rows, without padding."""
     declared = DECLARED[table]
-    found = rows.order_by(*ROWS[table]).select(**{name: each.value for name, each in declared.items()}).to_pyarrow()
+    wanted = {name: each.value for name, each in declared.items()} | {f"beside {name}": x for name, x in beside.items()}
+    found = rows.order_by(*ROWS[table]).select(**wanted).to_pyarrow()
     columns, about = NamedColumns(), {}
     for name, each in declared.items():
         values = found[name].combine_chunks()
@@ -56,7 +61,7 @@ def read(rows: ir.Table, table: str) -> tuple[NamedColumns, dict[str, Column]]:
         about[f"{table}/{name}"] = Column(each.kind, size)
         if table != "events":
             columns[name] = _padded(columns[name])
-    return columns, about
+    return columns, about, {name: found[f"beside {name}"].to_numpy() for name in beside}
 
 
 def _ids(values: pa.Array, declared: Declared) -> tuple[np.ndarray, int]:

@@ -44,7 +44,7 @@ def write(
     random, _columns, _about = _log(labelled.filter(_.part == RANDOM))
     tables = {"events": events}
     for name in ("videos", "users"):
-        tables[name], more = columns.read(engine.read(con, data / f"tables/{name}.parquet"), name)
+        tables[name], more, _beside = columns.read(engine.read(con, data / f"tables/{name}.parquet"), name)
         about |= more
     user_id, video_id = tables["users"]["user_id"], tables["videos"]["video_id"]
     about["events/video_idx"] = Column("id", len(video_id))
@@ -84,13 +84,12 @@ def write(
 
 def _log(rows: ir.Table) -> tuple[Log, NamedColumns, dict[str, Column]]:
     """Standard or random rows with their columns of the store."""
-    events, about = columns.read(rows, "events")
     part = ibis.cases(*((_.part == part, code) for code, part in enumerate(PARTS)), else_=-1).cast("int8")
-    keys = rows.order_by(*columns.ROWS["events"]).select("user_idx", part=part).to_pyarrow()
-    user_idx = keys["user_idx"].to_numpy()
+    events, about, keys = columns.read(rows, "events", {"user_idx": _.user_idx, "part": part})
+    user_idx = keys["user_idx"]
     video_idx, time_ms, positive = (events[name] for name in ("video_idx", "time_ms", "positive"))
     tab = events.get("tab", np.full(len(user_idx), NO_TAB, np.int16))
-    return Log(user_idx, video_idx, time_ms, tab, positive, keys["part"].to_numpy()), events, about
+    return Log(user_idx, video_idx, time_ms, tab, positive, keys["part"]), events, about
 
 
 def _impressions(labelled: ir.Table, questions: Questions) -> ir.Table:
