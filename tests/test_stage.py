@@ -249,6 +249,20 @@ def test_a_damaged_table_of_another_stage_is_named(message, tmp_path, library, h
     assert said.endswith("): delete it and run `dvc repro`, which makes it again")
 
 
+@pytest.mark.parametrize("share", [0.5, 0.99])
+def test_a_column_of_the_store_that_is_cut_is_named(message, tmp_path, share):
+    """numpy names no file: it is found by mapping all."""
+    folder = tmp_path / "data/store/events"
+    folder.mkdir(parents=True)
+    np.save(folder / "whole.npy", np.arange(1_000))
+    np.save(folder / "positive.npy", np.arange(1_000))
+    whole = (folder / "positive.npy").read_bytes()
+    (folder / "positive.npy").write_bytes(whole[: int(share * len(whole))])
+    said = message(lambda: [np.load(path, mmap_mode="r") for path in sorted(folder.iterdir())])
+    assert said.startswith("data/store/events/positive.npy is damaged (")
+    assert said.endswith("): delete it and run `dvc repro`, which makes it again")
+
+
 def table_of_another_type():
     pq.write_table(pa.table({"x": [1]}), "data/whole.parquet")
     arrays.load(Path("data/whole.parquet"), columns=["y"])
