@@ -63,6 +63,8 @@ def test_the_committed_file_passes_without_any_data(root, tmp_path, monkeypatch)
         ("seed", True, "`seed` is True; allowed: an integer"),
         ("threads", 0, "`threads` is 0; allowed: an integer, at least 1"),
         ("train.sasrec.inputs", ["colour"], "`train.sasrec` reads `events/colour`, which is no column of the store"),
+        ("train.sasrec.inputs", ["a/b"], "`train.sasrec` reads `events/a/b`, which is no column of the store"),
+        ("train.sasrec.inputs", [["positive"]], "`train.sasrec.inputs.0` is ['positive']"),
         ("train.sasrec.inputs", ["time_ms"], "`train.sasrec` has `time_ms` among its `inputs`; allowed: positive, tab"),
         ("train.sasrec.inputs", ["positiv"], "no column of the store; did you mean `events/positive`?"),
         ("split.refit", "valid", "`split.refit` is 'valid'; allowed: 'train_valid', or none"),

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from nextreel import clock, datasets, eda, engine, evaluation, labels, models, splits
@@ -37,7 +38,7 @@ def check(params: Params, scratch: Path) -> None:
     scratch: where an engine may lie, see `engine.connect`.
     """
     raw = params.raw
-    problems = [*_unknown(raw), *_sections(raw), *_models(raw), *_names(raw), *_columns(raw), *_inputs(raw)]
+    problems = [*_unknown(raw), *_sections(raw), *_models(raw), *_names(raw), *_columns(raw)]
     if problems:
         raise UserError("params.yaml:\n  " + "\n  ".join(problems))
     check_input(params, scratch)
@@ -122,21 +123,27 @@ def _names(raw: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _columns(raw: Mapping[str, Any]) -> Iterator[str]:
-    """Columns of the store that a model reads and the data lack."""
+    """Columns of the store that a model reads and the data lack, and inputs that no table of vectors can hold."""
     ingest = parse("ingest", raw.get("ingest"), datasets.Params)[0]
     mapped = ingest.table.model_dump() if ingest is not None and ingest.layout == "table" else {}
     declared = [f"{table}/{name}" for table, columns_ in columns.DECLARED.items() for name in columns_]
-    for family, name, read in _columns_read(raw):
-        table, column = read.split("/")
-        if read not in declared:
-            hint = nearest(read, declared) or f"; allowed: {', '.join(declared)}"
-            yield f"`{family}.{name}` reads `{read}`, which is no column of the store{hint}"
-        elif table == "events" and mapped.get(column, column) is None:
-            yield f"`{family}.{name}` reads `{read}`, but `ingest.table.{column}` is none: name the column of your log"
+    events = columns.DECLARED["events"]
+    ids = [name for name, each in events.items() if each.kind == "id" and name != "video_idx"]
+    for where, owner, params in _sound_models(raw):
+        for read in owner.Model.columns(params):
+            table, _, column = read.partition("/")
+            if read not in declared:
+                hint = nearest(read, declared) or f"; allowed: {', '.join(declared)}"
+                yield f"`{where}` reads `{read}`, which is no column of the store{hint}"
+            elif table == "events" and mapped.get(column, column) is None:
+                yield f"`{where}` reads `{read}`, but `ingest.table.{column}` is none: name the column of your log"
+        for column in params.inputs if isinstance(params, recommender.NeuralParams) else ():
+            if column in events and column not in ids:
+                yield f"`{where}` has `{column}` among its `inputs`; allowed: {', '.join(ids)}"
 
 
-def _columns_read(raw: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """family, model, column of all models without another mistake."""
+def _sound_models(raw: Mapping[str, Any]) -> Iterator[tuple[str, ModuleType, Any]]:
+    """key, module and params of every model whose section holds no mistake of its own."""
     shared: dict[str, Any] = {"recall": {}, "train": raw.get("model")}
     for family in FAMILIES:
         sections, defaults = raw.get(family), shared[family]
@@ -146,18 +153,4 @@ def _columns_read(raw: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
             own, owner = sections[name] or {}, models.module(name)
             params = parse("", {**defaults, **own}, owner.Params)[0] if isinstance(own, Mapping) else None
             if params is not None:
-                yield from ((family, name, column) for column in owner.Model.columns(params))
-
-
-def _inputs(raw: Mapping[str, Any]) -> Iterator[str]:
-    """Input columns of neural models that are no ids: no table of vectors can hold their values."""
-    events = columns.DECLARED["events"]
-    allowed = [name for name, declared in events.items() if declared.kind == "id" and name != "video_idx"]
-    shared, sections = raw.get("model"), raw.get("train")
-    if not isinstance(shared, Mapping) or not isinstance(sections, Mapping):
-        return
-    for name, own in sections.items():
-        inputs = {**shared, **own}.get("inputs") if isinstance(own, Mapping) else None
-        for column in inputs if isinstance(inputs, list) else ():
-            if column in events and column not in allowed:
-                yield f"`train.{name}` has `{column}` among its `inputs`; allowed: {', '.join(allowed)}"
+                yield f"{family}.{name}", owner, params

@@ -1,6 +1,7 @@
 """The recommender around a network: what it knows, what it reads, what it keeps; SASRec stands for all."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 
 from nextreel.cases.asked import Cases
 from nextreel.cases.pairs import Pairs
+from nextreel.cases.store import NamedColumns
 from nextreel.contract import Training
 from nextreel.errors import UserError
 from nextreel.models import sasrec
@@ -103,10 +105,12 @@ def test_a_saved_model_keeps_its_inputs_and_answers_the_same(store, tmp_path):
 
 def test_an_input_changes_the_state_and_none_need_be(store):
     assert sasrec.Model.columns(sasrec.Params(**SETTINGS)) == ("events/positive", "events/time_ms")
-    with_reaction, without = fit(store), fit(store, inputs=[])
-    assert sum(p.numel() for p in with_reaction.network.parameters()) == 3 * 8 + sum(
-        p.numel() for p in without.network.parameters()
-    )
+    other = replace(store, tables=store.tables | {"events": NamedColumns(store.tables["events"])})
+    other.tables["events"]["positive"] = ~store.events("positive")
+    for inputs, heeded in ((["positive"], True), ([], False)):
+        model = fit(store, inputs=inputs)
+        one, another = (queries(model, each, [1, 2], [6, 3]) for each in (store, other))
+        assert (one != another).any() == heeded
 
 
 def test_the_loss_is_the_mean_by_weight(store):
