@@ -56,7 +56,7 @@ def load(
 
     `where` keeps the rows that satisfy all of its comparisons, such as ("rank", "<=", 10).
     """
-    table = pq.read_table(path, filters=where, columns=columns)
+    table = pq.read_table(path, filters=where, columns=columns, partitioning=None)
     return {name: _numpy(table[name].combine_chunks()) for name in table.column_names}
 
 

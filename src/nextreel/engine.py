@@ -1,8 +1,11 @@
 """The one place that knows which engine runs the tables: DuckDB, embedded, streaming, spilling to disk."""
 
+import errno
+import os
+import re
 import sys
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, TypeAlias
@@ -12,6 +15,7 @@ import ibis.expr.types as ir
 from ibis.backends.duckdb import Backend
 from pydantic import Field
 
+from nextreel.errors import UserError
 from nextreel.files import replacing, working_folder
 from nextreel.params import Section
 
@@ -49,9 +53,27 @@ def scratch(con: Connection) -> Path:
     return Path(con.raw_sql("SELECT current_setting('temp_directory')").fetchone()[0])
 
 
+def plain(path: Path) -> str:
+    """A path of which nothing is a pattern: DuckDB looks for files that match it, and takes the one of that very name
+    only where none does. Raises UserError where that cannot be said."""
+    name = str(path.absolute())
+    if "\\" in name and any(mark in name for mark in "*?["):  # it parts a pattern like a slash
+        raise UserError(f"{path}: a backslash beside one of * ? [ in a path cannot be read; rename the file or folder")
+    return re.sub(r"[*?[]", r"[\g<0>]", name)
+
+
+def parquet(paths: Iterable[Path], options: str = "") -> str:
+    """Parquet files as one source in SQL. Nothing of a path is data: DuckDB would take `key=value` in it for a column."""
+    quoted = ", ".join("'" + plain(path).replace("'", "''") + "'" for path in paths)
+    return f"read_parquet([{quoted}], hive_partitioning=false{options})"
+
+
 def read(con: Connection, path: Path) -> ir.Table:
     """A table written by `write` or `arrays`, read lazily. A table may be a file or a folder of files."""
-    return con.read_parquet(str(path / "*.parquet" if path.is_dir() else path))
+    if not path.exists():  # DuckDB would take its name for a pattern then
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    files = sorted(file for file in path.iterdir() if file.suffix == ".parquet") if path.is_dir() else [path]
+    return con.read_parquet([plain(file) for file in files], hive_partitioning=False)
 
 
 def write(con: Connection, table: ir.Table, path: Path, order: Sequence[str]) -> None:

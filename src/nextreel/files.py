@@ -2,6 +2,7 @@
 
 import csv
 import fcntl
+import glob
 import json
 import math
 import os
@@ -24,7 +25,7 @@ def replacing(path: Path) -> Iterator[Path]:
     What a killed run left of the same path is removed too.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob(f".{path.name}.*.tmp"):
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         remove(left)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

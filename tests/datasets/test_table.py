@@ -1,6 +1,8 @@
 """Logs of one's own: any column names, CSV or Parquet, with or without watch times."""
 
+import gzip
 import hashlib
+import re
 from datetime import UTC, datetime
 
 import numpy as np
@@ -13,12 +15,13 @@ from nextreel.cases import write
 from nextreel.datasets import table
 from nextreel.errors import UserError
 from nextreel.params import Params
+from nextreel.raw import filebytes
 
 FIRST_MS = 1_650_812_741_436
 
 
 @pytest.fixture
-def log(tmp_path, ingest, committed, con):
+def log(tmp_path, ingest, committed, connect):
     """A log of one's own in a folder, `ingest.table` with some changes."""
 
     class Log:
@@ -39,7 +42,7 @@ def log(tmp_path, ingest, committed, con):
             return ingest(path or self.path, layout="table", table=section, max_rejected_share=0.2)
 
         def read(self, path=None, **names):
-            return table.read(con, self.params(path, **names))
+            return table.read(connect(), self.params(path, **names))
 
     return Log()
 
@@ -216,7 +219,7 @@ def test_a_path_that_is_no_log_is_a_user_error(log, tmp_path, name):
         (tmp_path / name).mkdir()
     elif name != "absent":
         (tmp_path / name).write_bytes(b"x")
-    with pytest.raises(UserError, match="takes a .csv or .parquet file or a folder of them") as caught:
+    with pytest.raises(UserError, match="takes a file that ends in .csv, .csv.gz, .parquet, .parq, .pq, or a folder") as caught:
         table.inspect(log.params(tmp_path / name))
     assert name in str(caught.value)
 
@@ -236,7 +239,7 @@ def test_a_parquet_file_that_was_cut_is_a_user_error(log):
 
 def test_a_moment_is_no_number_of_milliseconds(log):
     log.parquet({"user_id": [1], "video_id": [2], "time_ms": pa.array([FIRST_MS], pa.timestamp("ms"))})
-    assert rejected(log.read()) == [("a.parquet", 1, "time_ms", "2022-04-24 15:05:41.436", "not_a_number")]
+    assert rejected(log.read()) == [("a.parquet", 1, "time_ms", "2022-04-24 15:05:41.436", "wrong_type")]
 
 
 def test_the_manifest_names_each_file_by_its_bytes(log):
@@ -377,3 +380,239 @@ def test_flags_of_parquet_may_be_booleans(log):
 def test_the_range_of_a_log_with_commas_in_texts(log, con):
     path = log.csv(f'title,user_id,video_id,time_ms\n"a, b, c",1,2,{FIRST_MS}\n"x, ""y""",1,3,{FIRST_MS + 5}\n')
     assert table.time_range(con, log.params(path)) == (FIRST_MS, FIRST_MS + 5)
+
+
+# --- names of files and folders ---
+
+ODD = ["user_id=5", "like=1/time_ms=7", "a[b]c", "x*y?", "it's \"so\"", "\u0442\u0435\u0441\u0442 \u6d4b\u8bd5", "{a,b}", "~x"]
+
+
+@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_nothing_of_a_path_is_data_or_a_pattern(log, odd, kind, con):
+    log.path = log.path / odd
+    log.path.mkdir(parents=True)
+    columns = {"user_id": [1, 1], "video_id": [2, 3], "time_ms": [FIRST_MS, FIRST_MS + 1], "like": [0, 1]}
+    if kind == "csv":
+        log.csv(f"user_id,video_id,time_ms,like\n1,2,{FIRST_MS},0\n1,3,{FIRST_MS + 1},1\n", "user_id=8 [1].csv")
+        log.csv(f"user_id,video_id,time_ms,like\n9,9,{FIRST_MS},0\n", "user_id=8 1.csv")
+    else:
+        log.parquet(columns, "user_id=8 [1].parquet")
+        log.parquet({name: [column[0] + 7] for name, column in columns.items()} | {"like": [0]}, "user_id=8 1.parquet")
+    params = log.params(log.path / f"user_id=8 [1].{kind}", like="like")
+    source = table.read(con, params)
+    assert rows(source, "user_id", "video_id", "like") == [(1, 2, False), (1, 3, True)]
+    assert table.time_range(con, params) == (FIRST_MS, FIRST_MS + 1)
+    assert [file.name for file in source.intake.files] == [f"user_id=8 [1].{kind}"]
+
+
+def test_a_backslash_in_a_path(log, con):
+    text = f"user_id,video_id,time_ms\n1,2,{FIRST_MS}\n"
+    assert rows(log.read(log.csv(text, "a\\b.csv")), "video_id") == [(2,)]
+    (log.path / "a\\b.csv").unlink()
+    log.csv(text, "a\\b[1].csv")
+    with pytest.raises(UserError, match="a backslash beside one of"):
+        log.read()
+
+
+def test_a_column_that_stands_in_a_folders_name_alone_is_told(log):
+    log.path = log.path / "user_id=5"
+    log.path.mkdir(parents=True)
+    log.csv(f"video_id,time_ms\n2,{FIRST_MS}\n")
+    with pytest.raises(UserError, match="a folder is called user_id=5: what stands in names of folders is not read"):
+        table.inspect(log.params())
+
+
+def test_every_file_of_a_folder_is_read_whatever_its_ending_and_depth(log):
+    text = "user_id,video_id,time_ms\n1,{},%d\n" % FIRST_MS
+    columns = {"user_id": [1], "time_ms": [FIRST_MS]}
+    log.csv(text.format(10), "a.csv")
+    log.csv(text.format(11), "b.CSV")
+    for name, video in (("c.csv.gz", 12), ("C2.Csv.Gz", 13)):
+        (log.path / name).write_bytes(gzip.compress(text.format(video).encode() + b"1,x,3\n"))
+    for name, video in (("d.pq", 14), ("e.parq", 15), ("f.PARQUET", 16)):
+        log.parquet(columns | {"video_id": [video]}, name)
+    (log.path / "sub/deep").mkdir(parents=True)
+    log.csv(text.format(17) + "1,y,3\n", "sub/a.csv")
+    log.csv(text.format(18), "sub/deep/a.csv")
+    elsewhere = log.path.parent / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "g.csv").write_text(text.format(19))
+    (log.path / "link").symlink_to(elsewhere)
+    (elsewhere / "back").symlink_to(log.path)
+    for name in (".hidden.csv", "README.txt", "LICENSE", "notes.md", "_SUCCESS", "sub/.part.crc"):
+        (log.path / name).write_text("no data")
+    source = log.read()
+    assert sorted(video for (video,) in rows(source, "video_id")) == list(range(10, 20))
+    names = ["C2.Csv.Gz", "a.csv", "b.CSV", "c.csv.gz", "d.pq", "e.parq", "f.PARQUET"]
+    assert [file.name for file in source.intake.files] == [*names, "link/g.csv", "sub/a.csv", "sub/deep/a.csv"]
+    assert [(file, line) for file, line, *_ in rejected(source)] == [("C2.Csv.Gz", 3), ("c.csv.gz", 3), ("sub/a.csv", 3)]
+    digest = hashlib.sha256((log.path / "c.csv.gz").read_bytes()).hexdigest()
+    assert datasets.manifest(source)["c.csv.gz"]["sha256"] == digest
+
+
+@pytest.mark.parametrize("name", ["b.tsv", "b.csv.bz2", "b.xlsx", "part-00000", "b.json", "sub/b.csv.bak", "b.txt", "_b.dat"])
+def test_a_file_that_would_not_be_read_stops_the_run(log, name):
+    log.csv(f"user_id,video_id,time_ms\n1,2,{FIRST_MS}\n")
+    (log.path / name).parent.mkdir(exist_ok=True)
+    (log.path / name).write_text("1\t2\n")
+    with pytest.raises(UserError, match=f"{re.escape(name)} would not be read: .*move what is no part of the data out"):
+        table.inspect(log.params())
+
+
+def test_a_packed_log_that_was_cut_is_a_user_error(log):
+    text = "user_id,video_id,time_ms\n" + "".join(f"{i},{i % 7},{FIRST_MS + i}\n" for i in range(20_000))
+    path = log.csv("", "a.csv.gz")
+    path.write_bytes(gzip.compress(text.encode())[:-9_000])
+    with pytest.raises(UserError, match="a.csv.gz cannot be unpacked, perhaps it is cut short"):
+        log.read()
+    path.write_bytes(text.encode())
+    with pytest.raises(UserError, match="a.csv.gz cannot be unpacked"):
+        log.read()
+
+
+# --- shapes of CSV ---
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_another_encoding_is_named(log, encoding):
+    path = log.csv("")
+    path.write_bytes(f"user_id,video_id,time_ms\n1,2,{FIRST_MS}\n".encode(encoding))
+    with pytest.raises(UserError, match=r"a.csv is no UTF-8 text \(UTF-16\?\); save it as UTF-8"):
+        table.inspect(log.params())
+
+
+@pytest.mark.parametrize(
+    ("header", "end"),
+    [
+        ("user_id,video_id,time_ms,,", ",,"),
+        ("user_id,video_id,time_ms", ","),
+        ("user_id,video_id,time_ms", ",,"),
+        ("user_id,video_id,time_ms,x,x,X,x_1", ",5,6,7,8"),
+        ("user_id,video_id,time_ms,Video_Id", ",a"),
+    ],
+)
+def test_cells_that_nobody_reads_are_no_fault_whatever_they_are_called(log, header, end):
+    log.csv(f"{header}\n1,2,{FIRST_MS}{end}\n1,3,{FIRST_MS}{end}\n")
+    assert [video for (video,) in rows(log.read(), "video_id")] == [2, 3]
+
+
+def test_a_column_is_the_one_of_that_name_though_others_are_called_alike(log):
+    log.csv(f"x,x,x_1,user_id,time_ms,X\n1,2,3,4,{FIRST_MS},5\n6,7,q,8,{FIRST_MS},9\n")
+    source = log.read(video_id="x_1")
+    assert rows(source, "user_id", "video_id") == [(4, 3)]
+    assert rejected(source) == [("a.csv", 3, "x_1", "q", "not_a_number")]
+    both = log.read(video_id="x_1", tab="X")
+    assert rows(both, "video_id", "tab") == [(3, 5)]
+    (log.path / "a.csv").unlink()
+    table_ = pa.Table.from_arrays([pa.array([i]) for i in (1, 2, 3, FIRST_MS)], ["v", "V", "user_id", "time_ms"])
+    pq.write_table(table_, log.path / "a.parquet")
+    assert rows(log.read(video_id="V", tab="v"), "video_id", "tab") == [(2, 1)]
+
+
+def test_a_row_with_more_cells_than_its_header_is_still_set_aside(log):
+    log.csv(f"user_id,video_id,time_ms\n1,2,{FIRST_MS}\n1,3,{FIRST_MS},\n1,4,{FIRST_MS},x\n1,5,{FIRST_MS},,\n")
+    assert [(line, reason) for _, line, _, _, reason in rejected(log.read())] == [(4, "wrong_cells")]
+
+
+@pytest.mark.parametrize(("mark", "word"), [(";", "semicolons"), ("\t", "tabs"), ("|", "bars")])
+def test_another_mark_between_cells_is_told(log, mark, word):
+    log.csv(mark.join(["user_id", "video_id", "time_ms"]) + "\n")
+    with pytest.raises(UserError, match=f"is it written with {word}"):
+        table.inspect(log.params())
+
+
+def test_a_quote_escaped_by_a_backslash_is_named_with_its_line(log):
+    good = [f'"fine",{i},2,{FIRST_MS}\n' for i in range(5)]
+    log.csv("title,user_id,video_id,time_ms\n" + "".join(good[:3]) + f'"a \\"b\\", c",1,4,{FIRST_MS}\n')
+    source = log.read()
+    assert [(line, reason) for _, line, _, _, reason in rejected(source)] == [(5, "wrong_cells")]
+    with pytest.raises(UserError, match=r'a quote within quotes is written twice in a CSV file, "", and not \\"'):
+        datasets.check_rejected(source, 0)
+    log.csv("title,user_id,video_id,time_ms\n" + "".join([*good[:3], f'"a \\" b",1,4,{FIRST_MS}\n', *good[3:]]))
+    with pytest.raises(UserError) as caught:
+        datasets.check_rejected(log.read(), 0)
+    assert "is written twice in a CSV file" in str(caught.value)
+
+
+def test_a_text_that_the_end_of_the_file_cuts_is_told(log):
+    log.csv(f'user_id,video_id,time_ms,title\n1,2,{FIRST_MS},"a"\n1,2,{FIRST_MS},"b, c')
+    with pytest.raises(UserError, match="the last line opens a quote and does not close it; is the file cut short"):
+        log.read()
+
+
+def test_a_file_that_grows_while_it_is_read_is_called_that(log, monkeypatch):
+    path = log.csv("user_id,video_id,time_ms\n" + many())
+    digest = filebytes.digest
+
+    def slow(path):
+        found = digest(path)
+        with path.open("a") as file:
+            file.write(f"1,2,{FIRST_MS}\n")
+        return found
+
+    monkeypatch.setattr(filebytes, "digest", slow)
+    with pytest.raises(UserError, match=f"{path} changed while it was read .* wait until it is whole"):
+        log.read()
+
+
+# --- words for a missing value ---
+
+
+def test_words_for_a_missing_value(log):
+    cells = ["NULL", "\\N", "NA", "None", "", '"NA"', "5"]
+    text = "user_id,video_id,time_ms,w,liked\n"
+    text += "".join(f"1,{i},{FIRST_MS},{cell},{cell.replace('5', '1')}\n" for i, cell in enumerate(cells, 1))
+    log.csv(text + f"NA,8,{FIRST_MS},1,1\n")
+    source = log.read(play_time="w", like="liked", null=["NULL", "\\N", "NA", "None"])
+    assert rows(source, "video_id", "play_time_ms", "like") == [*((i, None, None) for i in range(1, 7)), (7, 5, True)]
+    assert rejected(source) == [("a.csv", 9, "user_id", None, "missing")]
+    with pytest.raises(UserError, match=r"\(a word for a missing value\? Name it in `ingest.table.null`: \['NULL'\]\)"):
+        datasets.check_rejected(log.read(play_time="w"), 0)
+
+
+def test_words_for_a_missing_value_in_parquet(log):
+    columns = {"user_id": [1] * 4, "video_id": [1, 2, 3, 4], "time_ms": [FIRST_MS] * 4, "w": ["5", "NA", "", None]}
+    log.parquet(columns)
+    assert rows(log.read(play_time="w", null=["NA"]), "play_time_ms") == [(5,), (None,), (None,), (None,)]
+
+
+def test_nulls_of_yaml_are_words_too(ingest):
+    """Unquoted, `NULL` and `null` are one and the same nothing to YAML."""
+    names = ingest("x").table.model_dump() | {"null": [None, "NA"]}
+    assert datasets.Names(**names).null == ["null", "NULL", "Null", "NA"]
+
+
+# --- ids that are text ---
+
+IDS = ["b5c1", "00012", "12", "\u00e9t\u00e9", "Z", "a", "12 ", "\U0001f600", "\uffff", "0x1F", "NaN", "1e3", 'q"q', "a,b"]
+
+
+@pytest.mark.parametrize("kind", ["csv", "csv.gz", "parquet", "large"])
+def test_ids_may_be_text(log, kind):
+    if kind in ("parquet", "large"):
+        users = pa.array(IDS, pa.large_string() if kind == "large" else pa.string())
+        log.parquet({"user_id": users, "video_id": [7] * len(IDS), "time_ms": [FIRST_MS] * len(IDS)})
+    else:
+        quoted = [id_.replace('"', '""') for id_ in IDS]
+        text = "user_id,video_id,time_ms\n" + "".join(f'"{id_}",7,{FIRST_MS}\n' for id_ in quoted)
+        data = text.encode() if kind == "csv" else gzip.compress(text.encode())
+        log.csv("", f"a.{kind}").write_bytes(data)
+    source = log.read(user_id_type="text")
+    assert rows(source, "user_id", "video_id") == [(id_, 7) for id_ in IDS]
+    found = source.tables["users"].order_by("user_idx").to_pyarrow()["user_id"].to_pylist()
+    assert found == sorted(IDS, key=lambda id_: id_.encode())
+    assert rejected(source) == []
+
+
+def test_a_text_id_may_not_be_empty_and_repeats_are_found(log):
+    log.csv(f"user_id,video_id,time_ms\na,x,{FIRST_MS}\n,x,{FIRST_MS}\na,x,{FIRST_MS}\n\"\",x,{FIRST_MS}\nA,x,{FIRST_MS}\n")
+    source = log.read(user_id_type="text", video_id_type="text")
+    assert rows(source, "user_id", "video_id") == [("a", "x"), ("A", "x")]
+    assert [(line, reason) for _, line, _, _, reason in rejected(source)] == [(3, "missing"), (4, "repeated"), (5, "missing")]
+
+
+def test_text_ids_are_hinted_at(log):
+    log.csv(f"user_id,video_id,time_ms\nalice,2,{FIRST_MS}\n")
+    with pytest.raises(UserError, match="ids that are text: `ingest.table.user_id_type` text"):
+        datasets.check_rejected(log.read(), 0.2)

@@ -33,8 +33,9 @@ def csv(tmp_path):
 
 
 def read(con, paths, columns=TWO):
-    intake = Intake(con)
-    return intake, intake.read(paths if isinstance(paths, list) else [paths], columns)
+    paths = paths if isinstance(paths, list) else [paths]
+    intake = Intake(con, paths[0].parent)
+    return intake, intake.read(paths, columns)
 
 
 def kept(rows):
@@ -85,8 +86,9 @@ def test_the_last_line_counts_with_and_without_its_newline(con, csv, end):
 
 
 def test_two_tables_are_read_by_one_intake(con, csv):
-    intake = Intake(con)
-    intake.read([csv("a,b\n1,x\n", "1.csv")], TWO)
+    first = csv("a,b\n1,x\n", "1.csv")
+    intake = Intake(con, first.parent)
+    intake.read([first], TWO)
     rows = intake.read([csv("a,b\n1,2\n3,4\n-5,6\n", "2.csv")], TWO)
     assert [(file, line) for file, line, *_ in rejected(intake)] == [("1.csv", 2), ("2.csv", 4)]
     assert kept(rows) == [(1, 2, 1), (3, 4, 2)]
@@ -125,10 +127,9 @@ def test_a_file_that_cannot_be_read_is_a_user_error(con, csv, text, columns):
         (b"\n1,2\n", "is empty"),
         (gzip.compress(b"a,b\n1,2\n"), "gzip-compressed although its name ends in .csv"),
         (b"a,b,a\n1,2,3\n", "the header names a more than once"),
-        (b"A,b,a\n1,2,3\n", "the header names A, a more than once"),
         (b"a,c\n1,2\n", "columns missing: b; the header has: a, c"),
     ],
-    ids=["empty", "empty header", "gzip", "duplicate", "differs in case", "missing"],
+    ids=["empty", "empty header", "gzip", "duplicate", "missing"],
 )
 def test_a_bad_header_is_named(con, csv, text, message):
     with pytest.raises(UserError, match=message) as caught:

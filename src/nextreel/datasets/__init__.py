@@ -4,7 +4,7 @@ A layout module offers `inspect(params)`, which finds the files and checks their
 and `read(con, params)`, which yields the tables.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Literal
 
 import ibis
 import ibis.expr.types as ir
+from pydantic import field_validator
 
 from nextreel import engine, schema
 from nextreel.errors import UserError
@@ -26,7 +27,9 @@ class Names(Section):
     """The section `ingest.table`: what the columns of a log of your own are called."""
 
     user_id: str
+    user_id_type: Literal["number", "text"]
     video_id: str
+    video_id_type: Literal["number", "text"]
     time: str
     time_unit: Literal["ms", "s", "datetime"]
     play_time: str | None
@@ -41,6 +44,15 @@ class Names(Section):
     comment: str | None
     forward: str | None
     hate: str | None
+    null: list[str]  # words for a missing value, beside the empty one
+
+    @field_validator("null", mode="before")
+    @classmethod
+    def _spelt(cls, words: object) -> object:
+        """YAML reads null, NULL, Null and ~ as the same nothing."""
+        if not isinstance(words, list):
+            return words
+        return [spelt for word in words for spelt in (["null", "NULL", "Null"] if word is None else [word])]
 
 
 class Params(Section):
@@ -59,6 +71,7 @@ class Source:
     logs: Sequence[Path]  # the files whose rows are events; the others hold features
     licence: str
     citation: str
+    hint: Callable[[Rejects], str] = lambda _rejects: ""  # what a layout adds to the sentence about them
 
     @property
     def rows_read(self) -> int:
@@ -67,7 +80,7 @@ class Source:
 
     def rejected(self, logs: bool = True) -> dict[str, int]:
         """Rows of the logs, or of the other files, that were rejected, by reason."""
-        names = {path.name for path in self.logs}
+        names = {file.name for file in self.intake.files if file.path in self.logs}
         mine = [reject for reject in self.intake.rejects() if (reject.file in names) == logs]
         return {reason: sum(reject.n for reject in mine if reject.reason == reason) for reason in REASONS}
 
@@ -81,11 +94,11 @@ def check_rejected(source: Source, max_rejected_share: float) -> None:
     """Raise UserError, with a summary by reason, where a file has more bad rows than allowed."""
     lines, rejects = [], source.intake.rejects()
     for file in source.intake.files:
-        bad = [r for r in rejects if r.file == file.path.name and r.reason != "repeated"]
+        bad = [r for r in rejects if r.file == file.name and r.reason != "repeated"]
         n_bad = sum(reject.n for reject in bad)
         if n_bad > max_rejected_share * file.n_rows:
             lines.append(f"  {file.path}: {n_bad} of {file.n_rows} rows ({n_bad / file.n_rows:.2%})")
-            lines += [f"    {_sentence(reject)}" for reject in bad]
+            lines += [f"    {_sentence(reject)}{source.hint(reject)}" for reject in bad]
     if lines:
         raise UserError(
             "too many rows cannot be used:\n" + "\n".join(lines) + "\n  allowed is `ingest.max_rejected_share` ="
@@ -98,7 +111,15 @@ def _sentence(reject: Rejects) -> str:
     where = f" in {reject.column}" if reject.column else ""
     value = "" if reject.value is None else f": {reject.value[:100]}"
     words = f"{reject.n} {reject.reason.replace('_', ' ')}{where}, the first on line {reject.line}{value}"
-    return words + (_other_unit(reject.value or "") if reject.reason == "out_of_range" else "")
+    return words + _hint(reject.reason, reject.value or "")
+
+
+def _hint(reason: str, value: str) -> str:
+    if reason == "out_of_range":
+        return _other_unit(value)
+    if reason == "wrong_cells" and '\\"' in value:
+        return ' (a quote within quotes is written twice in a CSV file, "", and not \\")'
+    return ""
 
 
 def _other_unit(value: str) -> str:
@@ -130,7 +151,7 @@ def write_quarantine(con: engine.Connection, source: Source, path: Path) -> None
 def manifest(source: Source) -> dict[str, object]:
     """What the tables were made from: bytes, SHA-256 and data lines of each file, the licence and what to cite."""
     files = {
-        file.path.name: {"bytes": file.n_bytes, "sha256": file.sha256, "rows": file.n_rows}
+        file.name: {"bytes": file.n_bytes, "sha256": file.sha256, "rows": file.n_rows}
         for file in source.intake.files
     }
     return {"licence": source.licence, "citation": source.citation, **files}

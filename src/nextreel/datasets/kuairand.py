@@ -8,6 +8,7 @@ one row of six; only `time_ms` is used.
 """
 
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path
 
 import ibis
@@ -17,7 +18,7 @@ from ibis import _
 from nextreel import engine, schema
 from nextreel.datasets import Params, Source, event_tables, index
 from nextreel.errors import UserError
-from nextreel.raw import filebytes, intake
+from nextreel.raw import filebytes, intake, listing
 from nextreel.raw.columns import EXACT, Column, Format
 from nextreel.raw.intake import Intake
 from nextreel.schema import INT16, INT32
@@ -81,6 +82,15 @@ _CATEGORIES: Format = {
     **{f"{level}_level_category_id": _NUMBER for level in _LEVELS},
     **{f"{level}_level_category_name": _TEXT for level in _LEVELS},
 }
+_FILES = {  # a folder's, by what they are called before the ending
+    "log_standard_*": _LOG,
+    "log_random_*": _LOG,
+    "user_features_*": _USERS,
+    "video_features_basic_*": _VIDEOS,
+    "kuairand_video_captions": _CAPTIONS,
+    "kuairand_video_categories": _CATEGORIES,
+}
+_UNREAD = ("video_features_statistic_*",)
 _UNKNOWN = -124  # KuaiRand's mark of a value that it does not give
 _TRUTH = ("truth_events", "truth_users", "truth_videos", "truth_topics")
 
@@ -107,30 +117,30 @@ def inspect(params: Params) -> Files:
             " point it at KuaiRand's `data` folder (dvc exp run -S ingest.path=/path/to/KuaiRand-Pure/data);"
             " `dvc repro` makes data/raw/simulated, the default"
         )
-    logs = sorted(folder.glob("log_standard_*.csv")) + sorted(folder.glob("log_random_*.csv"))
+    left = listing.files(folder)
+    found = {kind: [path for path in left if _is(path, folder, kind)] for kind in (*_FILES, *_UNREAD)}
+    logs = found["log_standard_*"] + found["log_random_*"]
     if not logs:
         inner = folder / "data"
-        hint = f"; did you mean {inner}?" if any(inner.glob("log_*.csv")) else ""
+        hint = f"; did you mean {inner}?" if any(_is(path, inner, "log_*") for path in left) else ""
         raise UserError(f"{folder}: no log_standard_*.csv or log_random_*.csv{hint}")
-    for log in logs:
-        filebytes.check_header(log, _LOG)
-    return Files(
-        logs,
-        _features(folder, "user_features_*.csv", _USERS),
-        _features(folder, "video_features_basic_*.csv", _VIDEOS),
-        _features(folder, "kuairand_video_captions.csv", _CAPTIONS),
-        _features(folder, "kuairand_video_categories.csv", _CATEGORIES),
-        {name: folder / f"{name}.parquet" for name in _TRUTH if (folder / f"{name}.parquet").exists()},
-    )
+    truth = {name: folder / f"{name}.parquet" for name in _TRUTH if folder / f"{name}.parquet" in left}
+    known = {*truth.values(), *(path for paths in found.values() for path in paths)}
+    listing.refuse(
+        folder, [path for path in left if path not in known],
+        f"KuaiRand's files are called {', '.join(f'{kind}.csv' for kind in _FILES)} (.csv.gz will do), side by side",
+    )  # fmt: skip
+    for kind, paths in found.items():
+        if len(paths) > 1 and not kind.startswith(("log_", *_UNREAD)):
+            raise UserError(f"{folder}: one {kind}.csv is expected, found {', '.join(path.name for path in paths)}")
+        for path in paths if kind in _FILES else ():
+            filebytes.check_header(path, _FILES[kind])
+    return Files(logs, *(found[kind] for kind in list(_FILES)[2:]), truth)
 
 
-def _features(folder: Path, pattern: str, columns: Format) -> list[Path]:
-    found = sorted(folder.glob(pattern))
-    if len(found) > 1:
-        raise UserError(f"{folder}: one {pattern} is expected, found {', '.join(path.name for path in found)}")
-    for path in found:
-        filebytes.check_header(path, columns)
-    return found
+def _is(path: Path, folder: Path, kind: str) -> bool:
+    """Whether a file lies in the folder itself and is a CSV file of a kind, in capitals or not."""
+    return path.parent == folder and listing.form(path) == "csv" and fnmatch(path.name.lower(), f"{kind}.csv*")
 
 
 def time_range(con: engine.Connection, params: Params) -> tuple[int, int] | None:
@@ -143,7 +153,7 @@ def read(con: engine.Connection, params: Params) -> Source:
 
     Raises UserError where files or columns are missing, or no log has any row.
     """
-    files, intake = inspect(params), Intake(con)
+    files, intake = inspect(params), Intake(con, Path(params.path))
     rows = intake.read(files.logs, _LOG)
     repeats = intake.repeats(rows, _EVENT)
     if not any(file.n_rows for file in intake.files):
@@ -166,7 +176,7 @@ def read(con: engine.Connection, params: Params) -> Source:
         "videos": schema.conform(about, schema.VIDEOS),
     }
     for name, path in files.truth.items():
-        truth = con.read_parquet(str(path))
+        truth = engine.read(con, path)
         if "user_id" in truth.columns:
             truth = truth.join(user_ids, "user_id")
         if "video_id" in truth.columns:

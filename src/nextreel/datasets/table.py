@@ -4,6 +4,7 @@ User, video and time are enough. Without a watch time every row is a positive, s
 """
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import ibis
@@ -12,13 +13,14 @@ import ibis.expr.types as ir
 from nextreel import engine, schema
 from nextreel.datasets import Names, Params, Source, event_tables, index
 from nextreel.errors import UserError
-from nextreel.raw import filebytes, intake
+from nextreel.raw import filebytes, intake, listing
 from nextreel.raw.columns import Column, Format, Reads
-from nextreel.raw.intake import Intake
+from nextreel.raw.intake import Intake, Rejects
 from nextreel.schema import INT16, INT32, INT64
 
 FLAGS = ("click", "long_view", "like", "follow", "comment", "forward", "hate", "is_rand")
-_KEY, _FLAG = Column(0, INT64, required=True), Column(0, 1, reads="flag")
+_FLAG = Column(0, 1, reads="flag")
+_KEYS = {"number": Column(0, INT64, required=True), "text": Column(required=True, reads="text")}
 _UNITS: dict[str, Reads] = {"ms": "integer", "s": "seconds", "datetime": "datetime"}
 
 
@@ -34,7 +36,8 @@ class Layout:
         watch = Column(0, INT32, reads=_UNITS[names.watch_unit])
         time = Column(schema.FIRST_MS, schema.LAST_MS, True, _UNITS[names.time_unit])
         ours = {
-            **{"user_id": _KEY, "video_id": _KEY, "time": time, "play_time": watch, "duration": watch},
+            **{"user_id": _KEYS[names.user_id_type], "video_id": _KEYS[names.video_id_type], "time": time},
+            **{"play_time": watch, "duration": watch},
             **{"tab": Column(0, INT16), **dict.fromkeys(FLAGS, _FLAG)},
         }
         found = {name: theirs for name in ours if (theirs := getattr(names, name)) is not None}
@@ -44,11 +47,13 @@ class Layout:
 def inspect(params: Params) -> list[Path]:
     """Find the files and check their headers. Raises UserError that names what is missing and where it was sought."""
     path = Path(params.path)
-    files = sorted([*path.glob("*.csv"), *path.glob("*.parquet")]) if path.is_dir() else [path]
-    if not files or not all(file.is_file() and file.suffix in (".csv", ".parquet") for file in files):
-        raise UserError(
-            f"`ingest.path` is {params.path!r}; `ingest.layout` table takes a .csv or .parquet file or a folder of them"
-        )
+    files = listing.files(path) if path.is_dir() else [path] if path.is_file() else []
+    unread = [file for file in files if listing.form(file) is None]
+    wanted = f"`ingest.layout` table takes a file that ends in {', '.join(listing.ENDINGS)}, or a folder of them"
+    if path.is_dir():
+        listing.refuse(path, unread, wanted)
+    if not files or unread:
+        raise UserError(f"`ingest.path` is {params.path!r}; {wanted}")
     layout = Layout.of(params.table)
     twice = {theirs for theirs in layout.names.values() if list(layout.names.values()).count(theirs) > 1}
     if twice:
@@ -70,7 +75,8 @@ def read(con: engine.Connection, params: Params) -> Source:
 
     Raises UserError where files or columns are missing, or there is no row.
     """
-    files, intake, layout = inspect(params), Intake(con), Layout.of(params.table)
+    files, layout, path = inspect(params), Layout.of(params.table), Path(params.path)
+    intake = Intake(con, path if path.is_dir() else path.parent, params.table.null)
     rows = intake.read(files, layout.columns, {theirs: ours for ours, theirs in layout.names.items()}, quoted=True)
     repeats = intake.repeats(rows, ["user_id", "video_id", "time"])
     if not any(file.n_rows for file in intake.files):
@@ -82,7 +88,20 @@ def read(con: engine.Connection, params: Params) -> Source:
         "users": schema.conform(user_ids, schema.USERS),
         "videos": schema.conform(video_ids, schema.VIDEOS),
     }
-    return Source(tables, intake, files, "its owner's", "none given")
+    return Source(tables, intake, files, "its owner's", "none given", partial(_hint, layout))
+
+
+_MISSING = {"null", "none", "na", "n/a", "nan", "nil", "\\n", "-", "?", "undefined", "missing"}
+
+
+def _hint(layout: Layout, reject: Rejects) -> str:
+    """What may be meant by cells that are no numbers."""
+    ours = next((ours for ours, theirs in layout.names.items() if theirs == reject.column), None)
+    if reject.reason not in ("not_a_number", "wrong_type", "inexact"):
+        return ""
+    if (reject.value or "").lower() in _MISSING:
+        return f" (a word for a missing value? Name it in `ingest.table.null`: {[reject.value]})"
+    return f" (ids that are text: `ingest.table.{ours}_type` text)" if ours in ("user_id", "video_id") else ""
 
 
 def _events(rows: ir.Table) -> ir.Table:

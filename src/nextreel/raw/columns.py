@@ -1,20 +1,35 @@
-"""What a column of a raw file may hold, and the SQL that reads and judges it."""
+"""What a column of a raw file may hold, what it holds, and the SQL that reads and judges it.
 
-from collections.abc import Iterable, Mapping
+A cell is kept exactly as it is meant, or is a fault with its reason. Nothing that is exact passes through a type that
+is not: whole numbers, decimals and digits are never read as floats, and a float is taken for a number only where no
+other number of the file's own precision could have become it.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+import pyarrow as pa
+
 from nextreel.schema import INT32
 
-EXACT = 2**53  # a DOUBLE holds integers exactly up to here
+EXACT = 2**53  # a DOUBLE holds whole numbers exactly below it
 Reads = Literal["integer", "flag", "seconds", "datetime", "text"]
+FAULTS = (  # of a cell, in the order to look for them
+    "missing",  # what may not be empty
+    "wrong_type",  # a Parquet column of a type that says something else: a list as an id, a number as a datetime
+    "not_a_number",  # or no date and time
+    "fraction",  # of a whole number
+    "out_of_range",
+    "inexact",  # a float so large that the number it stands for is uncertain
+)
 
 
 @dataclass(frozen=True)
 class Column:
     """What a raw column may hold. Whole numbers may be written as floats ("87433.0"); seconds (fractions allowed) and
     datetimes (UTC where they name no zone) become whole milliseconds, which `low` and `high` bound; a flag may also be
-    written as true or false."""
+    written as true or false; text may be any but the empty one."""
 
     low: int = 0
     high: int = INT32
@@ -34,77 +49,154 @@ class Column:
 
 Format = Mapping[str, Column]  # of a file: what each of its columns may hold
 
-_INTEGERS = {f"{sign}{size}INT" for sign in ("", "U") for size in ("TINY", "SMALL", "BIG")} | {"INTEGER", "UINTEGER"}
-_FLOATS = {"DOUBLE", "FLOAT"}
+
+@dataclass(frozen=True)
+class Held:
+    """What a column of a file holds."""
+
+    kind: Literal["whole", "float", "decimal", "boolean", "moment", "text", "uuid", "other"]
+    bits: int = 0  # of a float: it holds whole numbers exactly below 2^bits
 
 
-def csv_type(column: Column, plain: bool) -> str:
-    """What a CSV reader should take a column for. 87433.6 would become 87434 without a word in an integer column; only
-    a plain file, which holds nothing but whole numbers, is read as such: as BIGINT and not as it is stored, so that a
-    number that is too large is judged in its turn, as in any other file."""
+DIGITS, DOUBLE, TEXT, OTHER = Held("whole"), Held("float", 53), Held("text"), Held("other")
+_FLOAT_BITS = {"halffloat": 11, "float": 24, "double": 53}
+_MOST_DIGITS = 38  # of a decimal; one of more is read as a DOUBLE
+_READ_FROM: dict[Reads, set[str]] = {
+    "integer": {"whole", "float", "decimal", "text"},
+    "flag": {"whole", "float", "decimal", "text", "boolean"},
+    "seconds": {"whole", "float", "decimal", "text"},
+    "datetime": {"moment", "text"},
+    "text": {"whole", "float", "decimal", "text", "boolean", "uuid"},
+}
+
+
+def held(type_: pa.DataType) -> Held:
+    """What a Parquet column holds. Arrow's type tells more than SQL's: a duration is stored as a bare number."""
+    if isinstance(type_, pa.DictionaryType):
+        return held(type_.value_type)
+    if isinstance(type_, pa.UuidType):
+        return Held("uuid")
+    if pa.types.is_integer(type_):
+        return DIGITS
+    if pa.types.is_floating(type_):
+        return Held("float", _FLOAT_BITS[str(type_)])
+    if pa.types.is_decimal(type_):
+        return Held("decimal") if type_.precision <= _MOST_DIGITS else OTHER
+    if pa.types.is_boolean(type_):
+        return Held("boolean")
+    if pa.types.is_timestamp(type_) or pa.types.is_date(type_):
+        return Held("moment")
+    texts = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    return TEXT if any(is_text(type_) for is_text in texts) else OTHER
+
+
+def held_in_csv(column: Column, plain: bool) -> tuple[str, Held]:
+    """The SQL type that a CSV reader should take a column for. 87433.6 would become 87434 without a word in an integer
+    column; only a plain file, which holds nothing but whole numbers, is read as such: as BIGINT and not as it is stored,
+    so that a number that is too large is judged in its turn, as in any other file."""
     if column.reads in ("text", "datetime"):
-        return "VARCHAR"
+        return "VARCHAR", TEXT
     if plain:
-        return "BIGINT"
-    return "VARCHAR" if column.high > EXACT or column.reads == "flag" else "DOUBLE"
+        return "BIGINT", DIGITS
+    return ("VARCHAR", TEXT) if column.high > EXACT or column.reads == "flag" else ("DOUBLE", DOUBLE)
 
 
-def judged(c: str, column: Column, type_: str) -> str:
-    """A column of an SQL type as a number to be judged: whole milliseconds for times, else as it stands."""
-    name = identifier(c)
+# What a text must look like to be a number; an engine would also take 0x1F and 1_000.
+_WHOLE = r" *[+-]?\d+(\.0*)? *"
+_FRACTION = r" *[+-]?\d*\.\d*[1-9]\d* *"
+_ANY = r" *[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|nan|inf|infinity) *"
+_DECIMAL = "DECIMAL(25, 3)"  # seconds to the millisecond, with room for a thousand times as many
+
+
+def value(x: str, column: Column, held: Held) -> str:
+    """A cell `x`, an SQL expression, as what it means: a BIGINT, of milliseconds for times, or a text; null where it
+    cannot be read as such."""
+    if held.kind not in _READ_FROM[column.reads]:
+        return f"CAST(NULL AS {column.stored})"
     if column.reads == "datetime":
-        time = name if type_.startswith("TIMESTAMP") or type_ == "DATE" else f"try_cast({name} AS TIMESTAMPTZ)"
-        return f"epoch_ms(CAST({time} AS TIMESTAMPTZ))"
-    number = name if type_ in _INTEGERS or type_ in _FLOATS else f"try_cast({name} AS DOUBLE)"
-    if column.reads == "flag" and type_ == "VARCHAR":
-        return f"coalesce({number}, CAST(try_cast({name} AS BOOLEAN) AS DOUBLE))"
-    return f"round(1000 * {number})" if column.reads == "seconds" else number
-
-
-def kept(c: str, column: Column, type_: str) -> str:
-    """A column as it is stored; what cannot be is null, and its row is bad."""
+        return f"epoch_ms(try_cast({x} AS TIMESTAMPTZ))"
+    if column.reads == "seconds":
+        exact = f"CAST({x} AS DOUBLE)" if held.kind == "float" else x
+        return f"try_cast(1000 * try_cast({exact} AS {_DECIMAL}) AS BIGINT)"
+    if held.kind == "float":
+        number = f"try_cast(trunc({x}) AS BIGINT)"
+        return f"CAST({number} AS VARCHAR)" if column.reads == "text" else number
     if column.reads == "text":
-        return f"CAST({identifier(c)} AS VARCHAR)"
-    exact = column.reads == "integer" and type_ == "VARCHAR"  # digits beyond what a DOUBLE holds
-    return f"try_cast({identifier(c) if exact else judged(c, column, type_)} AS {column.stored})"
+        return f"CAST({x} AS VARCHAR)"
+    if held.kind == "decimal":
+        return f"try_cast(trunc({x}) AS BIGINT)"
+    if column.reads == "flag" and held.kind in ("text", "boolean"):
+        return f"coalesce(try_cast({x} AS BIGINT), CAST(try_cast({x} AS BOOLEAN) AS BIGINT))"
+    return x if held.kind == "whole" else f"try_cast({x} AS BIGINT)"
 
 
-def bad_if(columns: Format, types: Mapping[str, str]) -> Iterable[str]:
-    """Conditions of which one holds for a bad row and none for a usable one: cheaper than to look for its fault. A null
-    is none of them. DuckDB takes NaN for the largest number, but not where a Parquet file's statistics leave it out."""
-    for c, column in columns.items():
-        number = judged(c, column, types[c])
-        if column.required:
-            yield f"{identifier(c)} IS NULL"
-        if column.reads == "text":
-            continue
-        yield f"{number} < {column.low}"
-        yield f"{number} > {column.high}"
-        if types[c] in _FLOATS:
-            yield f"isnan({identifier(c)})"
-        if column.reads in ("integer", "flag") and types[c] not in _INTEGERS:
-            yield f"{number} <> trunc({number})"
-        if types[c] not in {*_INTEGERS, *_FLOATS} or column.high > EXACT:  # as a DOUBLE it may round down to the bound
-            yield f"{identifier(c)} IS NOT NULL AND {kept(c, column, types[c])} IS NULL"
+def kept(x: str, column: Column, held: Held) -> str:
+    """A cell as it is stored; what cannot be is null, and its row is bad."""
+    return f"try_cast({value(x, column, held)} AS {column.stored})"
 
 
-def faults_of(columns: Format, types: Mapping[str, str]) -> list[tuple[str, str, str]]:
-    """(column, reason, condition) of everything that can be wrong with a value, in the order to look for it."""
-    found = []
-    for c, column in columns.items():
-        name, number = identifier(c), judged(c, column, types[c])
-        if column.required:
-            found.append((c, "missing", f"{name} IS NULL"))
-        if column.reads != "text":
-            found.append((c, "not_a_number", f"{name} IS NOT NULL AND {number} IS NULL"))
-            found.append((c, "fraction", f"isfinite({number}) AND {number} <> trunc({number})"))
-            outside = f"NOT ({number} BETWEEN {column.low} AND {column.high})"
-            if types[c] in _FLOATS:
-                outside = f"({outside} OR isnan({name}))"
-            if column.high > EXACT:
-                outside = f"({outside} OR {kept(c, column, types[c])} IS NULL)"
-            found.append((c, "out_of_range", f"{name} IS NOT NULL AND {outside}"))
-    return found
+def faults(x: str, column: Column, held: Held) -> list[str]:
+    """For each of `FAULTS` the condition that a cell has it, where it has none of those before."""
+    found = dict.fromkeys(FAULTS, "false") | ({"missing": f"{x} IS NULL"} if column.required else {})
+    if held.kind not in _READ_FROM[column.reads]:
+        return list((found | {"wrong_type": f"{x} IS NOT NULL"}).values())
+    number = value(x, column, held)
+    whole = column.reads in ("integer", "flag") or (column.reads == "text" and held.kind == "float")
+    float_ = x if held.kind == "float" else f"try_cast({x} AS DOUBLE)"
+    thousandfold = "1000 * " if column.reads == "seconds" else ""
+    if held.kind == "text" and column.reads == "datetime":
+        found["not_a_number"] = f"{x} IS NOT NULL AND {number} IS NULL"
+    elif held.kind == "text" and column.reads != "text":
+        is_word = f" AND try_cast({x} AS BOOLEAN) IS NULL" if column.reads == "flag" else ""
+        found["not_a_number"] = f"NOT {_looks(x, _ANY)}{is_word}"
+        found["inexact"] = f"{_has_exponent(x)} AND abs({thousandfold}{float_}) >= {EXACT}"
+        fraction = f"isfinite({float_}) AND {float_} <> trunc({float_})"
+        found["fraction"] = f"CASE WHEN {_has_exponent(x)} THEN {fraction} ELSE {_looks(x, _FRACTION)} END"
+    elif held.kind == "float":
+        found["inexact"] = f"abs({thousandfold}CAST({x} AS DOUBLE)) >= {2**held.bits}"
+        found["fraction"] = f"isfinite({x}) AND {x} <> trunc({x})"
+    elif held.kind == "decimal":
+        found["fraction"] = f"{x} <> trunc({x})"
+    if not whole:
+        found["fraction"] = "false"
+    if column.reads != "text":
+        inside = f"{number} BETWEEN {column.low} AND {column.high}"
+        found["out_of_range"] = f"{x} IS NOT NULL AND ({inside}) IS NOT TRUE"
+    elif held.kind == "float":
+        found["out_of_range"] = f"{x} IS NOT NULL AND {number} IS NULL"
+    return list(found.values())
+
+
+def bad_if(x: str, column: Column, held: Held) -> Iterator[str]:
+    """Conditions of which one holds for a cell that has a fault and none for any other: those of the types that most
+    cells have are cheaper than to look for the fault."""
+    if held.kind == "whole" and column.reads in ("integer", "flag"):
+        yield from [f"{x} IS NULL"] if column.required else []
+        yield f"{x} < {column.low}"
+        yield f"{x} > {column.high}"
+    elif held.kind == "float" and column.reads in ("integer", "flag"):
+        yield from [f"{x} IS NULL"] if column.required else []
+        yield f"{x} < {max(column.low, 1 - 2**held.bits)}"
+        yield f"{x} > {min(column.high, 2**held.bits - 1)}"
+        yield f"{x} <> trunc({x})"
+        # DuckDB takes NaN for the largest number, but not where a Parquet file's statistics leave it out.
+        yield f"isnan({x})"
+    elif held.kind == "text" and column.reads in ("integer", "flag"):
+        digits = f"CAST(try_cast({x} AS BIGINT) AS VARCHAR) = {x} AND try_cast({x} AS BIGINT)"
+        good = f"{digits} BETWEEN {column.low} AND {column.high}"
+        null = str(column.required).lower()
+        slow = " OR ".join(f"({fault})" for fault in faults(x, column, held) if fault != "false")
+        yield f"CASE WHEN {x} IS NULL THEN {null} WHEN {good} THEN false ELSE {slow} END"
+    else:
+        yield from (fault for fault in faults(x, column, held) if fault != "false")
+
+
+def _looks(x: str, pattern: str) -> str:
+    return f"regexp_full_match({x}, {literal(pattern)}, 'i')"
+
+
+def _has_exponent(x: str) -> str:
+    return f"contains(lower({x}), 'e')"
 
 
 def literal(value: str) -> str:

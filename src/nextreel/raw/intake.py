@@ -4,6 +4,7 @@ Every line of a file is accounted for: it is a row, or stands in the quarantine 
 reason. DuckDB reads them, whatever engine runs the tables later: other engines know no order of lines.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,20 +20,18 @@ import pyarrow.parquet as pq
 from nextreel import engine
 from nextreel.errors import UserError
 from nextreel.progress import bar
-from nextreel.raw import filebytes
-from nextreel.raw.columns import Column, Format, array, bad_if, csv_type, faults_of, identifier, judged, kept, literal
+from nextreel.raw import filebytes, listing
+from nextreel.raw.columns import (
+    FAULTS, TEXT, Column, Format, Held, array, bad_if, faults, held, held_in_csv, identifier, kept, literal, value,
+)  # fmt: skip
 from nextreel.raw.filebytes import Digest
 
 REASONS = (
     "wrong_cells",  # more or fewer cells than the header has, or a cell that is no UTF-8
-    "not_a_number",  # or no date and time
-    "missing",  # what may not be empty
-    "fraction",  # of a whole number
-    "out_of_range",
+    *FAULTS,
     "repeated",  # the key of an earlier row
 )
 _QUARANTINE, _PLACES, _BREAKS = "quarantine", "places", "breaks"  # tables of the engine, see Intake._place and _break
-_FAULT = '"fault, beside columns of any name"'
 
 
 @dataclass(frozen=True)
@@ -40,6 +39,7 @@ class File:
     """What is known of a file that was read."""
 
     path: Path
+    name: str  # its path within the folder that was named
     n_bytes: int
     sha256: str
     n_rows: int  # data lines
@@ -65,8 +65,11 @@ class Intake:
     Parquet file knows the number of a row, while a window over the raw file would hold DuckDB to one thread.
     """
 
-    def __init__(self, con: engine.Connection) -> None:
+    def __init__(self, con: engine.Connection, folder: Path, null: Sequence[str] = ()) -> None:
+        """folder: files are called by their path in it. null: words for a missing value, beside the empty one."""
         self.con = con
+        self.folder = folder
+        self.null = ("", *null)
         self.files: list[File] = []
         self._n_tables = 0
         self._run(
@@ -94,26 +97,28 @@ class Intake:
         names = {c: (new_names or {}).get(c, c) for c in columns}
         rows = _Rows(self._new("rows"), columns, names)
         quoted = quoted or any(column.reads in ("text", "datetime") for column in columns.values())
-        sizes = [path.stat().st_size for path in paths]
-        with ThreadPoolExecutor(1) as ahead, bar("reading raw files", sum(sizes), "B") as shown:
-            for path, size, digest in zip(
-                paths, sizes, [ahead.submit(filebytes.digest, path) for path in paths], strict=True
+        stats = [path.stat() for path in paths]
+        with ThreadPoolExecutor(1) as ahead, bar("reading raw files", sum(s.st_size for s in stats), "B") as shown:
+            for path, before, digest in zip(
+                paths, stats, [ahead.submit(filebytes.digest, path) for path in paths], strict=True
             ):
-                if path.suffix == ".parquet":
-                    self.files.append(self._read_parquet(path, digest, rows))
-                else:
-                    quote = '"' if quoted else filebytes.quote(path)
-                    self.files.append(self._read_csv(path, digest, rows, quote))
-                shown.update(size)
+                try:
+                    if listing.form(path) == "parquet":
+                        n_rows = self._read_parquet(path, rows)
+                    else:
+                        n_rows = self._read_csv(path, digest, rows, '"' if quoted else filebytes.quote(path))
+                    sha256 = digest.result().sha256
+                finally:
+                    _check_unchanged(path, before)  # the reason for whatever else went wrong
+                self.files.append(File(path, self._name(path), before.st_size, sha256, n_rows))
+                shown.update(before.st_size)
         self._run(f"CREATE VIEW {rows.name} AS {rows.query()}")
-        faults = faults_of(columns, dict.fromkeys(columns, ""))
-        column, reason = (
-            array(literal(x) for x in each) for each in zip(*((c, r) for c, r, _bad in faults), strict=True)
-        )
+        column, reason = array(map(literal, columns)), array(map(literal, FAULTS))
         self._set_aside(
             rows.name,
-            f"SELECT row, {column}[fault] AS \"column\", regexp_replace(value, '\\.0$', '') AS value,"
-            f" {reason}[fault] AS reason FROM {rows.name} WHERE fault IS NOT NULL",
+            f"SELECT row, {column}[1 + (fault - 1) // {len(FAULTS)}] AS \"column\","
+            f" regexp_replace(value, '\\.0$', '') AS value, {reason}[1 + (fault - 1) % {len(FAULTS)}] AS reason"
+            f" FROM {rows.name} WHERE fault IS NOT NULL",
         )
         usable = ", ".join(map(identifier, names.values()))
         self._run(f"CREATE VIEW usable_{rows.name} AS SELECT {usable}, row FROM {rows.name} WHERE fault IS NULL")
@@ -159,19 +164,24 @@ class Intake:
         self._n_tables += 1
         return f"{kind}_{self._n_tables}"
 
-    def _read_csv(self, path: Path, digest: Future[Digest], rows: "_Rows", quote: str) -> File:
-        has_text = any(column.reads == "text" for column in rows.columns.values())
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.folder).as_posix()
+
+    def _read_csv(self, path: Path, digest: Future[Digest], rows: "_Rows", quote: str) -> int:
+        columns, header = rows.columns, filebytes.header(path)
+        has_text = any(column.reads == "text" for column in columns.values())
         plain = not has_text and digest.result().plain  # else there is no need to wait
-        types = {c: csv_type(column, plain) for c, column in rows.columns.items()}
-        declared = ", ".join(f"{literal(c)}: {literal(kind)}" for c, kind in types.items())
+        types = {c: held_in_csv(column, plain) for c, column in columns.items()}
+        cells = {header.index(c): Cell(c, f"c{header.index(c)}", holds) for c, (_type, holds) in types.items()}
         errors = self._new("errors")
-        n_kept = self._store(
-            _csv(path, quote, f"types={{{declared}}}, store_rejects=true, rejects_table='{errors}',"
-                 f" rejects_scan='{errors}_scans', rejects_limit=0, null_padding=false"),
-            path, types, rows,
+        source = _csv(
+            path, quote, [types[cells[at].name][0] if at in cells else "VARCHAR" for at in range(len(header))],
+            f"nullstr={array(map(literal, self.null))}, store_rejects=true, rejects_table='{errors}',"
+            f" rejects_scan='{errors}_scans', rejects_limit=0, null_padding=false",
         )  # fmt: skip
-        sha256, n_lines, _plain = digest.result()
-        lines = self._unread(errors)
+        n_kept = self._store(source, path, {cell.name: cell for cell in cells.values()}, rows)
+        _sha256, n_lines, _plain, n_quotes = digest.result()
+        lines = self._unread(errors, header)
         (n_rejected,) = self._run(f"SELECT count(*) FROM {lines}").fetchone()
         # The k-th row of a file is record k + 1, and one further down for each rejected one above it; the i-th of
         # those, from 0, has record - 2 - i rows above it.
@@ -182,52 +192,58 @@ class Intake:
         )  # fmt: skip
         n_breaks = self._break(path) if quote and n_kept + n_rejected < n_lines else 0
         self._quarantine(
-            f'SELECT {literal(path.name)} AS file, record, CASE WHEN is_cast THEN column_name END AS "column", value,'
-            " CASE WHEN NOT is_cast THEN 'wrong_cells' WHEN try_cast(value AS DOUBLE) IS NULL THEN 'not_a_number'"
-            f" ELSE 'out_of_range' END AS reason FROM {lines}"
+            f'SELECT {literal(self._name(path))} AS file, record, CASE WHEN is_cast THEN column_name END AS "column",'
+            " value, CASE WHEN NOT is_cast THEN 'wrong_cells' WHEN try_cast(value AS DOUBLE) IS NULL THEN"
+            f" 'not_a_number' ELSE 'out_of_range' END AS reason FROM {lines}"
         )
+        if quote and n_quotes % 2 and filebytes.ends_within_quotes(path):
+            raise UserError(f"{path}: the last line opens a quote and does not close it; is the file cut short?")
         if n_kept + n_rejected + n_breaks != n_lines:
             raise UserError(
                 f"{path}: {n_lines} data lines, but {n_kept} were read and {n_rejected} rejected; a stray quote"
-                " or a blank line makes the rest uncertain. Find and mend it, then run again"
+                f" or a blank line makes the rest uncertain{_escaped(path)}. Find and mend it, then run again"
             )
-        return File(path, path.stat().st_size, sha256, n_kept + n_rejected)
+        return n_kept + n_rejected
 
-    def _read_parquet(self, path: Path, digest: Future[Digest], rows: "_Rows") -> File:
-        n_rows = self._store(f"read_parquet({literal(str(path))})", path, _types(self.con, path), rows)
+    def _read_parquet(self, path: Path, rows: "_Rows") -> int:
+        schema = filebytes.schema(path)
+        cells = {c: Cell(c, f"c{schema.names.index(c)}", held(schema.field(c).type)) for c in rows.columns}
+        n_rows = self._store(_parquet(path, len(schema.names)), path, cells, rows)
         self._place(path, rows, n_rows, "SELECT 1, 0")
-        return File(path, path.stat().st_size, digest.result().sha256, n_rows)
+        return n_rows
 
-    def _store(self, source: str, path: Path, types: Mapping[str, str], rows: "_Rows") -> int:
-        """Add the rows of a file and return their number; a bad one has the number of its first fault, see `faults_of`,
-        and the value."""
+    def _store(self, source: str, path: Path, cells: Mapping[str, "Cell"], rows: "_Rows") -> int:
+        """Add the rows of a file and return their number. A bad one has the value of its first fault and its number:
+        that of its column times that of `FAULTS`, plus its place in them, from 1."""
         columns = rows.columns
+        about = [(cells[c].sql(self.null), column, cells[c].held) for c, column in columns.items()]
         stored = ", ".join(
-            f"{kept(c, column, types[c])} AS {identifier(rows.names[c])}" for c, column in columns.items()
+            f"{kept(*each)} AS {identifier(rows.names[c])}" for c, each in zip(columns, about, strict=True)
         )
-        bad = " OR ".join(bad_if(columns, types))
-        faults = faults_of(columns, types)
-        cases = " ".join(f"WHEN {found} THEN {at}" for at, (_c, _reason, found) in enumerate(faults, 1))
-        values = array(f"CAST({identifier(c)} AS VARCHAR)" for c in columns)
-        owner = array(str(1 + list(columns).index(c)) for c, _reason, _bad in faults)
-        read = ", ".join(map(identifier, columns))
+        bad = " OR ".join(condition for each in about for condition in bad_if(*each)) or "false"
+        found = [fault for each in about for fault in faults(*each)]
+        cases = " ".join(f"WHEN {fault} THEN {at}" for at, fault in enumerate(found, 1) if fault != "false")
+        values = array(f"CAST({cells[c].place} AS VARCHAR)" for c in columns)
+        read = ", ".join(cells[c].place for c in columns)
         part = engine.scratch(self.con) / f"{self._new(rows.name)}.parquet"
         try:
             self._run(
-                f"COPY (SELECT {stored}, CAST({_FAULT} AS USMALLINT) AS fault, CASE WHEN {_FAULT} IS NOT NULL THEN"
-                f" {values}[{owner}[{_FAULT}]] END AS value FROM (SELECT {read}, CASE WHEN {bad} THEN CASE {cases} END"
-                f" END AS {_FAULT} FROM {source})) TO {literal(str(part))} (COMPRESSION snappy, PARQUET_VERSION V2)"
+                f"COPY (SELECT {stored}, CAST(fault AS USMALLINT) AS fault, CASE WHEN fault IS NOT NULL THEN"
+                f" {values}[1 + (fault - 1) // {len(FAULTS)}] END AS value FROM (SELECT {read}, CASE WHEN {bad} THEN"
+                f" CASE {cases} END END AS fault FROM {source})) TO {literal(str(part))}"
+                " (COMPRESSION snappy, PARQUET_VERSION V2)"
             )
         except duckdb.Error as error:
             raise _unreadable(path, error) from None
         return rows.add(part)
 
-    def _unread(self, errors: str) -> str:
+    def _unread(self, errors: str, header: Sequence[str]) -> str:
         """A table of the records that the reader itself rejected, each with its first error."""
         lines = self._new("lines")
         number = "regexp_extract(error_message, 'Could not convert string \"(.*)\" to ''', 1, 's')"
         self._run(
-            f"CREATE TABLE {lines} AS SELECT line AS record, error_type = 'CAST' AS is_cast, column_name, csv_line,"
+            f"CREATE TABLE {lines} AS SELECT line AS record, error_type = 'CAST' AS is_cast,"
+            f" {array(map(literal, header))}[CAST(column_idx AS BIGINT)] AS column_name,"
             f" CASE WHEN error_type = 'CAST' THEN {number} ELSE csv_line END AS value FROM {errors}"
             " QUALIFY row_number() OVER (PARTITION BY line ORDER BY column_idx) = 1"
         )
@@ -238,14 +254,14 @@ class Intake:
         rows from the k-th on."""
         before = rows.n - n_rows
         self._run(
-            f"INSERT INTO {_PLACES} SELECT '{rows.name}', k + {before}, {literal(path.name)}, max(added) - {before}"
+            f"INSERT INTO {_PLACES} SELECT '{rows.name}', k + {before}, {literal(self._name(path))}, max(added) - {before}"
             f" FROM ({query}) found(k, added) WHERE k <= {n_rows} GROUP BY k"
         )
 
     def _break(self, path: Path) -> int:
         """Note the line breaks within quotes, which put the records below them further down; their number."""
         record, so_far = filebytes.breaks(path)
-        found = {"file": pa.array([path.name] * len(record), pa.string()), "record": record, "so_far": so_far}
+        found = {"file": pa.array([self._name(path)] * len(record), pa.string()), "record": record, "so_far": so_far}
         self.con.insert(_BREAKS, ibis.memtable(pa.table(found)))
         return int(so_far.max(initial=0))
 
@@ -272,13 +288,13 @@ class _Rows:
         self.columns = columns
         self.names = names  # what the columns are called here
         self.n = 0
-        self._parts: list[str] = []
+        self._parts: list[Path] = []
         self._first: list[str] = []  # the number of each one's first row
 
     def add(self, part: Path) -> int:
         """Add a file, and return the number of its rows."""
         n_rows: int = pq.read_metadata(part).num_rows
-        self._parts.append(literal(str(part)))
+        self._parts.append(part)
         self._first.append(str(1 + self.n))
         self.n += n_rows
         return n_rows
@@ -294,8 +310,23 @@ class _Rows:
         return (
             "SELECT * EXCLUDE file_row_number,"
             f" file_row_number + {array(self._first)}[1 + CAST(file_index AS INTEGER)] AS row"
-            f" FROM read_parquet({array(self._parts)}, file_row_number=true)"
+            f" FROM {engine.parquet(self._parts, ', file_row_number=true')}"
         )
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A column of a file as it is read: by its place, since names need not differ."""
+
+    name: str
+    place: str  # what it is called in SQL
+    held: Held
+
+    def sql(self, null: Sequence[str]) -> str:
+        """Its value, null where it is a word for a missing one; a CSV reader knows the words itself."""
+        if self.held != TEXT:
+            return self.place
+        return f"CASE WHEN {self.place} NOT IN ({', '.join(map(literal, null))}) THEN {self.place} END"
 
 
 def time_range(
@@ -305,15 +336,17 @@ def time_range(
     `Intake.read`."""
     ends: list[int] = []
     for path in paths:
-        if path.suffix == ".parquet":
-            source, type_ = f"read_parquet({literal(str(path))})", _types(con, path)[name]
+        if listing.form(path) == "parquet":
+            schema = filebytes.schema(path)
+            at, n_columns, holds = schema.names.index(name), len(schema.names), held(schema.field(name).type)
+            source = _parquet(path, n_columns)
         else:
-            quote = '"' if quoted else filebytes.quote(path)
-            source, type_ = _csv(path, quote, "all_varchar=true, ignore_errors=true"), "VARCHAR"
-        number = judged(name, column, type_)
+            header, quote = filebytes.header(path), '"' if quoted else filebytes.quote(path)
+            at, holds = header.index(name), TEXT
+            source = _csv(path, quote, ["VARCHAR"] * len(header), "ignore_errors=true")
         query = (
-            f"SELECT min(x), max(x) FROM (SELECT {number} AS x FROM {source}) WHERE x BETWEEN {column.low} AND"
-            f" {column.high}"
+            f"SELECT min(x), max(x) FROM (SELECT {value(f'c{at}', column, holds)} AS x FROM {source})"
+            f" WHERE x BETWEEN {column.low} AND {column.high}"
         )
         try:
             ends += [int(x) for x in con.raw_sql(query).fetchone() if x is not None]
@@ -322,20 +355,44 @@ def time_range(
     return (min(ends), max(ends)) if ends else None
 
 
-def _types(con: engine.Connection, path: Path) -> dict[str, str]:
-    """The SQL types of a Parquet file's columns."""
-    query = f"SELECT column_name, column_type FROM (DESCRIBE FROM read_parquet({literal(str(path))}))"
-    return dict(con.raw_sql(query).fetchall())
+def _parquet(path: Path, n_columns: int) -> str:
+    """A Parquet file as a source in SQL, its columns called c0, c1, ..."""
+    names = ", ".join(f"c{at}" for at in range(n_columns))
+    return f"{engine.parquet([path])} AS raw({names})"
 
 
-def _csv(path: Path, quote: str, options: str) -> str:
-    """A CSV file as a source in SQL."""
+def _csv(path: Path, quote: str, types: Sequence[str], options: str) -> str:
+    """A CSV file as a source in SQL, its columns called c0, c1, ... Nothing is guessed from its bytes."""
+    types = [*types, *["VARCHAR"] * filebytes.n_spare_cells(path)]
+    columns = ", ".join(f"c{at}: {literal(kind)}" for at, kind in enumerate(types))
     quote = literal(quote)
-    return f"read_csv({literal(str(path))}, header=true, delim=',', quote={quote}, escape={quote}, {options})"
+    compression = "gzip" if listing.compressed(path) else "none"
+    return (
+        f"read_csv({literal(engine.plain(path))}, auto_detect=false, hive_partitioning=false, header=true, delim=',',"
+        f" quote={quote}, escape={quote}, compression='{compression}', columns={{{columns}}}, {options})"
+    )
+
+
+def _check_unchanged(path: Path, before: os.stat_result) -> None:
+    """Raise UserError where a file is another one than before it was read."""
+    after = path.stat()
+    if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+        raise UserError(
+            f"{path} changed while it was read ({before.st_size} bytes before, {after.st_size} now): wait until it is"
+            " whole, or read a copy, and run again"
+        )
+
+
+def _escaped(path: Path) -> str:
+    """A hint where quotes in a CSV file are escaped by a backslash."""
+    line = filebytes.first_line_with(path, b'\\"')
+    return "" if line is None else f'; line {line} has \\": a quote within quotes is written twice in a CSV file, ""'
 
 
 def _unreadable(path: Path, error: duckdb.Error) -> Exception:
     if isinstance(error, duckdb.OutOfMemoryException | duckdb.IOException):
         return error  # no fault of the file
-    cause = "damage" if path.suffix == ".parquet" else "a stray quote or mixed line ends"
-    return UserError(f"{path} cannot be read, perhaps for {cause}: {str(error).splitlines()[0]}")
+    reason = str(error).splitlines()[0]
+    if listing.form(path) == "parquet":
+        return UserError(f"{path} cannot be read, perhaps for damage: {reason}")
+    return UserError(f"{path} cannot be read, perhaps for a stray quote or mixed line ends{_escaped(path)}: {reason}")
