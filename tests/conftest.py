@@ -188,15 +188,15 @@ def full_sort():
     return sort_all
 
 
-def store_of(offsets, cuts, events, video_id, user_id):
+def store_of(offsets, cuts, events, video_key, user_key):
     """A store from arrays."""
     tables = {
         "events": NamedColumns(events),
-        "videos": NamedColumns(video_id=np.asarray(video_id)),
-        "users": NamedColumns(user_id=np.asarray(user_id)),
+        "videos": NamedColumns(video_key=np.asarray(video_key)),
+        "users": NamedColumns(user_key=np.asarray(user_key)),
     }
-    about = {"events/video_idx": Column("id", len(video_id)), "events/positive": Column("id", 2)}
-    about |= {name: Column("number") for name in ("events/time_ms", "videos/video_id", "users/user_id")}
+    about = {"events/video_idx": Column("id", len(video_key)), "events/positive": Column("id", 2)}
+    about |= {name: Column("number") for name in ("events/time_ms", "videos/video_key", "users/user_key")}
     return Store(np.asarray(offsets), cuts, tables, about)
 
 
@@ -218,12 +218,12 @@ def make_world(sequences, n_train, n_valid, positive=None):
     first = questions.cases.where(questions.protocol == "next_item")
     target = np.zeros(len(first), np.int32)
     target[questions.target_case_id] = questions.target_video_idx
-    video_id, user_id = 1000 + np.arange(sequences.max() + 1), 5000 + np.arange(n_users + 2)
+    video_key, user_key = 1000 + np.arange(sequences.max() + 1), 5000 + np.arange(n_users + 2)
     events = {"video_idx": log.video_idx, "time_ms": log.time_ms, "positive": log.positive}
     cuts = log.cuts(n_users + 1, leave_one_out=False)
-    store = store_of(log.offsets(n_users + 1), cuts, events, video_id, user_id)
-    catalogue = Catalogue(log.first_part(len(video_id) - 1), video_id)
-    return World(store, EvalSet(first, user_id[first.user_idx], catalogue, target, seed=42))
+    store = store_of(log.offsets(n_users + 1), cuts, events, video_key, user_key)
+    catalogue = Catalogue(log.first_part(len(video_key) - 1), video_key)
+    return World(store, EvalSet(first, user_key[first.user_idx], catalogue, target, seed=42))
 
 
 @pytest.fixture(scope="session")

@@ -67,7 +67,7 @@ def worlds(raw, committed, ingest, connect, tmp_path_factory):
 
 
 def lists(world, name, committed, folder):
-    """{(user_id, part, time_ms): [video_id, ...]} of every case, the first 50."""
+    """{(user_key, part, time_ms): [video_key, ...]} of every case, the first 50."""
     family = "train" if name in committed["train"] else "recall"
     short = {"epochs": 2, "patience": 2, "width": 16}
     module = models.module(name)
@@ -83,17 +83,18 @@ def lists(world, name, committed, folder):
     for part in QUESTIONS:
         for some in retrieve(model, store, asked_of, part, 50, ""):
             row = np.searchsorted(asked_of.cases.case_id, some.listed["case_id"])
-            about = asked_of.user_id, asked_of.cases.part, asked_of.cases.time_ms
+            about = asked_of.user_key, asked_of.cases.part, asked_of.cases.time_ms
             keys = zip(*(column[row].tolist() for column in about), strict=True)
-            for key, video_id in zip(keys, asked_of.catalogue.video_id[some.listed["video_idx"]].tolist(), strict=True):
-                found.setdefault(key, []).append(video_id)
+            videos = asked_of.catalogue.video_key[some.listed["video_idx"]].tolist()
+            for key, video in zip(keys, videos, strict=True):
+                found.setdefault(key, []).append(video)
     return found
 
 
 def test_the_cut_renumbers_what_is_left(worlds):
     whole, cut = (asked for _store, asked in worlds)
     assert cut.catalogue.n_videos < whole.catalogue.n_videos
-    shared = np.isin(whole.catalogue.video_id, cut.catalogue.video_id)
+    shared = np.isin(whole.catalogue.video_key, cut.catalogue.video_key)
     assert (np.flatnonzero(shared) != np.arange(shared.sum())).any()
 
 

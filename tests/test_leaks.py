@@ -227,7 +227,7 @@ def impression_scores(name, data, committed):
     row = np.argsort(scores["impression"])
     assert (scores["impression"][row] == shown["impression"]).all()
     case = np.searchsorted(asked["case_id"], shown["case_id"])  # how many cases come before hangs on outcomes
-    keys = [asked[key][case] for key in ("protocol", "part", "user_id")] + [shown["video_idx"], shown["time_ms"]]
+    keys = [asked[key][case] for key in ("protocol", "part", "user_key")] + [shown["video_idx"], shown["time_ms"]]
     return pd.Series(scores["score"][row], pd.MultiIndex.from_arrays(keys))
 
 

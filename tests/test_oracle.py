@@ -68,7 +68,7 @@ def cases_at(rows):
 
 @pytest.fixture(scope="module")
 def ids(world):
-    """video_id and user_id with their padding."""
+    """Keys of videos and users, their raw ids, with padding."""
     return [
         np.insert(arrays.load(world / f"tables/{kind}s.parquet", columns=[f"{kind}_id"])[f"{kind}_id"], 0, 0)
         for kind in ("video", "user")
@@ -78,13 +78,13 @@ def ids(world):
 @pytest.fixture(scope="module")
 def store_with(ids, made_store):
     """A store of the world's users and videos in which user 1 has watched these videos, and nobody else any."""
-    video_id, user_id = ids
+    video_key, user_key = ids
 
     def made(videos=()):
         events = {"video_idx": np.array(videos, np.int32)}
-        offsets = np.concatenate([[0], np.full(len(user_id), len(videos))])
+        offsets = np.concatenate([[0], np.full(len(user_key), len(videos))])
         offsets[1] = 0
-        return made_store(offsets, {}, events, video_id, user_id)
+        return made_store(offsets, {}, events, video_key, user_key)
 
     return made
 
@@ -93,9 +93,9 @@ def asked_of(cases, store, catalogue=None, target=None):
     """These cases with a catalogue, all videos unless it says which."""
     first_part = np.full(store.n_videos + 1, 5, np.int8)
     first_part[np.arange(1, store.n_videos + 1) if catalogue is None else catalogue] = 0
-    known = Catalogue(first_part, store.tables["videos"]["video_id"])
+    known = Catalogue(first_part, store.tables["videos"]["video_key"])
     target = np.zeros(len(cases), np.int32) if target is None else target
-    return EvalSet(cases, store.users("user_id")[cases.user_idx], known, target, seed=42)
+    return EvalSet(cases, store.users("user_key")[cases.user_idx], known, target, seed=42)
 
 
 def log_scores(oracle, cases, store, video_idx):
@@ -145,9 +145,9 @@ def test_no_score_exceeds_its_bound(world, rows, positive, store_with):
 def test_bounds_leave_out_nothing_that_matters(world, rows, positive, k, ids, made_store, full_sort):
     """Lists and ranks of every case are those of a full sort of all scores; of a catalogue without some videos."""
     oracle = Oracle(world, LABEL.model_copy(update={"positive": positive}))
-    video_id, user_id = ids
-    offsets = np.concatenate([[0], np.bincount(rows.user_idx, minlength=len(user_id)).cumsum()])
-    store = made_store(offsets, {}, {"video_idx": rows.video_idx.to_numpy()}, video_id, user_id)
+    video_key, user_key = ids
+    offsets = np.concatenate([[0], np.bincount(rows.user_idx, minlength=len(user_key)).cumsum()])
+    store = made_store(offsets, {}, {"video_idx": rows.video_idx.to_numpy()}, video_key, user_key)
     place = np.arange(len(rows)) - offsets[rows.user_idx]
     at = np.arange(0, len(rows), 211)
     cases = cases_at(rows.iloc[at]).until(place[at])
@@ -217,7 +217,7 @@ def test_its_tables_are_like_a_model_s(world, rows, store_with, tmp_path):
     cases = replace(cases_at(both), part=part)
     asked = asked_of(cases, store, target=both.video_idx.to_numpy())
     shown = ShownPairs(
-        cases, asked.user_id, np.arange(len(both)), *(both[key].to_numpy() for key in ("video_idx", "time_ms", "tab"))
+        cases, asked.user_key, np.arange(len(both)), *(both[key].to_numpy() for key in ("video_idx", "time_ms", "tab"))
     )
     write_answers(oracle, store, asked, shown, tmp_path)
     lists, ranks, scores = (arrays.load(tmp_path / f"{kind}.parquet") for kind in ("lists", "ranks", "scores"))

@@ -1,5 +1,7 @@
 """A written table is held against its schema: types, nulls, ranges, order and keys, in files of any cut."""
 
+import ibis
+import ibis.expr.datatypes as dt
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -159,3 +161,57 @@ def test_exposures_on_one_millisecond_pass(check):
 def test_exposures_in_the_wrong_order_are_found(check):
     with pytest.raises(ValueError, match="not in order"):
         check("truth_events", exposures(-1, -1, 2, 1))
+
+
+# --- raw ids, which may be text ---
+
+
+def people(ids, kind=None):
+    """Users of these raw ids."""
+    names, kinds = _fields("users")
+    columns = {name: pa.nulls(len(ids), of) for name, of in zip(names, kinds, strict=True)}
+    return columns | {"user_idx": np.arange(1, len(ids) + 1, dtype=np.int32), "user_id": pa.array(ids, kind)}
+
+
+@pytest.mark.parametrize("ids", [[5, 7, 9], ["", "00012", "12", "Zoë"], []], ids=["numbers", "texts", "none"])
+def test_ids_may_be_numbers_or_texts(check, ids):
+    check("users", people(ids, None if ids else pa.string()))
+
+
+@pytest.mark.parametrize("kind", [pa.int32(), pa.uint64(), pa.float64(), pa.binary(), pa.bool_()], ids=str)
+def test_ids_of_any_other_type_are_found(check, kind):
+    with pytest.raises(ValueError, match="users: columns .* differ from the schema"):
+        check("users", people(pa.array([1, 0, 1]).cast(pa.string() if kind == pa.binary() else kind), kind))
+
+
+def test_only_raw_ids_may_be_text(check):
+    with pytest.raises(ValueError, match="differ from the schema"):
+        check("users", people([1, 2, 3]) | {"user_idx": ["1", "2", "3"]})
+
+
+def test_an_id_out_of_range_is_found(check):
+    with pytest.raises(ValueError, match="user_id goes from -1 to 9; allowed is"):
+        check("users", people([5, 9, -1]))
+
+
+@pytest.mark.parametrize("ids", [[5, None, 9], ["a", None, "b"]], ids=["numbers", "texts"])
+def test_an_id_that_is_null_is_found(check, ids):
+    with pytest.raises(ValueError, match="users: user_id must not be null; 1 rows are"):
+        check("users", people(ids))
+
+
+def test_conforming_keeps_ids_that_are_text_and_nothing_else():
+    ids = ibis.memtable(pa.table({"video_idx": [1, 2], "video_id": ["00012", "12"], "author_id": ["7", None]}))
+    found = schema.conform(ids, schema.VIDEOS)
+    assert found.video_id.to_pyarrow().to_pylist() == ["00012", "12"]
+    assert found.author_id.to_pyarrow().to_pylist() == [7, None]
+    assert found.schema()["video_id"] == dt.String(nullable=False)
+    assert {name: kind for name, kind in found.schema().items() if name != "video_id"} == {
+        name: kind for name, kind in schema.VIDEOS.items() if name != "video_id"
+    }
+
+
+def test_conforming_widens_ids_that_are_numbers():
+    ids = pa.table({"user_idx": [1], "user_id": pa.array([7], pa.int32())})
+    found = schema.conform(ibis.memtable(ids), schema.USERS)
+    assert found.schema() == schema.USERS

@@ -1,7 +1,8 @@
 """The tables that ingest writes, the same for every source.
 
 `!` marks a column that is never null. Elsewhere null means that the source does not say; it is never zero.
-`user_idx` and `video_idx` are 1 + the rank of the raw id, so that 0 can mean padding.
+`user_id` and `video_id` are the source's own: int64, or string where its ids are text (IDS). `user_idx` and `video_idx`
+are 1 + the rank of that id, so that 0 can mean padding.
 Times are unix milliseconds; days are days in UTC+8, where the app's users live.
 """
 
@@ -12,6 +13,8 @@ import ibis
 import ibis.expr.types as ir
 import numpy as np
 import pyarrow.parquet as pq
+
+IDS = ("user_id", "video_id")  # int64 in the schemas below, but a table may hold string in its place
 
 INTERACTIONS = ibis.schema(
     {
@@ -163,11 +166,19 @@ KEYS = {
 
 
 def conform(table: ir.Table, schema: ibis.Schema) -> ir.Table:
-    """`table` with exactly the schema's columns, in its order and with its types; one that it lacks is null."""
+    """`table` with exactly the schema's columns, in its order and with its types, ids that are text kept; one that it
+    lacks is null."""
     columns = {
-        name: table[name].cast(dtype) if name in table.columns else ibis.null(dtype) for name, dtype in schema.items()
+        name: table[name].cast(dtype) if name in table.columns else ibis.null(dtype)
+        for name, dtype in _with_ids_of(table.schema(), schema).items()
     }
     return table.select(**columns)
+
+
+def _with_ids_of(found: ibis.Schema, schema: ibis.Schema) -> ibis.Schema:
+    """The schema of a table whose columns are `found`: with string for each id that is string there."""
+    text = {name for name in IDS if name in schema and name in found and found[name].is_string()}
+    return ibis.schema({name: "!string" if name in text else dtype for name, dtype in schema.items()})
 
 
 def empty(schema: ibis.Schema) -> ir.Table:
@@ -182,11 +193,11 @@ def check(path: Path, name: str) -> None:
     Nulls and ranges are read from the files' statistics; only the columns of order and key are read.
     """
     files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
-    schema = TABLES[name]
     for file in files:
         parquet = pq.ParquetFile(file)
-        found = {c: t.copy(nullable=True) for c, t in ibis.Schema.from_pyarrow(parquet.schema_arrow).items()}
-        wanted = {c: t.copy(nullable=True) for c, t in schema.items()}
+        written = ibis.Schema.from_pyarrow(parquet.schema_arrow)
+        schema = _with_ids_of(written, TABLES[name])
+        found, wanted = ({c: t.copy(nullable=True) for c, t in each.items()} for each in (written, schema))
         if found != wanted:
             raise ValueError(f"{name}: columns {found} differ from the schema {wanted}")
         for group in range(parquet.metadata.num_row_groups):
@@ -202,8 +213,10 @@ def _check_statistics(group: pq.RowGroupMetaData, schema: ibis.Schema, name: str
             continue  # the elements of a list
         if not schema[column].nullable and found.null_count:
             raise ValueError(f"{name}: {column} must not be null; {found.null_count} rows are")
-        low, high = RANGES.get(column, (-np.inf, np.inf))
-        if column in RANGES and found.has_min_max and not low <= found.min <= found.max <= high:
+        if column not in RANGES or schema[column].is_string() or not found.has_min_max:
+            continue
+        low, high = RANGES[column]
+        if not low <= found.min <= found.max <= high:
             raise ValueError(f"{name}: {column} goes from {found.min} to {found.max}; allowed is {low} to {high}")
 
 

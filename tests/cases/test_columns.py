@@ -72,10 +72,10 @@ def test_of_no_rows_every_column_is_empty(events):
 def test_users_and_videos_begin_with_padding():
     users = {"user_idx": np.array([2, 1], np.int32), "user_id": [702, 701]}
     found, about, _beside = columns.read(ibis.memtable(pa.table(users)), "users")
-    assert found["user_id"].tolist() == [0, 701, 702]
-    assert about == {"users/user_id": Column("number", 0)}
+    assert found["user_key"].tolist() == [0, 701, 702]
+    assert about == {"users/user_key": Column("number", 0)}
     found, _about, _beside = columns.read(videos([[1], [2]]), "videos")
-    assert found["video_id"].tolist() == [0, 901, 902]
+    assert found["video_key"].tolist() == [0, 901, 902]
 
 
 def test_sets_are_distinct_ids_by_rank():
@@ -93,8 +93,8 @@ def test_sets_are_distinct_ids_by_rank():
 
 def test_sets_that_are_all_null_are_left_out():
     found, about, _beside = columns.read(videos([None, None]), "videos")
-    assert set(found) == {"video_id"}
-    assert set(about) == {"videos/video_id"}
+    assert set(found) == {"video_key"}
+    assert set(about) == {"videos/video_key"}
 
 
 def test_an_unknown_id_in_a_set_is_no_member():

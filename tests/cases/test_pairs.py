@@ -90,7 +90,7 @@ def test_a_history_is_read_once_for_all_that_was_shown(cycle):
     asked = cycle.asked.of("test")
     row = np.repeat(np.arange(len(asked.cases)), 5)
     video_idx = np.tile(np.array([1, 2, 1, 3, 4], np.int32), len(asked.cases))
-    shown = ShownPairs(asked.cases, asked.user_id, row, video_idx, asked.cases.time_ms[row], asked.cases.tab[row])
+    shown = ShownPairs(asked.cases, asked.user_key, row, video_idx, asked.cases.time_ms[row], asked.cases.tab[row])
     reader = Reader()
     score = reader.score(shown.pairs(cycle.store)).reshape(-1, 5)
     assert len(reader.read) == len(asked.cases)

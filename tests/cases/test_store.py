@@ -31,19 +31,19 @@ def store():
             tab=np.array([0, 1, 1, -1, 0, 0, 1], np.int16),
         ),
         "videos": NamedColumns(
-            video_id=np.array([0, 11, 12, 13, 14]),
+            video_key=np.array([0, 11, 12, 13, 14]),
             tags=Sets(np.array([2, 0, 1, 2], np.int32), np.array([0, 0, 1, 1, 3, 4])),
         ),
-        "users": NamedColumns(user_id=np.array([0, 101, 102, 103])),
+        "users": NamedColumns(user_key=np.array([0, 101, 102, 103])),
     }
     about = {
         "events/video_idx": Column("id", 5),
         "events/positive": Column("id", 2),
         "events/time_ms": Column("number"),
         "events/tab": Column("id", 2),
-        "videos/video_id": Column("number"),
+        "videos/video_key": Column("number"),
         "videos/tags": Column("set", 3),
-        "users/user_id": Column("number"),
+        "users/user_key": Column("number"),
     }
     return Store(OFFSETS, CUTS, tables, about)
 
@@ -58,7 +58,7 @@ def files(folder):
 def test_columns_are_found_by_name(store):
     assert (store.n_users, store.n_videos) == (3, 4)
     assert store.events("video_idx").tolist() == [1, 2, 3, 4, 1, 1, 2]
-    assert store.users("user_id")[3] == 103
+    assert store.users("user_key")[3] == 103
     assert store.video_sets("tags").of(np.array([3]))[0].tolist() == [0, 1]
 
 
@@ -122,8 +122,8 @@ def test_a_model_is_handed_the_columns_that_it_names_and_no_others(store, tmp_pa
     assert (linked.n_users, linked.n_videos) == (3, 4)
     with pytest.raises(KeyError, match="no column 'time_ms', only"):
         linked.events("time_ms")
-    with pytest.raises(KeyError, match="no column 'user_id'"):
-        linked.users("user_id")
+    with pytest.raises(KeyError, match="no column 'user_key'"):
+        linked.users("user_key")
 
 
 def test_a_model_that_names_nothing_still_knows_what_was_watched(store, tmp_path):

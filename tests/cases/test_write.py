@@ -102,13 +102,13 @@ def test_leave_one_out_recommends_any_video_and_asks_no_impressions(con, interac
         assert valid.target[case] in store.events("video_idx")[position[owner == case]]
 
 
-def test_the_cases_know_raw_ids(con, interactions, settings, tmp_path):
+def test_the_cases_know_the_keys_of_raw_ids(con, interactions, settings, tmp_path):
     cut = 10**12 + np.array([6, 9]) * 1000
     part = np.array(["train", "valid", "test"])[np.searchsorted(cut, interactions.time_ms, side="right")]
     write(con, ibis.memtable(interactions.assign(part=part)), settings, tmp_path, leave_one_out=False)
     asked = EvalSet.load(tmp_path, seed=42)
-    assert (asked.user_id == asked.cases.user_idx + 700).all()
-    assert asked.catalogue.video_id[1:].tolist() == list(range(901, 941))
+    assert (asked.user_key == asked.cases.user_idx + 700).all()
+    assert asked.catalogue.video_key[1:].tolist() == list(range(901, 941))
     one, other = (asked.tie(asked.cases.case_id[i : i + 1], np.array([3])) for i in (0, 1))
     assert (one != other).all()
 
@@ -129,12 +129,13 @@ def test_the_store_says_of_every_event_what_the_log_says(con, temporal, settings
     store = Store.load(tmp_path / "store")
     rows = labelled.filter(labelled.part != "random").order_by("user_idx", "time_ms", "row").to_pandas()
     assert set(store.columns) == {
-        *(f"events/{name}" for name in ("video_idx", "time_ms", "positive", "tab")), "videos/video_id", "users/user_id",
-    }  # fmt: skip
+        *(f"events/{name}" for name in ("video_idx", "time_ms", "positive", "tab")),
+        *("videos/video_key", "users/user_key"),
+    }
     for name in store.tables["events"]:
         assert (store.events(name) == rows[name]).all()
     assert (np.repeat(np.arange(N_USERS + 1), np.diff(store.offsets)) == rows.user_idx).all()
-    assert (store.users("user_id")[1:] == 700 + np.arange(1, N_USERS + 1)).all()
+    assert (store.users("user_key")[1:] == 700 + np.arange(1, N_USERS + 1)).all()
     assert (store.n_users, store.n_videos) == (N_USERS, 40)
     assert store.columns["events/video_idx"] == ("id", 41)
     position, _owner = store.fitted_on("train").flat()
@@ -177,4 +178,4 @@ def test_shown_pairs_have_an_entry_a_row_with_its_own_moment(con, temporal, sett
         assert (getattr(pairs, name) == table[name]).all()
     assert (pairs.history_end == shown.cases.history_end[pairs.row]).all()
     assert (pairs.time_ms >= shown.cases.time_ms[pairs.row]).all()
-    assert (shown.user_id == shown.cases.user_idx + 700).all()
+    assert (shown.user_key == shown.cases.user_idx + 700).all()

@@ -34,7 +34,7 @@ def shown():
     return Impressions(
         CASE, VIDEO, day * DAY_MS, LABEL, np.where(LABEL, 0.8, 0.1), WTG, np.arange(len(ROWS)).astype(np.uint64),
         case_id=np.array([10, 11, 12, 13]), part=np.array(["valid", "test", "test", "random"]),
-        user_idx=np.array([1, 1, 2, 3]), user_id=np.array([101, 101, 102, 103]),
+        user_idx=np.array([1, 1, 2, 3]),
     )  # fmt: skip
 
 

@@ -280,7 +280,7 @@ def with_other_future(world, end):
 def nothing_shown(asked):
     none = np.zeros(0, np.int64)
     video_idx, tab = none.astype(np.int32), none.astype(np.int16)
-    return ShownPairs(asked.cases.where(none), asked.user_id[none], none, video_idx, none, tab)
+    return ShownPairs(asked.cases.where(none), asked.user_key[none], none, video_idx, none, tab)
 
 
 def predicted(name, model, world, shown, n_seeds, refit, data, curve):
@@ -312,7 +312,7 @@ def shown(blocks):
     asked = blocks.asked.of("test")
     row = np.repeat(np.arange(len(asked.cases)), 3)
     video_idx = np.tile(np.array([3, 50, 77], np.int32), len(asked.cases))
-    return ShownPairs(asked.cases, asked.user_id, row, video_idx, asked.cases.time_ms[row], asked.cases.tab[row])
+    return ShownPairs(asked.cases, asked.user_key, row, video_idx, asked.cases.time_ms[row], asked.cases.tab[row])
 
 
 def test_every_seed_answers_and_the_first_is_saved(fitted, blocks, shown, tmp_path):
@@ -509,38 +509,38 @@ def test_bpr_mf_gives_a_newcomer_what_does_not_hang_on_the_user(blocks, tmp_path
     assert (whole_score(model, empty, "next") == model.video_factors[1:81, -1]).all()
 
 
-def with_users(world, user_id):
-    users = NamedColumns(world.store.tables["users"] | {"user_id": user_id})
+def with_users(world, user_key):
+    users = NamedColumns(world.store.tables["users"] | {"user_key": user_key})
     store = replace(world.store, tables={**world.store.tables, "users": users})
     return replace(world, store=store)
 
 
 def test_bpr_mf_gives_a_stranger_what_any_newcomer_gets(blocks, made_store, tmp_path):
-    """User 1 of another log is not user 1 of train: only a raw id is anybody."""
+    """User 1 of another log is not user 1 of train: only a key is anybody."""
     model = fit("bpr_mf", blocks, tmp_path)
     events = {"video_idx": np.array([4, 9], np.int32), "time_ms": np.arange(2), "positive": np.ones(2, bool)}
     cuts = {"start": np.array([0, 0]), "train": np.array([0, 2])}
     newcomer = model.video_factors[1:81, -1]
     for raw, known in ((4_999, False), (9_999, False), (5_001, True)):
-        store = made_store([0, 0, 2], cuts, events, blocks.store.tables["videos"]["video_id"], [0, raw])
+        store = made_store([0, 0, 2], cuts, events, blocks.store.tables["videos"]["video_key"], [0, raw])
         found = scored(model, store, 1, 2, range(1, 81))
         assert (found == newcomer).all() == (not known)
         if known:
             own = replace(blocks, asked=blocks.asked.where(blocks.asked.cases.user_idx == 1))
             assert (found == whole_score(model, own, "next")[0]).all()
     for raw in (4_999, 9_999):  # before and behind all that it knows
-        strangers = with_users(blocks, np.full(len(blocks.store.users("user_id")), raw))
+        strangers = with_users(blocks, np.full(len(blocks.store.users("user_key")), raw))
         assert (whole_score(model, strangers) == newcomer).all()
 
 
-def test_bpr_mf_knows_people_by_their_raw_ids(blocks, tmp_path):
+def test_bpr_mf_knows_people_by_their_keys(blocks, tmp_path):
     """In a log that numbers users otherwise each gets its own scores; it holds strangers, too."""
     model = fit("bpr_mf", blocks, tmp_path)
-    user_id = blocks.store.users("user_id")
-    other = with_users(blocks, np.concatenate([user_id[:1], user_id[:0:-1]]))
+    user_key = blocks.store.users("user_key")
+    other = with_users(blocks, np.concatenate([user_key[:1], user_key[:0:-1]]))
     cases = blocks.cases("test")
-    renamed = replace(cases, user_idx=(len(user_id) - cases.user_idx).astype(np.int32), history_end=0 * cases.time_ms)
-    assert (other.store.users("user_id")[renamed.user_idx] == user_id[cases.user_idx]).all()
+    renamed = replace(cases, user_idx=(len(user_key) - cases.user_idx).astype(np.int32), history_end=0 * cases.time_ms)
+    assert (other.store.users("user_key")[renamed.user_idx] == user_key[cases.user_idx]).all()
     pairs, again = (
         Pairs.at_cases(world.store, some, np.repeat(np.arange(len(cases)), 80), np.tile(np.arange(1, 81), len(cases)))
         for world, some in ((blocks, cases), (other, renamed))

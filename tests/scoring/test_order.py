@@ -4,10 +4,10 @@ import pytest
 from nextreel.scoring import order
 
 
-def ties(user_id, video_id, seed):
+def ties(user_key, video_key, seed):
     """What breaks the ties of cases at one moment."""
-    key = order.case_key(user_id, np.full(len(user_id), 10**12), seed)
-    return lambda row, column: order.tie_hash(key[row], video_id[column])
+    key = order.case_key(user_key, np.full(len(user_key), 10**12), seed)
+    return lambda row, column: order.tie_hash(key[row], video_key[column])
 
 
 def by_hand(scores, k, tie):

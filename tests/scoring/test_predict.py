@@ -29,7 +29,7 @@ def shown_to(world, counts, part="test"):
     row = np.repeat(np.arange(len(counts)), counts)
     video_idx = (1 + np.arange(len(row)) % 60).astype(np.int32)
     time_ms = asked.cases.time_ms[row] + np.arange(len(row))
-    return ShownPairs(asked.cases, asked.user_id, row, video_idx, time_ms, np.zeros(len(row), np.int16))
+    return ShownPairs(asked.cases, asked.user_key, row, video_idx, time_ms, np.zeros(len(row), np.int16))
 
 
 def both_parts(world):
@@ -37,7 +37,7 @@ def both_parts(world):
     asked = world.asked.where(world.asked.cases.part != "next")
     row = np.random.default_rng(0).permutation(np.repeat(np.arange(len(asked.cases)), 2))
     video_idx = (1 + np.arange(len(row)) % 60).astype(np.int32)
-    return ShownPairs(asked.cases, asked.user_id, row, video_idx, asked.cases.time_ms[row], asked.cases.tab[row])
+    return ShownPairs(asked.cases, asked.user_key, row, video_idx, asked.cases.time_ms[row], asked.cases.tab[row])
 
 
 def written(fitted, world, shown, path):

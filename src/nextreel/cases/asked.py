@@ -47,14 +47,14 @@ class Catalogue:
     """What may be recommended when, by video_idx [n_videos + 1]; 0 is padding."""
 
     first_part: np.ndarray  # int8: the earliest part with an event of the video, a position in PARTS; len(PARTS) = none
-    video_id: np.ndarray  # int64
+    video_key: np.ndarray  # see `columns.key`
 
     @classmethod
     def load(cls, data: Path) -> Self:
         """Read what `label` wrote, a row a video."""
-        columns = arrays.load(data / "catalogue.parquet")
-        first_part, video_id = np.insert(columns["first_part"], 0, len(PARTS)), np.insert(columns["video_id"], 0, 0)
-        return cls(first_part, video_id)
+        columns = arrays.load(data / "catalogue.parquet", columns=["first_part", "video_key"])
+        first_part, video_key = np.insert(columns["first_part"], 0, len(PARTS)), np.insert(columns["video_key"], 0, 0)
+        return cls(first_part, video_key)
 
     @property
     def n_videos(self) -> int:

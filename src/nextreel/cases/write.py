@@ -29,12 +29,14 @@ def write(
     """Write into the folder `data`, whose `tables` are read:
 
     store/                 what is known of events, videos and users, see `cases.store`
-    cases.parquet          protocol, user_id and the columns of `asked.Cases`
+    cases.parquet          protocol, user_id, user_key and the columns of `asked.Cases`; a row a case_id, from 0 on
     targets.parquet        case_id, video_idx
-    catalogue.parquet      video_idx, video_id, first_part: see `asked.Catalogue`
+    catalogue.parquet      video_idx, video_id, video_key, first_part: see `asked.Catalogue`
     impressions.parquet    impression (from 0), case_id, video_idx, track (standard, random), time_ms, tab
                            (what was shown)
     outcomes.parquet       impression, label, wtr, wtg: what came of it; nothing that fits or scores reads them
+
+    Raw ids are for people; what is fitted or breaks ties has their keys, see `columns.key`.
 
     Under leave-one-out there are no impressions, since a part begins with a positive, and any video may be recommended.
 
@@ -46,9 +48,9 @@ def write(
     for name in ("videos", "users"):
         tables[name], more, _beside = columns.read(engine.read(con, data / f"tables/{name}.parquet"), name)
         about |= more
-    user_id, video_id = tables["users"]["user_id"], tables["videos"]["video_id"]
-    about["events/video_idx"] = Column("id", len(video_id))
-    n_users = len(user_id) - 1
+    user_key, video_key = tables["users"]["user_key"], tables["videos"]["video_key"]
+    about["events/video_idx"] = Column("id", len(video_key))
+    n_users = len(user_key) - 1
     questions = protocols.build(log, random, n_users, params.targets, impressions=not leave_one_out)
     next_item = questions.protocol == "next_item"
     counts = {"train": int(log.positive[log.part == PARTS.index("train")].sum())}
@@ -61,25 +63,33 @@ def write(
             " choose another `label.positive` or a lower threshold, or move the split"
         )
     Store(log.offsets(n_users), log.cuts(n_users, leave_one_out), tables, about).save(data / "store")
-    keys = {"protocol": questions.protocol, "user_id": user_id[questions.cases.user_idx]}
-    arrays.write({**keys, **questions.cases.columns()}, data / "cases.parquet")
+    user_idx = questions.cases.user_idx
+    keys = {"user_id": _ids(con, data, "user").take(user_idx - 1), "user_key": user_key[user_idx]}
+    arrays.write({"protocol": questions.protocol, **keys, **questions.cases.columns()}, data / "cases.parquet")
     targets = {"case_id": questions.target_case_id, "video_idx": questions.target_video_idx}
     arrays.write(targets, data / "targets.parquet")
-    first_part = log.first_part(len(video_id) - 1)
+    first_part = log.first_part(len(video_key) - 1)
     if leave_one_out:
         first_part[first_part < len(PARTS)] = 0
-    rows = {
-        "video_idx": np.arange(len(video_id), dtype=np.int32),
-        "video_id": video_id,
-        "first_part": first_part,
+    catalogue = {
+        "video_idx": np.arange(1, len(video_key), dtype=np.int32),
+        "video_id": _ids(con, data, "video"),
+        "video_key": video_key[1:],
+        "first_part": first_part[1:],
     }
-    arrays.write({name: column[1:] for name, column in rows.items()}, data / "catalogue.parquet")
+    arrays.write(catalogue, data / "catalogue.parquet")
     shown = con.create_table("shown", _impressions(labelled, questions))
     shown_columns = ["impression", "case_id", "video_idx", "track", "time_ms", "tab"]
     engine.write(con, shown.select(shown_columns), data / "impressions.parquet", ["impression"])
     outcomes = shown.select("impression", label=_.positive, wtr=_.wtr, wtg=_.wtg)
     engine.write(con, outcomes, data / "outcomes.parquet", ["impression"])
     return questions
+
+
+def _ids(con: engine.Connection, data: Path, kind: str) -> pa.ChunkedArray:
+    """The raw ids of all users or videos in order of their index, as Arrow: in numpy each text would be an object."""
+    table = engine.read(con, data / f"tables/{kind}s.parquet").order_by(f"{kind}_idx")
+    return table.select(f"{kind}_id").to_pyarrow()[f"{kind}_id"]
 
 
 def _log(rows: ir.Table) -> tuple[Log, NamedColumns, dict[str, Column]]:

@@ -176,7 +176,10 @@ def summary(source: Source, tables: dict[str, ir.Table]) -> dict[str, int]:
 
 
 def index(con: engine.Connection, kind: str, rows: ir.Table, features: ir.Table | None = None) -> ir.Table:
-    """`<kind>_id` and `<kind>_idx` = 1 + the id's rank among all ids of the rows and of the features, one row an id."""
+    """`<kind>_id` and `<kind>_idx` = 1 + the id's rank among all ids of the rows and of the features, one row an id.
+
+    Texts are in order of their UTF-8 bytes, and none is read as a number: `00012` and `12` are two ids.
+    """
     key = f"{kind}_id"
     ids = rows.select(key)
     if features is not None:  # most ids are there, and need not be made distinct

@@ -48,7 +48,6 @@ class Impressions:
     case_id: np.ndarray  # [n]
     part: np.ndarray  # [n] str, of SHOWN_IN
     user_idx: np.ndarray  # [n]
-    user_id: np.ndarray  # [n]
 
     @classmethod
     def load(cls, data: Path, seed: int) -> "Impressions":
@@ -58,12 +57,12 @@ class Impressions:
         cases, row = shown.cases, shown.row
         random = np.zeros(len(cases), bool)
         random[row] = of_track == "random"
-        key = order.case_key(shown.user_id, cases.time_ms, seed)
-        tie = order.tie_hash(key[row], Catalogue.load(data).video_id[shown.video_idx])
+        key = order.case_key(shown.user_key, cases.time_ms, seed)
+        tie = order.tie_hash(key[row], Catalogue.load(data).video_key[shown.video_idx])
         label, wtr, wtg = outcomes["label"].astype(bool), outcomes["wtr"], outcomes["wtg"]
         return cls(
             row, shown.video_idx, shown.time_ms, label, wtr, wtg, tie,
-            cases.case_id, np.where(random, "random", cases.part), cases.user_idx, shown.user_id,
+            cases.case_id, np.where(random, "random", cases.part), cases.user_idx,
         )  # fmt: skip
 
     def rows(self, part: str) -> np.ndarray:
@@ -257,5 +256,5 @@ class ImpressionResults:
         """Every case with its metrics and its number of rows."""
         impressions = self.impressions
         values = dict(self.values[name][seed])
-        about = {"user_idx": impressions.user_idx, "user_id": impressions.user_id, "case_id": impressions.case_id}
+        about = {"user_idx": impressions.user_idx, "case_id": impressions.case_id}
         return {"part": impressions.part, **about, "rows": impressions.n_rows, "auc": values.pop(HEADLINE), **values}

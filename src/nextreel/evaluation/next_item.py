@@ -101,6 +101,5 @@ class NextItemResults:
     def per_user(self, name: str, seed: int) -> Columns:
         """Every case with its metrics."""
         cases = self.eval_set.cases
-        user_id = self.eval_set.user_id
-        about = {"part": cases.part, "user_idx": cases.user_idx, "user_id": user_id, "case_id": cases.case_id}
+        about = {"part": cases.part, "user_idx": cases.user_idx, "case_id": cases.case_id}
         return {**about, "rank": self.ranks[name][seed], **self.values[name][seed]}

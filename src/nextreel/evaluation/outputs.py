@@ -2,8 +2,11 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from nextreel import files
 from nextreel.arrays import Columns, Writer
@@ -30,7 +33,7 @@ def write(
     write_headlines(root / "metrics", next_item, shown, listed)
     write_tables(root / "metrics", next_item, shown, beyond, by_pool)
     write_charts(root / "plots", next_item, shown, pool_size.chart(by_pool, ranker))
-    write_per_user(root / "data/per_user.parquet", next_item, shown)
+    write_per_user(root / "data", next_item, shown)
 
 
 def write_headlines(
@@ -122,30 +125,33 @@ def _calibration(shown: ImpressionResults) -> Columns:
     return stack([points, {"model": np.full(2, "as predicted"), "predicted": ends, "observed": ends}])
 
 
-def write_per_user(path: Path, next_item: NextItemResults, shown: ImpressionResults | None) -> None:
-    """Every model's values of every case, for anyone's own analysis, a row each: protocol, part, model, seed, user_idx,
-    user_id, case_id, metric, value. README.md says which metrics there are."""
-    with Writer(path) as writer:
+def write_per_user(data: Path, next_item: NextItemResults, shown: ImpressionResults | None) -> None:
+    """data/per_user.parquet: every model's values of every case, for anyone's own analysis, a row each: protocol, part,
+    model, seed, user_idx, user_id, case_id, metric, value. README.md says which metrics there are."""
+    user_id = pq.read_table(data / "cases.parquet", columns=["user_id"])["user_id"]  # by case_id; as Arrow: may be text
+    with Writer(data / "per_user.parquet") as writer:
         for name, by_seed in next_item.ranks.items():
             for seed in by_seed:
-                writer.add(_rows("next_item", name, seed, next_item.per_user(name, seed)))
+                writer.add(_rows("next_item", name, seed, next_item.per_user(name, seed), user_id))
         if shown:
             for name, scores in shown.scores.items():
                 for seed in scores:
-                    writer.add(_rows("impressions", name, seed, shown.per_user(name, seed)))
+                    writer.add(_rows("impressions", name, seed, shown.per_user(name, seed), user_id))
 
 
-def _rows(protocol: str, model: str, seed: int, columns: Columns) -> Columns:
+def _rows(protocol: str, model: str, seed: int, columns: Columns, user_id: pa.ChunkedArray) -> dict[str, Any]:
     """Long rows from a column a metric; values that are not there are left out."""
-    keys = ("part", "user_idx", "user_id", "case_id")
-    metrics = [name for name in columns if name not in keys]
+    metrics = [name for name in columns if name not in ("part", "user_idx", "case_id")]
     value = np.stack([columns[name].astype(float) for name in metrics])  # [metrics, n]
     metric, case = np.nonzero(~np.isnan(value))
     return {
         "protocol": np.full(len(case), protocol),
         "model": np.full(len(case), model),
         "seed": np.full(len(case), seed),
-        **{key: columns[key][case] for key in keys},
+        "part": columns["part"][case],
+        "user_idx": columns["user_idx"][case],
+        "user_id": user_id.take(columns["case_id"][case]),
+        "case_id": columns["case_id"][case],
         "metric": np.array(metrics)[metric],
         "value": value[metric, case],
     }

@@ -5,8 +5,8 @@
 `implicit` draws negatives from the positives of all users, so by popularity: what it learns is how far a video departs
 from its popularity, which the last term gives back (the logQ correction of sampled losses).
 
-Users are known by their raw id, as they were in train: what they watch later changes nothing. A user without a positive
-there, or of another log, has no factors and gets the rest.
+Users are known by the key of their raw id, as they were in train: what they watch later changes nothing. A user without
+a positive there, or of another log, has no factors and gets the rest.
 """
 
 from pathlib import Path
@@ -38,23 +38,23 @@ class Model:
     """No opinion on videos without a positive in train."""
 
     def __init__(
-        self, params: Params, user_id: np.ndarray, user_factors: np.ndarray, video_factors: np.ndarray
+        self, params: Params, user_key: np.ndarray, user_factors: np.ndarray, video_factors: np.ndarray
     ) -> None:
         self.params = params
-        self.user_id = user_id  # [U] in order, of the users with a positive in train
+        self.user_key = user_key  # [U] in order, of the users with a positive in train
         self.user_factors = user_factors  # [U + 1, F + 1] float32: 1 in the last column; the last row is any other's
         self.video_factors = video_factors  # [n_videos + 1, F + 1] float32; NaN without a positive in train
 
     @classmethod
     def columns(cls, params: Params) -> tuple[str, ...]:
-        return ("events/positive", "users/user_id")
+        return ("events/positive", "users/user_key")
 
     @classmethod
     def fit(cls, params: Params, training: Training) -> Self:
         store = training.store
         position, owner = training.histories.positives()
         # Numbered without gaps, so that users and videos of later days do not change the random start of the others.
-        users, row = np.unique(owner, return_inverse=True)
+        users, row = np.unique(store.users("user_key")[owner], return_inverse=True)
         videos, column = np.unique(store.events("video_idx")[position], return_inverse=True)
         watched = sparse.csr_matrix((np.ones(len(row), np.float32), (row, column)), (len(users), len(videos)))
         learner = BayesianPersonalizedRanking(
@@ -76,13 +76,13 @@ class Model:
         video_factors = np.full((store.n_videos + 1, width), np.nan, np.float32)
         video_factors[videos] = learner.item_factors
         video_factors[videos, -1] += np.log(np.bincount(column)).astype(np.float32)
-        return cls(params, store.users("user_id")[users], user_factors, video_factors)
+        return cls(params, users, user_factors, video_factors)
 
     def queries(self, cases: Cases, histories: Histories) -> np.ndarray:
-        user_id = histories.store.users("user_id")[cases.user_idx]
-        row = np.searchsorted(self.user_id, user_id)
-        known = np.append(self.user_id, -1)[row] == user_id
-        return self.user_factors[np.where(known, row, len(self.user_id))]
+        user_key = histories.store.users("user_key")[cases.user_idx]
+        row = np.searchsorted(self.user_key, user_key)
+        known = np.append(self.user_key, np.zeros_like(self.user_key, shape=1))[row] == user_key  # none behind all is 0
+        return self.user_factors[np.where(known, row, len(self.user_key))]
 
     def vectors(self, video_idx: np.ndarray) -> np.ndarray:
         return self.video_factors[video_idx]
@@ -91,7 +91,7 @@ class Model:
         return product_scores(self, pairs)
 
     def save(self, folder: Path) -> None:
-        arrays = {"user_id": self.user_id, "user_factors": self.user_factors, "video_factors": self.video_factors}
+        arrays = {"user_key": self.user_key, "user_factors": self.user_factors, "video_factors": self.video_factors}
         save_arrays(folder, self.params, **arrays)
 
     @classmethod

@@ -10,17 +10,17 @@ from nextreel.metrics.ranks import MISS
 Tie = Callable[[np.ndarray, np.ndarray], np.ndarray]  # row and column [m] of entries -> uint64 [m]
 
 
-def case_key(user_id: np.ndarray, time_ms: np.ndarray, seed: int) -> np.ndarray:
-    """A pseudo-random uint64 [n] for each case."""
+def case_key(user_key: np.ndarray, time_ms: np.ndarray, seed: int) -> np.ndarray:
+    """A pseudo-random uint64 [n] for each case. user_key: see `cases.columns.key`."""
     with np.errstate(over="ignore"):
-        user = _mix(user_id.astype(np.uint64) + np.uint64(seed) * np.uint64(0x9E3779B97F4A7C15))
+        user = _mix(user_key.astype(np.uint64) + np.uint64(seed) * np.uint64(0x9E3779B97F4A7C15))
         return _mix(user + time_ms.astype(np.uint64))
 
 
-def tie_hash(case_key: np.ndarray, video_id: np.ndarray) -> np.ndarray:
+def tie_hash(case_key: np.ndarray, video_key: np.ndarray) -> np.ndarray:
     """A pseudo-random uint64 for each (case, video); shapes broadcast. The smaller one goes first."""
     with np.errstate(over="ignore"):
-        return _mix(case_key + video_id.astype(np.uint64) * np.uint64(0xD1B54A32D192ED03))
+        return _mix(case_key + video_key.astype(np.uint64) * np.uint64(0xD1B54A32D192ED03))
 
 
 def _mix(x: np.ndarray) -> np.ndarray:

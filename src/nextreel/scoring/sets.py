@@ -3,7 +3,7 @@
 The model never sees the targets or what came of an impression; targets are only looked up among its scores.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -21,7 +21,7 @@ class EvalSet:
     """Cases of the protocol `next_item`, and what is needed to rank their targets."""
 
     cases: Cases
-    user_id: np.ndarray  # [n] of each case: with the raw ids ties fall the same way whatever else the log holds
+    user_key: np.ndarray  # [n] of each case: made of the raw id, so that ties fall alike whatever else the log holds
     catalogue: Catalogue
     target: np.ndarray  # [n] video_idx of each case's target, 0 where it has none
     seed: int  # of the ties
@@ -29,15 +29,15 @@ class EvalSet:
     @classmethod
     def load(cls, data: Path, seed: int) -> "EvalSet":
         """Read what `label` wrote."""
-        cases, user_id = _load_cases(data, [("protocol", "=", "next_item")])
+        cases, user_key = _load_cases(data, [("protocol", "=", "next_item")])
         targets = arrays.load(data / "targets.parquet")
         target = np.zeros(len(cases), np.int32)
         target[np.searchsorted(cases.case_id, targets["case_id"])] = targets["video_idx"]
-        return cls(cases, user_id, Catalogue.load(data), target, seed)
+        return cls(cases, user_key, Catalogue.load(data), target, seed)
 
     def where(self, keep: np.ndarray | slice) -> "EvalSet":
         """Some of the cases, by mask, positions or slice."""
-        return replace(self, cases=self.cases.where(keep), user_id=self.user_id[keep], target=self.target[keep])
+        return replace(self, cases=self.cases.where(keep), user_key=self.user_key[keep], target=self.target[keep])
 
     def of(self, part: str) -> "EvalSet":
         """The cases of one part."""
@@ -45,7 +45,7 @@ class EvalSet:
 
     @cached_property
     def _case_key(self) -> np.ndarray:
-        return order.case_key(self.user_id, self.cases.time_ms, self.seed)
+        return order.case_key(self.user_key, self.cases.time_ms, self.seed)
 
     def tie(self, case_id: np.ndarray, video_idx: np.ndarray) -> np.ndarray:
         """What breaks the ties of (case, video) entries [m]: a pseudo-random uint64 each; the smaller goes first."""
@@ -53,15 +53,15 @@ class EvalSet:
 
     def tie_at(self, row: np.ndarray, video_idx: np.ndarray) -> np.ndarray:
         """`tie` of the cases at these positions."""
-        return order.tie_hash(self._case_key[row], self.catalogue.video_id[video_idx])
+        return order.tie_hash(self._case_key[row], self.catalogue.video_key[video_idx])
 
 
 def _load_cases(data: Path, where: list[tuple[str, str, object]]) -> tuple[Cases, np.ndarray]:
-    """Some of the cases that `label` wrote, and the user_id of each."""
-    columns = arrays.load(data / "cases.parquet", where)
-    user_id = columns.pop("user_id")
-    del columns["protocol"]
-    return Cases(**columns | {"part": columns["part"].astype(str)}), user_id
+    """Some of the cases that `label` wrote, and the user_key of each."""
+    names = [field.name for field in fields(Cases)]
+    columns = arrays.load(data / "cases.parquet", where, ["user_key", *names])
+    user_key = columns.pop("user_key")
+    return Cases(**columns | {"part": columns["part"].astype(str)}), user_key
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class ShownPairs:
     data/impressions.parquet, in its order."""
 
     cases: Cases  # [n], in order of case_id
-    user_id: np.ndarray  # [n]
+    user_key: np.ndarray  # [n]
     row: np.ndarray  # [m] position of each impression's case
     video_idx: np.ndarray  # [m]
     time_ms: np.ndarray  # [m]
@@ -79,10 +79,10 @@ class ShownPairs:
     @classmethod
     def load(cls, data: Path) -> "ShownPairs":
         """Read what `label` wrote, outcomes apart."""
-        cases, user_id = _load_cases(data, [("protocol", "in", ["impressions", "random"])])
+        cases, user_key = _load_cases(data, [("protocol", "in", ["impressions", "random"])])
         shown = arrays.load(data / "impressions.parquet", columns=["case_id", "video_idx", "time_ms", "tab"])
         row = np.searchsorted(cases.case_id, shown.pop("case_id"))
-        return cls(cases, user_id, row, **shown)
+        return cls(cases, user_key, row, **shown)
 
     def pairs(self, store: Store) -> Pairs:
         """An entry an impression; histories are frozen at their case."""
