@@ -1,11 +1,14 @@
 """The way from raw files to cases, beside other tools in the same run: seconds, peak memory, and how they grow.
 
     python benchmarks/tables.py S M L          # sizes of `simulate.scale`; --repeats 3 by default
+    python benchmarks/tables.py L --before ../other     # beside ingest of another checkout
 
 ingest    checks, quarantine, repeats, ids, sort; beside a bare conversion of the same CSV files to Parquet by polars,
           DuckDB and pandas, which check nothing
 split and label    beside one DuckDB script that does the same job in SQL: parts, z-scores by bucket, lists by user,
           impressions, catalogue, first positives
+
+own log   the same events as a CSV of one's own, ids as numbers and as texts of 32 characters
 
 Every job is a process of its own; the tools take turns, and medians are shown. Truth files are put aside: no source but
 the simulator has them.
@@ -117,10 +120,34 @@ def measure(command: list[str], cwd: Path) -> tuple[float, float]:
     return time.monotonic() - started, used.ru_maxrss / 1024
 
 
-def at_size(size: str, repeats: int, folder: Path) -> None:
-    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+def params_of(checkout: Path, folder: Path, size: str, **ingest: object) -> None:
+    """Write the params of a checkout into a folder where its stages are to run."""
+    params = yaml.safe_load((checkout / "params.yaml").read_text(encoding="utf-8"))
     params["simulate"]["scale"] = size
+    names = ingest.pop("table", {})
+    params["ingest"] |= ingest | {"table": params["ingest"]["table"] | names}
+    folder.mkdir(exist_ok=True)
     (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+
+
+def own_logs(raw: Path, folder: Path, size: str) -> dict[str, Path]:
+    """A CSV of one's own with ids as numbers and as texts; the folder where ingest reads each, by job."""
+    jobs = {}
+    for kind, id_ in (("number", "{}"), ("text", "md5({}::VARCHAR)")):
+        jobs[f"own log, {kind} ids"] = place = folder / kind
+        path = place / "log.csv"
+        names = {"play_time": "play_time_ms", "duration": "duration_ms", "user_id_type": kind, "video_id_type": kind}
+        params_of(ROOT, place, size, layout="table", path=str(path), table=names)
+        ids = ", ".join(f"{id_.format(c)} AS {c}" for c in ("user_id", "video_id"))
+        logs = ", ".join(f"'{log}'" for log in sorted(raw.glob("log_standard_*.csv")))
+        _connect(place).execute(
+            f"COPY (SELECT {ids}, time_ms, play_time_ms, duration_ms FROM read_csv([{logs}])) TO '{path}'"
+        )
+    return jobs
+
+
+def at_size(size: str, repeats: int, folder: Path, before: Path | None) -> None:
+    params_of(ROOT, folder, size)
     seconds, peak = measure([sys.executable, str(ROOT / "pipeline/simulate.py")], folder)
     raw, out = folder / "data/raw/simulated", folder / "peer"
     print(f"\n{size}: {sum(path.stat().st_size for path in raw.glob('*.csv')) / 1e6:,.0f} MB of CSV")
@@ -128,8 +155,15 @@ def at_size(size: str, repeats: int, folder: Path) -> None:
     print(f"{'simulate':24}{seconds:10.1f}{peak:10.0f}")
     for truth in raw.glob("truth_*"):
         truth.unlink()
+    others = {name: (ROOT, place) for name, place in own_logs(raw, folder, size).items()}
+    if before:
+        others["ingest before"] = before, folder / "before"
+        params_of(before, folder / "before", size, path=str(raw))
     taken: dict[str, list[tuple[float, float]]] = {}
     for _repeat in range(repeats):
+        for name, (checkout, place) in others.items():
+            command = [sys.executable, str(checkout / "pipeline/ingest.py")]
+            taken.setdefault(name, []).append(measure(command, place))
         for name, source in (("polars", raw), ("duckdb", raw), ("pandas", raw), ("ingest", None), ("sql", None)):
             out.mkdir()
             tables = source or folder / "data/tables"
@@ -140,7 +174,8 @@ def at_size(size: str, repeats: int, folder: Path) -> None:
             shutil.rmtree(out)
         each = [measure([sys.executable, str(ROOT / f"pipeline/{stage}.py")], folder) for stage in ("split", "label")]
         taken.setdefault("split and label", []).append((sum(s for s, _m in each), max(m for _s, m in each)))
-    beside = {"ingest": "polars", "split and label": "sql"}
+    beside = {"ingest": "ingest before" if before else "polars", "split and label": "sql"}
+    beside["own log, text ids"] = "own log, number ids"
     for name, runs in taken.items():
         seconds, peak = median(s for s, _m in runs), max(m for _s, m in runs)
         ratios = (
@@ -154,6 +189,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="see the top of the file")
     parser.add_argument("sizes", nargs="*", default=["S", "M", "L"])
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--before", type=Path, metavar="CHECKOUT", help="whose ingest runs beside")
     parser.add_argument(
         "--peer", nargs=3, metavar=("NAME", "SOURCE", "OUT"), help="run one job; used by the script itself"
     )
@@ -164,7 +200,7 @@ def main() -> None:
         return
     for size in asked.sizes:
         with tempfile.TemporaryDirectory() as folder:
-            at_size(size, asked.repeats, Path(folder))
+            at_size(size, asked.repeats, Path(folder), asked.before and asked.before.absolute())
 
 
 if __name__ == "__main__":

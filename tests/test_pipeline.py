@@ -106,7 +106,7 @@ def models() -> list[str]:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A finished run, committed. Shared, since it takes some 30 s: tests only look at it, or take a `project`."""
-    folder = tmp_path_factory.mktemp("finished")
+    folder = tmp_path_factory.mktemp("finished") / "user_id=3" / "seed=1 [a]"  # a path is no data and no pattern
     project = Project(folder / "project", folder / "site")
     listed = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, check=True, capture_output=True, text=True

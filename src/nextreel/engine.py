@@ -63,7 +63,7 @@ def plain(path: Path) -> str:
 
 
 def parquet(paths: Iterable[Path], options: str = "") -> str:
-    """Parquet files as one source in SQL. Nothing of a path is data: DuckDB would take `key=value` in it for a column."""
+    """Parquet files as one source in SQL. Nothing of a path is data: DuckDB would make `key=value` in it a column."""
     quoted = ", ".join("'" + plain(path).replace("'", "''") + "'" for path in paths)
     return f"read_parquet([{quoted}], hive_partitioning=false{options})"
 

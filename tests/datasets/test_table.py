@@ -219,7 +219,9 @@ def test_a_path_that_is_no_log_is_a_user_error(log, tmp_path, name):
         (tmp_path / name).mkdir()
     elif name != "absent":
         (tmp_path / name).write_bytes(b"x")
-    with pytest.raises(UserError, match="takes a file that ends in .csv, .csv.gz, .parquet, .parq, .pq, or a folder") as caught:
+    with pytest.raises(
+        UserError, match="takes a file that ends in .csv, .csv.gz, .parquet, .parq, .pq, or a folder"
+    ) as caught:
         table.inspect(log.params(tmp_path / name))
     assert name in str(caught.value)
 
@@ -384,7 +386,16 @@ def test_the_range_of_a_log_with_commas_in_texts(log, con):
 
 # --- names of files and folders ---
 
-ODD = ["user_id=5", "like=1/time_ms=7", "a[b]c", "x*y?", "it's \"so\"", "\u0442\u0435\u0441\u0442 \u6d4b\u8bd5", "{a,b}", "~x"]
+ODD = [
+    "user_id=5",
+    "like=1/time_ms=7",
+    "a[b]c",
+    "x*y?",
+    'it\'s "so"',
+    "\u0442\u0435\u0441\u0442 \u6d4b\u8bd5",
+    "{a,b}",
+    "~x",
+]
 
 
 @pytest.mark.parametrize("odd", ODD)
@@ -424,7 +435,7 @@ def test_a_column_that_stands_in_a_folders_name_alone_is_told(log):
 
 
 def test_every_file_of_a_folder_is_read_whatever_its_ending_and_depth(log):
-    text = "user_id,video_id,time_ms\n1,{},%d\n" % FIRST_MS
+    text = f"user_id,video_id,time_ms\n1,{{}},{FIRST_MS}\n"
     columns = {"user_id": [1], "time_ms": [FIRST_MS]}
     log.csv(text.format(10), "a.csv")
     log.csv(text.format(11), "b.CSV")
@@ -446,12 +457,18 @@ def test_every_file_of_a_folder_is_read_whatever_its_ending_and_depth(log):
     assert sorted(video for (video,) in rows(source, "video_id")) == list(range(10, 20))
     names = ["C2.Csv.Gz", "a.csv", "b.CSV", "c.csv.gz", "d.pq", "e.parq", "f.PARQUET"]
     assert [file.name for file in source.intake.files] == [*names, "link/g.csv", "sub/a.csv", "sub/deep/a.csv"]
-    assert [(file, line) for file, line, *_ in rejected(source)] == [("C2.Csv.Gz", 3), ("c.csv.gz", 3), ("sub/a.csv", 3)]
+    assert [(file, line) for file, line, *_ in rejected(source)] == [
+        ("C2.Csv.Gz", 3),
+        ("c.csv.gz", 3),
+        ("sub/a.csv", 3),
+    ]
     digest = hashlib.sha256((log.path / "c.csv.gz").read_bytes()).hexdigest()
     assert datasets.manifest(source)["c.csv.gz"]["sha256"] == digest
 
 
-@pytest.mark.parametrize("name", ["b.tsv", "b.csv.bz2", "b.xlsx", "part-00000", "b.json", "sub/b.csv.bak", "b.txt", "_b.dat"])
+@pytest.mark.parametrize(
+    "name", ["b.tsv", "b.csv.bz2", "b.xlsx", "part-00000", "b.json", "sub/b.csv.bak", "b.txt", "_b.dat"]
+)
 def test_a_file_that_would_not_be_read_stops_the_run(log, name):
     log.csv(f"user_id,video_id,time_ms\n1,2,{FIRST_MS}\n")
     (log.path / name).parent.mkdir(exist_ok=True)
@@ -585,7 +602,22 @@ def test_nulls_of_yaml_are_words_too(ingest):
 
 # --- ids that are text ---
 
-IDS = ["b5c1", "00012", "12", "\u00e9t\u00e9", "Z", "a", "12 ", "\U0001f600", "\uffff", "0x1F", "NaN", "1e3", 'q"q', "a,b"]
+IDS = [
+    "b5c1",
+    "00012",
+    "12",
+    "\u00e9t\u00e9",
+    "Z",
+    "a",
+    "12 ",
+    "\U0001f600",
+    "\uffff",
+    "0x1F",
+    "NaN",
+    "1e3",
+    'q"q',
+    "a,b",
+]
 
 
 @pytest.mark.parametrize("kind", ["csv", "csv.gz", "parquet", "large"])
@@ -606,10 +638,16 @@ def test_ids_may_be_text(log, kind):
 
 
 def test_a_text_id_may_not_be_empty_and_repeats_are_found(log):
-    log.csv(f"user_id,video_id,time_ms\na,x,{FIRST_MS}\n,x,{FIRST_MS}\na,x,{FIRST_MS}\n\"\",x,{FIRST_MS}\nA,x,{FIRST_MS}\n")
+    log.csv(
+        f'user_id,video_id,time_ms\na,x,{FIRST_MS}\n,x,{FIRST_MS}\na,x,{FIRST_MS}\n"",x,{FIRST_MS}\nA,x,{FIRST_MS}\n'
+    )
     source = log.read(user_id_type="text", video_id_type="text")
     assert rows(source, "user_id", "video_id") == [("a", "x"), ("A", "x")]
-    assert [(line, reason) for _, line, _, _, reason in rejected(source)] == [(3, "missing"), (4, "repeated"), (5, "missing")]
+    assert [(line, reason) for _, line, _, _, reason in rejected(source)] == [
+        (3, "missing"),
+        (4, "repeated"),
+        (5, "missing"),
+    ]
 
 
 def test_text_ids_are_hinted_at(log):

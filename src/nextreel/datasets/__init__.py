@@ -151,8 +151,7 @@ def write_quarantine(con: engine.Connection, source: Source, path: Path) -> None
 def manifest(source: Source) -> dict[str, object]:
     """What the tables were made from: bytes, SHA-256 and data lines of each file, the licence and what to cite."""
     files = {
-        file.name: {"bytes": file.n_bytes, "sha256": file.sha256, "rows": file.n_rows}
-        for file in source.intake.files
+        file.name: {"bytes": file.n_bytes, "sha256": file.sha256, "rows": file.n_rows} for file in source.intake.files
     }
     return {"licence": source.licence, "citation": source.citation, **files}
 

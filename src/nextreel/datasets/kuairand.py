@@ -135,7 +135,14 @@ def inspect(params: Params) -> Files:
             raise UserError(f"{folder}: one {kind}.csv is expected, found {', '.join(path.name for path in paths)}")
         for path in paths if kind in _FILES else ():
             filebytes.check_header(path, _FILES[kind])
-    return Files(logs, *(found[kind] for kind in list(_FILES)[2:]), truth)
+    return Files(
+        logs,
+        users=found["user_features_*"],
+        videos=found["video_features_basic_*"],
+        captions=found["kuairand_video_captions"],
+        categories=found["kuairand_video_categories"],
+        truth=truth,
+    )
 
 
 def _is(path: Path, folder: Path, kind: str) -> bool:

@@ -92,8 +92,8 @@ def held(type_: pa.DataType) -> Held:
 
 def held_in_csv(column: Column, plain: bool) -> tuple[str, Held]:
     """The SQL type that a CSV reader should take a column for. 87433.6 would become 87434 without a word in an integer
-    column; only a plain file, which holds nothing but whole numbers, is read as such: as BIGINT and not as it is stored,
-    so that a number that is too large is judged in its turn, as in any other file."""
+    column; only a plain file, which holds nothing but whole numbers, is read as such: as BIGINT and not as it is
+    stored, so that a number that is too large is judged in its turn, as in any other file."""
     if column.reads in ("text", "datetime"):
         return "VARCHAR", TEXT
     if plain:

@@ -5,11 +5,12 @@ import gzip
 import hashlib
 import re
 import zlib
+from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, cast
 
 import numpy as np
 import pyarrow as pa
@@ -84,8 +85,12 @@ def schema(path: Path) -> pa.Schema:
 def opened(path: Path) -> Iterator[IO[bytes]]:
     """The bytes of a file, unpacked where its name ends in .gz. Raises UserError where that cannot be done."""
     try:
-        with gzip.open(path) if listing.compressed(path) else path.open("rb") as file:
-            yield file
+        if listing.compressed(path):
+            with gzip.open(path) as unpacked:
+                yield cast("IO[bytes]", unpacked)
+        else:
+            with path.open("rb") as file:
+                yield file
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise UserError(f"{path} cannot be unpacked, perhaps it is cut short: {error}") from None
 
@@ -162,11 +167,9 @@ def breaks(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def ends_within_quotes(path: Path) -> bool:
     """Whether the last line of a CSV file with an odd number of quotes opens a text and does not close it."""
-    line = b""
     with opened(path) as file:
-        for line in file:
-            pass
-    return re.search(rb'(^|,)"([^"]|"")*$', line.rstrip(b"\r\n")) is not None
+        (last,) = deque(file, maxlen=1)
+    return re.search(rb'(^|,)"([^"]|"")*$', last.rstrip(b"\r\n")) is not None
 
 
 def first_line_with(path: Path, words: bytes) -> int | None:

@@ -22,7 +22,20 @@ from nextreel.errors import UserError
 from nextreel.progress import bar
 from nextreel.raw import filebytes, listing
 from nextreel.raw.columns import (
-    FAULTS, TEXT, Column, Format, Held, array, bad_if, faults, held, held_in_csv, identifier, kept, literal, value,
+    FAULTS,
+    TEXT,
+    Column,
+    Format,
+    Held,
+    array,
+    bad_if,
+    faults,
+    held,
+    held_in_csv,
+    identifier,
+    kept,
+    literal,
+    value,
 )  # fmt: skip
 from nextreel.raw.filebytes import Digest
 
@@ -116,7 +129,7 @@ class Intake:
         column, reason = array(map(literal, columns)), array(map(literal, FAULTS))
         self._set_aside(
             rows.name,
-            f"SELECT row, {column}[1 + (fault - 1) // {len(FAULTS)}] AS \"column\","
+            f'SELECT row, {column}[1 + (fault - 1) // {len(FAULTS)}] AS "column",'
             f" regexp_replace(value, '\\.0$', '') AS value, {reason}[1 + (fault - 1) % {len(FAULTS)}] AS reason"
             f" FROM {rows.name} WHERE fault IS NOT NULL",
         )
@@ -254,8 +267,8 @@ class Intake:
         rows from the k-th on."""
         before = rows.n - n_rows
         self._run(
-            f"INSERT INTO {_PLACES} SELECT '{rows.name}', k + {before}, {literal(self._name(path))}, max(added) - {before}"
-            f" FROM ({query}) found(k, added) WHERE k <= {n_rows} GROUP BY k"
+            f"INSERT INTO {_PLACES} SELECT '{rows.name}', k + {before}, {literal(self._name(path))},"
+            f" max(added) - {before} FROM ({query}) found(k, added) WHERE k <= {n_rows} GROUP BY k"
         )
 
     def _break(self, path: Path) -> int:
