@@ -167,10 +167,8 @@ def at_size(size: str, repeats: int, folder: Path, before: Path | None) -> None:
         for name, source in (("polars", raw), ("duckdb", raw), ("pandas", raw), ("ingest", None), ("sql", None)):
             out.mkdir()
             tables = source or folder / "data/tables"
-            command = (
-                [__file__, "--peer", name, str(tables), str(out)] if name in PEERS else [ROOT / f"pipeline/{name}.py"]
-            )
-            taken.setdefault(name, []).append(measure([sys.executable, *map(str, command)], folder))
+            job = [__file__, "--peer", name, str(tables), str(out)] if name in PEERS else [f"{ROOT}/pipeline/{name}.py"]
+            taken.setdefault(name, []).append(measure([sys.executable, *job], folder))
             shutil.rmtree(out)
         each = [measure([sys.executable, str(ROOT / f"pipeline/{stage}.py")], folder) for stage in ("split", "label")]
         taken.setdefault("split and label", []).append((sum(s for s, _m in each), max(m for _s, m in each)))

@@ -1,3 +1,4 @@
+import gzip
 import tempfile
 from datetime import date
 from pathlib import Path
@@ -482,3 +483,46 @@ def test_a_log_cut_into_parts_is_one_log_in_their_order(folder, frame):
     assert [path.name for path in source.logs] == [name.format(1), name.format(2)]
     assert frame(source.tables["interactions"], "interactions").row.tolist() == [1, 3]
     assert source.rejected()["repeated"] == 1
+
+
+# --- files ---
+
+
+def test_nothing_of_a_folders_name_is_data(new_folder):
+    folder = new_folder()
+    folder.path = folder.path / "duration_ms=7" / "user_id=3 [a]*"
+    folder.path.mkdir(parents=True)
+    folder.log({"user_id": 5, "duration_ms": 20}, {"user_id": 6, "duration_ms": 30})
+    folder.users({"user_id": 5})
+    rows = folder.read().tables["interactions"].order_by("row").to_pyarrow()
+    assert rows["duration_ms"].to_pylist() == [20, 30]
+    assert len(events(folder.read())) == 2
+
+
+def test_logs_in_capitals_or_packed_are_logs(folder):
+    folder.log({"video_id": 1}, name="log_standard_a.csv")
+    folder.log({"video_id": 2}, name="LOG_STANDARD_B.CSV")
+    path = folder.log({"video_id": 3, "is_rand": 1}, name="log_random_c.csv")
+    (folder.path / "log_random_c.csv.gz").write_bytes(gzip.compress(path.read_bytes()))
+    path.unlink()
+    assert [video for _user, video, *_ in events(folder.read())] == [1, 2]
+    assert [video for _user, video, *_ in events(folder.read(), "random")] == [3]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["log_standard_b.parquet", "log_standard_b.csv.zip", "log_b.csv", "sub/log_standard_b.csv", "video_features.csv"],
+)
+def test_a_file_that_would_not_be_read_stops_the_run(folder, name):
+    folder.log({})
+    (folder.path / name).parent.mkdir(exist_ok=True)
+    (folder.path / name).write_text("x\n")
+    with pytest.raises(UserError, match=f"{name} would not be read: KuaiRand's files are called log_standard_"):
+        folder.read()
+
+
+def test_files_that_say_something_about_the_data_may_lie_beside_it(folder):
+    folder.log({})
+    for name in ("README.md", "LICENSE", "video_features_statistic_pure.csv", ".DS_Store", "load_data.py"):
+        (folder.path / name).write_text("x\n")
+    assert len(events(folder.read())) == 1

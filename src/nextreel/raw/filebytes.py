@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nextreel.errors import UserError
+from nextreel.params import nearest
 from nextreel.raw import listing
 
 _PLAIN = b"0123456789,-\r"  # the bytes of a line of whole numbers
@@ -42,7 +43,7 @@ def check_header(path: Path, columns: Iterable[str]) -> None:
     if missing:
         raise UserError(
             f"{path}: columns missing: {', '.join(missing)}; the header has: {', '.join(names)}"
-            f"{_other_delimiter(names)}{_in_folders(path, missing)}"
+            f"{_other_delimiter(names) or _in_folders(path, missing) or nearest(missing[0], names)}"
         )
 
 

@@ -184,15 +184,14 @@ class Intake:
         columns, header = rows.columns, filebytes.header(path)
         has_text = any(column.reads == "text" for column in columns.values())
         plain = not has_text and digest.result().plain  # else there is no need to wait
-        types = {c: held_in_csv(column, plain) for c, column in columns.items()}
-        cells = {header.index(c): Cell(c, f"c{header.index(c)}", holds) for c, (_type, holds) in types.items()}
+        read = {header.index(c): held_in_csv(column, plain) for c, column in columns.items()}
         errors = self._new("errors")
         source = _csv(
-            path, quote, [types[cells[at].name][0] if at in cells else "VARCHAR" for at in range(len(header))],
+            path, quote, [read[at][0] if at in read else "VARCHAR" for at in range(len(header))],
             f"nullstr={array(map(literal, self.null))}, store_rejects=true, rejects_table='{errors}',"
             f" rejects_scan='{errors}_scans', rejects_limit=0, null_padding=false",
         )  # fmt: skip
-        n_kept = self._store(source, path, {cell.name: cell for cell in cells.values()}, rows)
+        n_kept = self._store(source, path, {at: holds for at, (_type, holds) in read.items()}, rows)
         _sha256, n_lines, _plain, n_quotes = digest.result()
         lines = self._unread(errors, header)
         (n_rejected,) = self._run(f"SELECT count(*) FROM {lines}").fetchone()
@@ -220,29 +219,32 @@ class Intake:
 
     def _read_parquet(self, path: Path, rows: "_Rows") -> int:
         schema = filebytes.schema(path)
-        cells = {c: Cell(c, f"c{schema.names.index(c)}", held(schema.field(c).type)) for c in rows.columns}
-        n_rows = self._store(_parquet(path, len(schema.names)), path, cells, rows)
+        read = {schema.names.index(c): held(schema.field(c).type) for c in rows.columns}
+        n_rows = self._store(_parquet(path, schema, self.null), path, read, rows)
         self._place(path, rows, n_rows, "SELECT 1, 0")
         return n_rows
 
-    def _store(self, source: str, path: Path, cells: Mapping[str, "Cell"], rows: "_Rows") -> int:
+    def _store(self, source: str, path: Path, read: Mapping[int, Held], rows: "_Rows") -> int:
         """Add the rows of a file and return their number. A bad one has the value of its first fault and its number:
-        that of its column times that of `FAULTS`, plus its place in them, from 1."""
+        that of its column times that of `FAULTS`, plus its place in them, from 1.
+
+        read: the place of each column in the file, and what it holds.
+        """
         columns = rows.columns
-        about = [(cells[c].sql(self.null), column, cells[c].held) for c, column in columns.items()]
+        about = [(f"c{at}", column, holds) for (at, holds), column in zip(read.items(), columns.values(), strict=True)]
         stored = ", ".join(
             f"{kept(*each)} AS {identifier(rows.names[c])}" for c, each in zip(columns, about, strict=True)
         )
         bad = " OR ".join(condition for each in about for condition in bad_if(*each)) or "false"
         found = [fault for each in about for fault in faults(*each)]
         cases = " ".join(f"WHEN {fault} THEN {at}" for at, fault in enumerate(found, 1) if fault != "false")
-        values = array(f"CAST({cells[c].place} AS VARCHAR)" for c in columns)
-        read = ", ".join(cells[c].place for c in columns)
+        values = array(f"CAST({cell} AS VARCHAR)" for cell, *_ in about)
+        cells = ", ".join(cell for cell, *_ in about)
         part = engine.scratch(self.con) / f"{self._new(rows.name)}.parquet"
         try:
             self._run(
                 f"COPY (SELECT {stored}, CAST(fault AS USMALLINT) AS fault, CASE WHEN fault IS NOT NULL THEN"
-                f" {values}[1 + (fault - 1) // {len(FAULTS)}] END AS value FROM (SELECT {read}, CASE WHEN {bad} THEN"
+                f" {values}[1 + (fault - 1) // {len(FAULTS)}] END AS value FROM (SELECT {cells}, CASE WHEN {bad} THEN"
                 f" CASE {cases} END END AS fault FROM {source})) TO {literal(str(part))}"
                 " (COMPRESSION snappy, PARQUET_VERSION V2)"
             )
@@ -327,21 +329,6 @@ class _Rows:
         )
 
 
-@dataclass(frozen=True)
-class Cell:
-    """A column of a file as it is read: by its place, since names need not differ."""
-
-    name: str
-    place: str  # what it is called in SQL
-    held: Held
-
-    def sql(self, null: Sequence[str]) -> str:
-        """Its value, null where it is a word for a missing one; a CSV reader knows the words itself."""
-        if self.held != TEXT:
-            return self.place
-        return f"CASE WHEN {self.place} NOT IN ({', '.join(map(literal, null))}) THEN {self.place} END"
-
-
 def time_range(
     con: engine.Connection, paths: Sequence[Path], name: str, column: Column, quoted: bool = False
 ) -> tuple[int, int] | None:
@@ -351,8 +338,8 @@ def time_range(
     for path in paths:
         if listing.form(path) == "parquet":
             schema = filebytes.schema(path)
-            at, n_columns, holds = schema.names.index(name), len(schema.names), held(schema.field(name).type)
-            source = _parquet(path, n_columns)
+            at, holds = schema.names.index(name), held(schema.field(name).type)
+            source = _parquet(path, schema, [""])
         else:
             header, quote = filebytes.header(path), '"' if quoted else filebytes.quote(path)
             at, holds = header.index(name), TEXT
@@ -368,14 +355,20 @@ def time_range(
     return (min(ends), max(ends)) if ends else None
 
 
-def _parquet(path: Path, n_columns: int) -> str:
-    """A Parquet file as a source in SQL, its columns called c0, c1, ..."""
-    names = ", ".join(f"c{at}" for at in range(n_columns))
-    return f"{engine.parquet([path])} AS raw({names})"
+def _parquet(path: Path, schema: pa.Schema, null: Sequence[str]) -> str:
+    """A Parquet file as a source in SQL, its columns called c0, c1, ... by their places, since names need not differ.
+    Words for a missing value are null, as a CSV reader makes them."""
+    words, places = ", ".join(map(literal, null)), [f"c{at}" for at in range(len(schema))]
+    cells = [
+        f"CASE WHEN {c} NOT IN ({words}) THEN {c} END AS {c}" if held(field.type) == TEXT else c
+        for c, field in zip(places, schema, strict=True)
+    ]
+    return f"(SELECT {', '.join(cells)} FROM {engine.parquet([path])} AS raw({', '.join(places)}))"
 
 
 def _csv(path: Path, quote: str, types: Sequence[str], options: str) -> str:
-    """A CSV file as a source in SQL, its columns called c0, c1, ... Nothing is guessed from its bytes."""
+    """A CSV file as a source in SQL, its columns of the types called c0, c1, ..., as in `_parquet`. Nothing is guessed
+    from its bytes."""
     types = [*types, *["VARCHAR"] * filebytes.n_spare_cells(path)]
     columns = ", ".join(f"c{at}: {literal(kind)}" for at, kind in enumerate(types))
     quote = literal(quote)
