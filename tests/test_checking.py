@@ -1,11 +1,18 @@
 import copy
 import gzip
+import itertools
+import re
+from datetime import datetime
+from pathlib import Path
 
 import pytest
 
-from nextreel import checking
+from nextreel import checking, datasets, models
 from nextreel.errors import UserError
-from nextreel.params import Params
+from nextreel.params import Params, Run, parse
+
+COMMITTED = Params.load(Path(__file__).resolve().parents[1] / "params.yaml")
+MODELS = [(family, name) for family in checking.FAMILIES for name in COMMITTED.get(family)]
 
 DELETED = object()
 BY_DATE = {"split.by": "date"}  # the committed dates: valid from 2022-04-22, test from 2022-04-29
@@ -111,6 +118,99 @@ def test_a_mistake_is_one_line_that_names_its_key(problems, key, value, message)
     assert heading == "params.yaml:"
     assert any(message in line for line in lines)
     assert all(key.split(".")[0] in line for line in lines)  # nothing else is blamed
+
+
+# --- every key of every section, and every kind of wrong value ---
+
+WRONG = [
+    *(
+        True,
+        False,
+        "banana",
+        "",
+        "true",
+        -1,
+        0,
+        3,
+        1.5,
+        -0.5,
+        10**400,
+        float("nan"),
+        float("inf"),
+        None,
+        "none",
+        "a\0b",
+    ),
+    *("2022-13-45", "20220422", "2022-04-22 10:00", datetime(2022, 4, 22, 10), 20220422, "1 parsec", "1e999"),
+    *([], [[]], [{}], ["a", 1.5], [None], {}, {"a": 1}, {1: {"b": []}}, {"user_id": [], "colour": 3}),
+]
+THEIRS = re.compile(
+    "Input should|valid |should |must be |instance|dictionar|Value error|validation|finite|pars|match|zero time|seconds"
+)
+OWNERS = {
+    **{"": Run},
+    **checking.SECTIONS,
+    **{"ingest.table": datasets.Names},
+    **{f"{family}.{name}": models.module(name).Params for family, name in MODELS},
+}
+
+
+@pytest.mark.parametrize("where", OWNERS)
+def test_every_wrong_value_of_every_key_has_a_message_of_our_own(committed, where):
+    owner = OWNERS[where]
+    good = committed.get("model", {}) if where.startswith("train.") else {}
+    for part in filter(None, where.split(".")):
+        committed = committed[part]
+    keys = [field.alias or name for name, field in owner.model_fields.items()]
+    good = {key: value for key, value in (good | committed).items() if key in keys}
+    assert sorted(good) == sorted(keys)
+    for key, wrong in itertools.product(keys, WRONG):
+        section, problems = parse(where, good | {key: wrong}, owner)
+        assert (section is None) == bool(problems)
+        for problem in problems:
+            named = re.match(rf"`{re.escape(where)}\.?{key}(?:\.[^`]+)?`", problem)
+            if not named:  # a rule over several keys
+                assert problem.startswith(f"`{where}`: ")
+                continue
+            told = problem.removeprefix(named[0])
+            assert re.match(
+                r" is .*; allowed: |( is unknown(; allowed: |; did you mean))|( is missing$)", told, re.DOTALL
+            )
+            if "." not in named[0].removeprefix(f"`{where}."):
+                assert told.startswith(f" is {parsed(wrong)!r}; allowed: ")
+            assert not THEIRS.search(told.split("; ", 1)[-1]), problem
+
+
+def parsed(value):
+    """What a section makes of a value before it looks at it."""
+    return None if value == "none" else value
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("candidates.from", [], "allowed: a list whose entries are text of at least one character, at least 1 of them"),
+        (
+            "candidates.from",
+            "itemcf",
+            "allowed: a list whose entries are text of at least one character, at least 1 of them",
+        ),
+        ("candidates.frmo", [], "`candidates.frmo` is unknown; did you mean `from`?"),
+        ("split.valid_from", 20220422, "`split.valid_from` is 20220422; allowed: a day such as '2022-04-22'"),
+        ("split.train_from", "2022-02-30", "is '2022-02-30'; allowed: a day such as '2022-04-22', or none"),
+        ("label.truncate", "often", "`label.truncate` is 'often'; allowed: true or false"),
+        ("engine.memory_limit", "1", "`engine.memory_limit` is '1'; allowed: a number with its unit, such as 4GB"),
+        ("ingest.table", [], "`ingest.table` is []; allowed: a section with the keys user_id, video_id, time"),
+        ("ingest.table.tbl", 1, "`ingest.table.tbl` is unknown; did you mean `tab`?"),
+        ("ingest.table.user_id", DELETED, "`ingest.table.user_id` is missing"),
+        ("ingest.table.user_id", 1.5, "`ingest.table.user_id` is 1.5; allowed: text of at least one character; a word"),
+        ("label.wtr_cap", 0, "`label.wtr_cap` is 0; allowed: a number, above 0, or none"),
+        ("evaluate.confidence", 1, "`evaluate.confidence` is 1; allowed: a number, above 0, below 1"),
+        ("seed", 2**63, "`seed` is 9223372036854775808; allowed: an integer, at least 0, below 9.22337e+18"),
+    ],
+)
+def test_what_is_allowed_is_said_in_our_words(problems, key, value, message):
+    assert message in problems({key: value})
 
 
 def test_a_model_that_reads_a_column_that_the_own_log_lacks_is_told(problems, tmp_path):

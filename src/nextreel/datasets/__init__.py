@@ -17,7 +17,7 @@ import ibis.expr.types as ir
 from nextreel import engine, schema
 from nextreel.errors import UserError
 from nextreel.files import replacing
-from nextreel.params import Section, Share
+from nextreel.params import Name, Section, Share
 from nextreel.progress import track
 from nextreel.raw.intake import REASONS, Intake, Rejects
 
@@ -25,27 +25,27 @@ from nextreel.raw.intake import REASONS, Intake, Rejects
 class Names(Section):
     """The section `ingest.table`: what the columns of a log of your own are called."""
 
-    user_id: str
-    video_id: str
-    time: str
+    user_id: Name
+    video_id: Name
+    time: Name
     time_unit: Literal["ms", "s", "datetime"]
-    play_time: str | None
-    duration: str | None
+    play_time: Name | None
+    duration: Name | None
     watch_unit: Literal["ms", "s"]  # of play time and duration
-    is_rand: str | None  # 1: the video was exposed at random
-    tab: str | None
-    click: str | None
-    long_view: str | None
-    like: str | None
-    follow: str | None
-    comment: str | None
-    forward: str | None
-    hate: str | None
+    is_rand: Name | None  # 1: the video was exposed at random
+    tab: Name | None
+    click: Name | None
+    long_view: Name | None
+    like: Name | None
+    follow: Name | None
+    comment: Name | None
+    forward: Name | None
+    hate: Name | None
 
 
 class Params(Section):
     layout: Literal["kuairand", "table"]
-    path: str  # a folder with the raw files; for a table also a file
+    path: Name  # a folder with the raw files; for a table also a file
     max_rejected_share: Share  # of a file's rows: more bad ones (repeats do not count) stop the run
     table: Names  # how `layout` table reads its columns
 
