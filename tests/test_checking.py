@@ -1,7 +1,9 @@
 import copy
 import gzip
 import itertools
+import os
 import re
+import subprocess
 from datetime import datetime
 from pathlib import Path
 
@@ -359,3 +361,92 @@ def test_two_feature_files_are_one_too_many(problems, folder):
     folder.videos({})
     message = problems({"ingest.path": str(folder.path)})
     assert f"found {other.name}, video_features_basic_hand.csv" in message
+
+
+# --- what an unfinished experiment has left ---
+
+
+@pytest.fixture
+def git(tmp_path, monkeypatch):
+    """Calls git in a folder, as a person without settings of their own; a hook that runs the suite sets GIT_DIR."""
+    for name in [name for name in os.environ if name.startswith("GIT_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+
+    def run(folder, *arguments):
+        who = ["-c", "user.name=test", "-c", "user.email=test@example.org", "-c", "protocol.file.allow=always"]
+        subprocess.run(["git", *who, *arguments], cwd=folder, check=True, capture_output=True)
+
+    return run
+
+
+@pytest.fixture
+def repository(git, tmp_path):
+    """A project in a folder of a repository, committed."""
+    project = tmp_path / "repository" / "project"
+    project.mkdir(parents=True)
+    (project / "params.yaml").write_text(COMMITTED_TEXT, encoding="utf-8")
+    git(project.parent, "init", "--quiet")
+    git(project.parent, "add", "--all")
+    git(project.parent, "commit", "--quiet", "--message", "first")
+    return project.parent
+
+
+COMMITTED_TEXT = "seed: 42\nmodel:\n  epochs: 4\n  lr: 0.00001\ntrain:\n  sasrec: {}\n  toy: {heads: 2}\n"
+
+
+def changed_at(project, monkeypatch, text=None):
+    monkeypatch.chdir(project)
+    if text is not None:
+        (project / "params.yaml").write_text(text, encoding="utf-8")
+    return checking.changes(Params.load(Path("params.yaml")))
+
+
+def test_each_key_that_differs_from_the_last_commit_is_a_line(repository, monkeypatch):
+    project = repository / "project"
+    assert changed_at(project, monkeypatch) == []
+    assert changed_at(project, monkeypatch, COMMITTED_TEXT.replace("0.00001", "1e-05") + "# the same\n") == []
+    other = COMMITTED_TEXT.replace("epochs: 4", "epochs: 8").replace("  sasrec: {}\n", "").replace("heads", "blocks")
+    assert changed_at(project, monkeypatch, other) == [
+        f"params.yaml differs from the last commit: {change}"
+        for change in ("model.epochs 4 -> 8", "train.sasrec {} -> absent", "train.toy.heads 2 -> absent",
+                       "train.toy.blocks absent -> 2")
+    ]  # fmt: skip
+
+
+def test_a_change_is_seen_that_git_overlooks(repository, git, monkeypatch):
+    """Of the same size, written within the same instant as the index."""
+    project = repository / "project"
+    at = (project / "params.yaml").stat()
+    git(repository, "update-index", "--assume-unchanged", "project/params.yaml")
+    lines = changed_at(project, monkeypatch, COMMITTED_TEXT.replace("epochs: 4", "epochs: 8"))
+    os.utime(project / "params.yaml", ns=(at.st_atime_ns, at.st_mtime_ns))
+    git(repository, "diff", "--quiet", "HEAD")  # says that nothing has changed
+    assert lines == ["params.yaml differs from the last commit: model.epochs 4 -> 8"]
+
+
+def test_a_worktree_and_a_submodule_have_their_own_commit(repository, git, tmp_path, monkeypatch):
+    git(repository, "worktree", "add", "--quiet", str(tmp_path / "tree"))
+    git(tmp_path, "init", "--quiet", "outer")
+    git(tmp_path / "outer", "submodule", "--quiet", "add", str(repository), "inner")
+    for project in (tmp_path / "tree/project", tmp_path / "outer/inner/project"):
+        lines = changed_at(project, monkeypatch, COMMITTED_TEXT.replace("seed: 42", "seed: 7"))
+        assert lines == ["params.yaml differs from the last commit: seed 42 -> 7"]
+
+
+@pytest.mark.parametrize("text", ["model: [", "- a", "", "\0"])
+def test_a_commit_that_holds_no_sections_is_passed_over(repository, git, monkeypatch, text):
+    (repository / "project/params.yaml").write_text(text, encoding="utf-8")
+    git(repository, "commit", "--quiet", "--all", "--message", "broken")
+    assert changed_at(repository / "project", monkeypatch, COMMITTED_TEXT) == []
+
+
+def test_no_git_no_repository_and_no_commit_are_passed_over(git, tmp_path, monkeypatch):
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
+    project = tmp_path / "plain"
+    project.mkdir()
+    assert changed_at(project, monkeypatch, COMMITTED_TEXT) == []
+    git(project, "init", "--quiet")
+    assert changed_at(project, monkeypatch) == []  # without a commit
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert changed_at(project, monkeypatch) == []

@@ -116,7 +116,7 @@ class Params:
     def load(cls, path: Path) -> "Params":
         """Raises UserError where the file is missing, is no YAML or holds no mapping."""
         try:
-            raw = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+            raw = from_yaml(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise UserError(f"{path} is missing; run from the project's root") from None
         except (yaml.YAMLError, ValueError) as error:
@@ -165,6 +165,11 @@ class Params:
         if section is None:
             raise UserError("params.yaml:\n  " + "\n  ".join(problems))
         return section
+
+
+def from_yaml(text: str) -> Any:
+    """What a file such as params.yaml holds. Raises YAMLError or ValueError."""
+    return yaml.load(text, _Loader)
 
 
 def parse(key: str, values: object, owner: type[S]) -> tuple[S | None, list[str]]:
