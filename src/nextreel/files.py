@@ -131,6 +131,6 @@ def _text(value: float) -> str:
 
 
 def read_json(path: Path) -> dict[str, float]:
-    """Read a flat JSON object written by `write_json`."""
+    """Read a flat JSON object written by `write_json`; null is None."""
     values: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
     return values
