@@ -79,7 +79,7 @@ class Bounds(Section):
 
 
 def bounds(interactions: ir.Table, params: Params) -> Bounds | None:
-    """The bounds of the parts, None under leave_one_out. Raises UserError where there is no standard row to cut."""
+    """The bounds of the parts, None under leave_one_out. Raises UserError where all rows were shown at random."""
     time_ms = interactions.time_ms
     row = interactions.aggregate(
         n=_.count(),
@@ -89,8 +89,9 @@ def bounds(interactions: ir.Table, params: Params) -> Bounds | None:
     n, valid_from_ms, test_from_ms = (row[name][0].as_py() for name in ("n", "valid", "test"))
     if not n:
         raise UserError(
-            "there is no row of a standard log (log_standard_*.csv) to split: the random log alone can judge a model"
-            " but not train one; add a standard log to `ingest.path`"
+            "every row is of a video shown at random (in KuaiRand's layout: there is no log_standard_*.csv): such rows"
+            " can judge a model but not train one; add rows to `ingest.path` of what the app chose to show, or set"
+            " `ingest.table.is_rand` to none if its 1 says something else"
         )
     if params.strategy == "leave_one_out":
         return None
