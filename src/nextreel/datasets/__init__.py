@@ -77,6 +77,16 @@ def layout(params: Params) -> ModuleType:
     return import_module(f"nextreel.datasets.{params.layout}")
 
 
+def where_sought(path: str) -> str:
+    """What to add where `ingest.path` names nothing: where a relative path was sought; nothing for an absolute one."""
+    if Path(path).is_absolute():
+        return ""
+    return (
+        f"; a relative path is sought in {Path.cwd()}, and `dvc exp run --temp` and `--queue` run in a copy that holds"
+        " only what git tracks: give an absolute path"
+    )
+
+
 def check_rejected(source: Source, max_rejected_share: float) -> None:
     """Raise UserError, with a summary by reason, where a file has more bad rows than allowed."""
     lines, rejects = [], source.intake.rejects()
