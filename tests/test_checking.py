@@ -180,6 +180,7 @@ def test_every_wrong_value_of_every_key_has_a_message_of_our_own(committed, wher
             )
             if "." not in named[0].removeprefix(f"`{where}."):
                 assert told.startswith(f" is {parsed(wrong)!r}; allowed: ")
+            assert not told.endswith(": "), "a text is a Name, or has a description"
             assert not THEIRS.search(told.split("; ", 1)[-1]), problem
 
 

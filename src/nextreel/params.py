@@ -230,7 +230,7 @@ def _parts(kind: Any) -> Iterator[Any]:
         yield from _parts(each)
 
 
-_KINDS = {int: "an integer", float: "a number", bool: "true or false", str: "text", date: _DAY}
+_KINDS = {int: "an integer", float: "a number", bool: "true or false", date: _DAY}  # a text says its own
 _BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 
 
