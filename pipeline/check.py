@@ -11,6 +11,8 @@ from nextreel.params import Params
 def main(params: Params) -> None:
     from nextreel import checking, files
 
+    for change in checking.changes(params):
+        print(change, flush=True)
     checking.check(params, Path(".work"))
     # The same bytes always: later stages wait for this file, and rerun only for their own parameters.
     files.write_json(Path("data/check.json"), {"params.yaml": "checked"})

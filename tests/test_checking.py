@@ -1,11 +1,20 @@
 import copy
 import gzip
+import itertools
+import os
+import re
+import subprocess
+from datetime import datetime
+from pathlib import Path
 
 import pytest
 
-from nextreel import checking
+from nextreel import checking, datasets, models
 from nextreel.errors import UserError
-from nextreel.params import Params
+from nextreel.params import Params, Run, parse
+
+COMMITTED = Params.load(Path(__file__).resolve().parents[1] / "params.yaml")
+MODELS = [(family, name) for family in checking.FAMILIES for name in COMMITTED.get(family)]
 
 DELETED = object()
 BY_DATE = {"split.by": "date"}  # the committed dates: valid from 2022-04-22, test from 2022-04-29
@@ -111,6 +120,100 @@ def test_a_mistake_is_one_line_that_names_its_key(problems, key, value, message)
     assert heading == "params.yaml:"
     assert any(message in line for line in lines)
     assert all(key.split(".")[0] in line for line in lines)  # nothing else is blamed
+
+
+# --- every key of every section, and every kind of wrong value ---
+
+WRONG = [
+    *(
+        True,
+        False,
+        "banana",
+        "",
+        "true",
+        -1,
+        0,
+        3,
+        1.5,
+        -0.5,
+        10**400,
+        float("nan"),
+        float("inf"),
+        None,
+        "none",
+        "a\0b",
+    ),
+    *("2022-13-45", "20220422", "2022-04-22 10:00", datetime(2022, 4, 22, 10), 20220422, "1 parsec", "1e999"),
+    *([], [[]], [{}], ["a", 1.5], [None], {}, {"a": 1}, {1: {"b": []}}, {"user_id": [], "colour": 3}),
+]
+THEIRS = re.compile(
+    "Input should|valid |should |must be |instance|dictionar|Value error|validation|finite|pars|match|zero time|seconds"
+)
+OWNERS = {
+    **{"": Run},
+    **checking.SECTIONS,
+    **{"ingest.table": datasets.Names},
+    **{f"{family}.{name}": models.module(name).Params for family, name in MODELS},
+}
+
+
+@pytest.mark.parametrize("where", OWNERS)
+def test_every_wrong_value_of_every_key_has_a_message_of_our_own(committed, where):
+    owner = OWNERS[where]
+    good = committed.get("model", {}) if where.startswith("train.") else {}
+    for part in filter(None, where.split(".")):
+        committed = committed[part]
+    keys = [field.alias or name for name, field in owner.model_fields.items()]
+    good = {key: value for key, value in (good | committed).items() if key in keys}
+    assert sorted(good) == sorted(keys)
+    for key, wrong in itertools.product(keys, WRONG):
+        section, problems = parse(where, good | {key: wrong}, owner)
+        assert (section is None) == bool(problems)
+        for problem in problems:
+            named = re.match(rf"`{re.escape(where)}\.?{key}(?:\.[^`]+)?`", problem)
+            if not named:  # a rule over several keys
+                assert problem.startswith(f"`{where}`: ")
+                continue
+            told = problem.removeprefix(named[0])
+            assert re.match(
+                r" is .*; allowed: |( is unknown(; allowed: |; did you mean))|( is missing$)", told, re.DOTALL
+            )
+            if "." not in named[0].removeprefix(f"`{where}."):
+                assert told.startswith(f" is {parsed(wrong)!r}; allowed: ")
+            assert not told.endswith(": "), "a text is a Name, or has a description"
+            assert not THEIRS.search(told.split("; ", 1)[-1]), problem
+
+
+def parsed(value):
+    """What a section makes of a value before it looks at it."""
+    return None if value == "none" else value
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("candidates.from", [], "allowed: a list whose entries are text of at least one character, at least 1 of them"),
+        (
+            "candidates.from",
+            "itemcf",
+            "allowed: a list whose entries are text of at least one character, at least 1 of them",
+        ),
+        ("candidates.frmo", [], "`candidates.frmo` is unknown; did you mean `from`?"),
+        ("split.valid_from", 20220422, "`split.valid_from` is 20220422; allowed: a day such as '2022-04-22'"),
+        ("split.train_from", "2022-02-30", "is '2022-02-30'; allowed: a day such as '2022-04-22', or none"),
+        ("label.truncate", "often", "`label.truncate` is 'often'; allowed: true or false"),
+        ("engine.memory_limit", "1", "`engine.memory_limit` is '1'; allowed: a number with its unit, such as 4GB"),
+        ("ingest.table", [], "`ingest.table` is []; allowed: a section with the keys user_id, user_id_type, video_id"),
+        ("ingest.table.tbl", 1, "`ingest.table.tbl` is unknown; did you mean `tab`?"),
+        ("ingest.table.user_id", DELETED, "`ingest.table.user_id` is missing"),
+        ("ingest.table.user_id", 1.5, "`ingest.table.user_id` is 1.5; allowed: text of at least one character; a word"),
+        ("label.wtr_cap", 0, "`label.wtr_cap` is 0; allowed: a number, above 0, or none"),
+        ("evaluate.confidence", 1, "`evaluate.confidence` is 1; allowed: a number, above 0, below 1"),
+        ("seed", 2**63, "`seed` is 9223372036854775808; allowed: an integer, at least 0, below 9.22337e+18"),
+    ],
+)
+def test_what_is_allowed_is_said_in_our_words(problems, key, value, message):
+    assert message in problems({key: value})
 
 
 def test_a_model_that_reads_a_column_that_the_own_log_lacks_is_told(problems, tmp_path):
@@ -259,3 +362,92 @@ def test_two_feature_files_are_one_too_many(problems, folder):
     folder.videos({})
     message = problems({"ingest.path": str(folder.path)})
     assert f"found {other.name}, video_features_basic_hand.csv" in message
+
+
+# --- what an unfinished experiment has left ---
+
+
+@pytest.fixture
+def git(tmp_path, monkeypatch):
+    """Calls git in a folder, as a person without settings of their own; a hook that runs the suite sets GIT_DIR."""
+    for name in [name for name in os.environ if name.startswith("GIT_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+
+    def run(folder, *arguments):
+        who = ["-c", "user.name=test", "-c", "user.email=test@example.org", "-c", "protocol.file.allow=always"]
+        subprocess.run(["git", *who, *arguments], cwd=folder, check=True, capture_output=True)
+
+    return run
+
+
+@pytest.fixture
+def repository(git, tmp_path):
+    """A project in a folder of a repository, committed."""
+    project = tmp_path / "repository" / "project"
+    project.mkdir(parents=True)
+    (project / "params.yaml").write_text(COMMITTED_TEXT, encoding="utf-8")
+    git(project.parent, "init", "--quiet")
+    git(project.parent, "add", "--all")
+    git(project.parent, "commit", "--quiet", "--message", "first")
+    return project.parent
+
+
+COMMITTED_TEXT = "seed: 42\nmodel:\n  epochs: 4\n  lr: 0.00001\ntrain:\n  sasrec: {}\n  toy: {heads: 2}\n"
+
+
+def changed_at(project, monkeypatch, text=None):
+    monkeypatch.chdir(project)
+    if text is not None:
+        (project / "params.yaml").write_text(text, encoding="utf-8")
+    return checking.changes(Params.load(Path("params.yaml")))
+
+
+def test_each_key_that_differs_from_the_last_commit_is_a_line(repository, monkeypatch):
+    project = repository / "project"
+    assert changed_at(project, monkeypatch) == []
+    assert changed_at(project, monkeypatch, COMMITTED_TEXT.replace("0.00001", "1e-05") + "# the same\n") == []
+    other = COMMITTED_TEXT.replace("epochs: 4", "epochs: 8").replace("  sasrec: {}\n", "").replace("heads", "blocks")
+    assert changed_at(project, monkeypatch, other) == [
+        f"params.yaml differs from the last commit: {change}"
+        for change in ("model.epochs 4 -> 8", "train.sasrec {} -> absent", "train.toy.heads 2 -> absent",
+                       "train.toy.blocks absent -> 2")
+    ]  # fmt: skip
+
+
+def test_a_change_is_seen_that_git_overlooks(repository, git, monkeypatch):
+    """Of the same size, written within the same instant as the index."""
+    project = repository / "project"
+    at = (project / "params.yaml").stat()
+    git(repository, "update-index", "--assume-unchanged", "project/params.yaml")
+    lines = changed_at(project, monkeypatch, COMMITTED_TEXT.replace("epochs: 4", "epochs: 8"))
+    os.utime(project / "params.yaml", ns=(at.st_atime_ns, at.st_mtime_ns))
+    git(repository, "diff", "--quiet", "HEAD")  # says that nothing has changed
+    assert lines == ["params.yaml differs from the last commit: model.epochs 4 -> 8"]
+
+
+def test_a_worktree_and_a_submodule_have_their_own_commit(repository, git, tmp_path, monkeypatch):
+    git(repository, "worktree", "add", "--quiet", str(tmp_path / "tree"))
+    git(tmp_path, "init", "--quiet", "outer")
+    git(tmp_path / "outer", "submodule", "--quiet", "add", str(repository), "inner")
+    for project in (tmp_path / "tree/project", tmp_path / "outer/inner/project"):
+        lines = changed_at(project, monkeypatch, COMMITTED_TEXT.replace("seed: 42", "seed: 7"))
+        assert lines == ["params.yaml differs from the last commit: seed 42 -> 7"]
+
+
+@pytest.mark.parametrize("text", ["model: [", "- a", "", "\0"])
+def test_a_commit_that_holds_no_sections_is_passed_over(repository, git, monkeypatch, text):
+    (repository / "project/params.yaml").write_text(text, encoding="utf-8")
+    git(repository, "commit", "--quiet", "--all", "--message", "broken")
+    assert changed_at(repository / "project", monkeypatch, COMMITTED_TEXT) == []
+
+
+def test_no_git_no_repository_and_no_commit_are_passed_over(git, tmp_path, monkeypatch):
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
+    project = tmp_path / "plain"
+    project.mkdir()
+    assert changed_at(project, monkeypatch, COMMITTED_TEXT) == []
+    git(project, "init", "--quiet")
+    assert changed_at(project, monkeypatch) == []  # without a commit
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert changed_at(project, monkeypatch) == []

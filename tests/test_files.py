@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import subprocess
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from nextreel import files
+from nextreel.errors import UserError
 
 
 def interrupted(path, write):
@@ -66,6 +68,27 @@ def test_a_block_that_writes_nothing_leaves_the_old_file(tmp_path):
     with pytest.raises(FileNotFoundError), files.replacing(path):
         pass
     assert path.read_text() == "old"
+
+
+@pytest.fixture
+def full_disk(monkeypatch):
+    def refuse(_file):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+
+
+def test_a_full_disk_is_told_whatever_the_library_says(tmp_path, full_disk):
+    with pytest.raises(OSError, match="No space left on device") as caught, files.replacing(tmp_path / "made"):
+        raise RuntimeError("unexpected pos 576 vs 534")
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(tmp_path / "made"))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [UserError("no"), FileNotFoundError(errno.ENOENT, "no"), KeyboardInterrupt("no")])
+def test_an_error_that_tells_its_cause_stays(tmp_path, full_disk, error):
+    with pytest.raises(type(error), match="no"), files.replacing(tmp_path / "made"):
+        raise error
 
 
 def test_remove_takes_files_folders_and_nothing(tmp_path):

@@ -1,8 +1,10 @@
+from datetime import date
+
 import pytest
 from pydantic import ValidationError
 
 from nextreel.errors import UserError
-from nextreel.params import Float, Int, Params, PositiveFloat, PositiveInt, Section, Share
+from nextreel.params import Day, Float, Int, Name, Params, PositiveFloat, PositiveInt, Section, Share
 
 
 class Model(Section):
@@ -22,12 +24,68 @@ def test_numeric_text_becomes_a_number(text, number):
     assert section(lr=text).lr == number
 
 
-def test_exponent_in_yaml_becomes_a_number(tmp_path):
+def test_numeric_text_in_yaml_becomes_a_number(tmp_path):
     path = tmp_path / "params.yaml"
-    path.write_text("model: {lr: 1e-3, epochs: '7'}")
-    loaded = Params.load(path)
-    assert loaded.raw["model"]["lr"] == "1e-3"  # the reason for the rule: YAML 1.1 wants a dot
-    assert loaded.section("model", Model) == Model(lr=0.001, epochs=7)
+    path.write_text("model: {lr: 1e-3, epochs: '7', cap: '1e-3'}")
+    assert Params.load(path).section("model", Model) == Model(lr=0.001, epochs=7, cap=0.001)
+
+
+class Log(Section):
+    path: Name
+    tab: Name | None = None
+    parts: list[Name]
+
+
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        *("0", "-7", "user", "yes", "no", "on", "Off", "y", "True", "007", "0x10", "0o7", "1_000", "12:30", "1" * 5000),
+        *(
+            "2022-04-22",
+            "2022-04-22 10:00:00",
+            "+1",
+            "-0",
+            "=",
+            "a b",
+            "ü",
+            "'1e3'",
+            "'true'",
+            "'null '",
+            "'0'",
+            "'1.0'",
+        ),
+    ],
+)
+def test_a_name_stays_as_it_is_spelled(tmp_path, spelled):
+    path = tmp_path / "params.yaml"
+    path.write_text(f"log: {{path: {spelled}, tab: {spelled}, parts: [{spelled}]}}")
+    name = spelled.strip("'")
+    assert Params.load(path).section("log", Log) == Log(path=name, tab=name, parts=[name])
+
+
+@pytest.mark.parametrize("spelled", ["true", "false", "1.0", "1.50", "1e3", "1E+3", ".5", "1000.0", ".inf", ".nan"])
+def test_a_name_whose_spelling_is_lost_is_refused(tmp_path, spelled):
+    path = tmp_path / "params.yaml"
+    path.write_text(f"log: {{path: {spelled}, tab: {spelled}, parts: [{spelled}]}}")
+    with pytest.raises(UserError) as caught:
+        Params.load(path).section("log", Log)
+    lines = str(caught.value).splitlines()[1:]
+    assert [line.split(" is ")[0].strip() for line in lines] == ["`log.path`", "`log.tab`", "`log.parts.0`"]
+    assert all("is to be quoted, such as 'yes' or '1e3'" in line for line in lines)
+
+
+@pytest.mark.parametrize("name", ["", "a\0b", [], {}, None])
+def test_a_name_is_text(name):
+    with pytest.raises(UserError, match=r"`log\.path` is .*; allowed: text of at least one character"):
+        Params({"log": {"path": name, "parts": []}}).section("log", Log)
+
+
+@pytest.mark.parametrize("value", ["2022-04-22", date(2022, 4, 22)])
+def test_a_day_is_a_day(value):
+    class Cut(Section):
+        at: Day
+
+    assert Cut(at=value).at == date(2022, 4, 22)
 
 
 @pytest.mark.parametrize("key", ["lr", "epochs", "cap", "dropout", "offset"])
@@ -115,7 +173,13 @@ def test_missing_file_says_where_to_run(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("model: [1", "is not valid YAML"), ("- a\n- b\n", "it holds list"), ("", "it holds NoneType")],
+    [
+        ("seed: 1\nmodel: [1", "is not valid YAML: line 2, column 10: expected ',' or ']'"),
+        ("a: !!int b", "is not valid YAML: "),
+        ("a: \0", "is not valid YAML: "),
+        ("- a\n- b\n", "it holds list"),
+        ("", "it holds NoneType"),
+    ],
 )
 def test_bad_file_is_a_user_error(tmp_path, text, message):
     path = tmp_path / "params.yaml"
@@ -123,6 +187,14 @@ def test_bad_file_is_a_user_error(tmp_path, text, message):
     with pytest.raises(UserError, match=message) as caught:
         Params.load(path)
     assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_of_another_encoding_is_a_user_error(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text("path: ä", encoding="latin-1")
+    with pytest.raises(UserError, match="is not valid YAML"):
+        Params.load(path)
 
 
 def test_top_keys_are_read_as_numbers():

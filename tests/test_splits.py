@@ -138,7 +138,10 @@ def test_rows_before_train_from_and_after_test_until_stand_apart_and_are_counted
 
 @pytest.mark.parametrize("by", ["fraction", "date"])
 def test_a_log_without_standard_rows_cannot_be_split(by):
-    with pytest.raises(UserError, match="the random log alone can judge a model but not train one; add a standard log"):
+    with pytest.raises(
+        UserError,
+        match="shown at random .* can judge a model but not train one; add rows .* `ingest.table.is_rand` to none",
+    ):
         splits.bounds(rows([]), params(by=by))
 
 

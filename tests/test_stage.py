@@ -1,9 +1,13 @@
 import errno
 import json
 import os
+import resource
 import shutil
+import signal
 import subprocess
 import sys
+import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
@@ -12,8 +16,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
+from matplotlib.figure import Figure
+from safetensors.torch import load_file, save_file
 
-from nextreel import arrays, stage
+from nextreel import arrays, files, stage
 from nextreel.errors import UserError
 from nextreel.params import Params
 
@@ -144,7 +151,21 @@ SOMEWHERE = "(in data, metrics, plots, logs or .work)"
             OSError(errno.ENOSPC, "Error writing bytes to file. Detail: [errno 28] No space left on device"),  # pyarrow
             f"Error writing bytes to file. Detail: [errno 28] No space left on device {SOMEWHERE}: {SPACE}",
         ),
-        (OSError("1000 requested and 512 written"), f"1000 requested and 512 written {SOMEWHERE}: {SPACE}"),  # numpy
+        (
+            OSError(errno.EROFS, "Read-only file system", "data/x"),
+            "Read-only file system (data/x): nothing can be written there; make it writable, and run again",
+        ),
+        (
+            RuntimeError("I/O error: No space left on device (os error 28)"),  # Rust
+            f"I/O error: No space left on device (os error 28) {SOMEWHERE}: {SPACE}",
+        ),
+        (
+            duckdb.FatalException(
+                "FATAL Error: Failed: database has been invalidated.\n"
+                'Original error: "Could not write file ".work/t": No space left on device"'
+            ),
+            f"FATAL Error: Failed: database has been invalidated.: {SPACE}",
+        ),
         (
             duckdb.IOException('IO Error: Could not write file ".work/t.duckdb": No space left on device\n\nLINE 1: x'),
             f'Could not write file ".work/t.duckdb": No space left on device: {SPACE}',
@@ -154,7 +175,7 @@ SOMEWHERE = "(in data, metrics, plots, logs or .work)"
                 "Out of Memory Error: failed to offload data block of size 256.0 KiB (9.0 GiB/9.0 GiB used).\n"
                 "This limit was set by the 'max_temp_directory_size' setting."
             ),
-            f"failed to offload data block of size 256.0 KiB (9.0 GiB/9.0 GiB used). {SOMEWHERE}: {SPACE}",
+            f"failed to offload data block of size 256.0 KiB (9.0 GiB/9.0 GiB used). (in .work): {SPACE}",
         ),
         (
             duckdb.OutOfMemoryException("Out of Memory Error: failed to allocate data of size 8.0 GiB"),
@@ -189,6 +210,62 @@ def test_a_query_above_the_memory_limit_is_told_to_raise_it(message):
     con = duckdb.connect(config={"memory_limit": "10MB", "temp_directory": "", "threads": 1})
     said = message(lambda: con.execute("CREATE TABLE t AS SELECT random() AS x FROM range(5_000_000) ORDER BY x"))
     assert said.endswith(f" used): {MEMORY}")
+
+
+# Each library has its own words for a write that fails, or none.
+WRITERS = {
+    "csv": lambda path: files.write_csv(path, {"x": np.arange(10_000)}),
+    "duckdb": lambda path: duckdb.sql(f"COPY (SELECT random() FROM range(10_000)) TO '{path}' (FORMAT parquet)"),
+    "json": lambda path: files.write_json(path, dict.fromkeys(map(str, range(10_000)), 0)),
+    "matplotlib": lambda path: Figure(figsize=(90, 90)).savefig(path, format="png"),
+    "numpy": lambda path: np.save(path.open("wb"), np.arange(10_000)),
+    "numpy, buffered": lambda path: np.save(path.open("wb"), np.arange(1_025)),
+    "pyarrow": lambda path: arrays.write({"x": np.random.default_rng(0).random(10_000)}, path),
+    "safetensors": lambda path: save_file({"x": torch.zeros(10_000)}, path),
+    "shutil": lambda path: shutil.copyfile(sys.executable, path),
+    "torch": lambda path: torch.save(torch.zeros(10_000), path),
+}
+
+
+@pytest.fixture
+def small_files():
+    """Lets no file grow above 8 KB, whoever writes it: a refusal of the system that needs no full disk."""
+    most = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    @contextmanager
+    def limited():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (8192, most[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, most)
+
+    return limited
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["a file", "a file of a folder"])
+@pytest.mark.parametrize("library", WRITERS)
+def test_a_write_that_the_system_refuses_is_told_whoever_writes(message, tmp_path, small_files, library, inside):
+    def write():
+        with small_files(), files.replacing(Path("data/made")) as temporary:
+            if inside:
+                temporary.mkdir()
+            WRITERS[library](temporary / "file" if inside else temporary)
+
+    said = message(write)
+    assert "File too large" in said
+    assert said.endswith(": allow larger files (`ulimit -f`), and run again")
+    assert list((tmp_path / "data").iterdir()) == []
+
+
+def test_an_error_of_cleaning_up_does_not_hide_the_one_of_the_disk(message):
+    def write():
+        try:
+            raise OSError(errno.ENOSPC, "No space left on device", "data/x")
+        finally:
+            raise AttributeError("'_idat' object has no attribute 'fileno'")
+
+    assert message(write) == f"No space left on device (data/x): {SPACE}"
 
 
 OPENED = {
@@ -263,6 +340,32 @@ def test_a_column_of_the_store_that_is_cut_is_named(message, tmp_path, share):
     assert said.endswith("): delete it and run `dvc repro`, which makes it again")
 
 
+def weights(path):
+    save_file({"x": torch.zeros(1_000)}, path)
+
+
+HEADS = {
+    "known.npy": (lambda path: np.save(path, np.arange(1_000)), np.load),
+    "weights.safetensors": (weights, load_file),
+    "model.json": (lambda path: files.write_json(path, {"x": 1.0, "y": 2.0}), files.read_json),
+}
+
+
+@pytest.mark.parametrize("share", [0, 0.5, 0.9])
+@pytest.mark.parametrize("name", HEADS)
+def test_a_file_of_a_model_that_is_cut_is_named(message, tmp_path, name, share):
+    write, read = HEADS[name]
+    for folder in ("damaged", "whole"):
+        path = tmp_path / "data/models" / folder / name
+        path.parent.mkdir(parents=True)
+        write(path)
+    path = tmp_path / "data/models/damaged" / name
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    said = message(lambda: read(path))
+    assert said.startswith(f"data/models/damaged/{name} is damaged (")
+    assert said.endswith("): delete it and run `dvc repro`, which makes it again")
+
+
 def table_of_another_type():
     pq.write_table(pa.table({"x": [1]}), "data/whole.parquet")
     arrays.load(Path("data/whole.parquet"), columns=["y"])
@@ -270,6 +373,12 @@ def table_of_another_type():
 
 def temporary_that_was_never_written():
     Path("data/.cases.parquet.1.tmp").replace("data/cases.parquet")
+
+
+def bug_in_a_block_that_writes():
+    with files.replacing(Path("data/made")) as temporary:
+        temporary.write_text("half of it")
+        raise ZeroDivisionError
 
 
 @pytest.mark.parametrize(
@@ -281,14 +390,59 @@ def temporary_that_was_never_written():
         (lambda: Path("data/raw/mine.csv").read_text(), FileNotFoundError),
         (lambda: os.mkdir("data"), FileExistsError),
         (lambda: Path("data").read_text(), IsADirectoryError),
+        (lambda: json.loads("{"), json.JSONDecodeError),
+        (lambda: int("No space left on device, or so"), ValueError),
+        (bug_in_a_block_that_writes, ZeroDivisionError),
         (lambda: duckdb.sql("SELECT nothing"), duckdb.BinderException),
         (lambda: duckdb.sql("SELECT 'data/whole.parquet'::INT").fetchall(), duckdb.ConversionException),
     ],
 )
 def test_a_bug_is_not_taken_for_a_failure_of_files(stage_run, tmp_path, bug, kind):
     (tmp_path / "data").mkdir()
+    files.write_json(tmp_path / "data/whole.json", {"x": 1})
     with pytest.raises(kind):
         stage_run(lambda params: bug())
+
+
+# --- Ctrl-C ---
+
+INTERRUPTED = """
+import sys, time
+from pathlib import Path
+from nextreel import engine, files, stage
+
+def main(params, doing):
+    con = engine.connect(engine.Params(memory_limit="1GB"), 2, Path(".work"))
+    with files.replacing(Path("data/made")) as temporary:
+        temporary.write_text("half of it")
+        print("ready", flush=True)
+        if doing == "query":
+            con.raw_sql("SELECT sum(hash(range) % 7) FROM range(100_000_000_000)")
+        time.sleep(60)
+
+stage.run(main)
+"""
+
+
+@pytest.mark.parametrize("doing", ["query", "sleep"])
+def test_an_interrupted_stage_says_one_line_and_leaves_nothing(root, tmp_path, doing):
+    (tmp_path / "params.yaml").write_text("seed: 42\nthreads: 1\ncpu_isa: native\n")
+    (tmp_path / "fit.py").write_text(INTERRUPTED)
+    environment = os.environ | {"PYTHONPATH": str(root / "src")}
+    command = [sys.executable, "fit.py", doing]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, text=True, **pipes) as running:
+        assert running.stdout.readline() == "ready\n"
+        time.sleep(0.5)  # into the query
+        running.send_signal(signal.SIGINT)
+        try:
+            said = running.communicate(timeout=30)[1]
+        finally:
+            running.kill()
+    assert said == "\ninterrupted: the same command goes on with this stage\n"
+    assert running.returncode == 130
+    assert list((tmp_path / "data").iterdir()) == []
+    assert list((tmp_path / ".work").glob("engine-*")) == []
 
 
 # --- a fresh clone ---

@@ -1,16 +1,19 @@
 """The whole params.yaml, checked before any stage runs and before DVC deletes any output: all mistakes at once."""
 
+import subprocess
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import yaml
+
 from nextreel import clock, datasets, eda, engine, evaluation, labels, models, splits
 from nextreel.cases import columns, protocols
 from nextreel.errors import UserError
 from nextreel.nn import recommender
-from nextreel.params import Params, Run, Section, nearest, parse
+from nextreel.params import Params, Run, Section, from_yaml, nearest, parse
 from nextreel.simulation import generator, world
 from nextreel.two_stage import fusion, rerank
 
@@ -30,6 +33,32 @@ SECTIONS: dict[str, type[Section]] = {
 }
 FAMILIES = ("recall", "train")  # sections whose keys name models
 SYSTEMS = ("two_stage", "oracle", fusion.FUSED)  # stand beside the models, in tables and metrics
+
+
+def changes(params: Params) -> list[str]:
+    """A line for each key whose value is not that of the last commit; none where no commit can be read.
+
+    By content: git looks at size and time first, and may overlook what a stopped `dvc exp run -S` has left.
+    """
+    try:
+        shown = subprocess.run(["git", "show", "HEAD:./params.yaml"], capture_output=True, check=True).stdout
+        committed = from_yaml(shown.decode())
+    except (OSError, subprocess.CalledProcessError, yaml.YAMLError, ValueError):
+        return []
+    if not isinstance(committed, Mapping):
+        return []
+    before, now = dict(_leaves(committed)), dict(_leaves(params.raw))
+    found = [(key, before.get(key, "absent"), now.get(key, "absent")) for key in {**before, **now}]
+    return [f"params.yaml differs from the last commit: {key} {a} -> {b}" for key, a, b in found if a != b]
+
+
+def _leaves(values: Mapping[Any, Any], above: str = "") -> Iterator[tuple[str, str]]:
+    """Dotted keys, and what is written there."""
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", repr(value)
 
 
 def check(params: Params, scratch: Path) -> None:

@@ -29,7 +29,10 @@ Connection: TypeAlias = Backend  # what the rest of the house calls it
 
 
 class Params(Section):
-    memory_limit: Annotated[str, Field(pattern=r"^\d+(\.\d+)? ?[KMGT]i?B$")]  # for tables; more spills to disk
+    # For tables; more spills to disk.
+    memory_limit: Annotated[
+        str, Field(pattern=r"^\d+(\.\d+)? ?[KMGT]i?B$", description="a number with its unit, such as 4GB")
+    ]
 
 
 def connect(params: Params, threads: int, scratch: Path) -> Connection:

@@ -1,6 +1,7 @@
 """Files that are whole or absent: written under a temporary name, then renamed; folders that go with their process."""
 
 import csv
+import errno
 import fcntl
 import glob
 import json
@@ -14,7 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
+from nextreel.errors import UserError
+
 METRIC_DIGITS = 5
+DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}  # of a disk that takes no more, or fails
+_MORE = bytes(1 << 20)  # a full disk may still take a few bytes
 _LOCK = "lock"  # of a working folder, in it
 
 
@@ -22,7 +27,8 @@ _LOCK = "lock"  # of a working folder, in it
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` if the block ends well, remove it if not.
 
-    What a killed run left of the same path is removed too.
+    What a killed run left of the same path is removed too. Raises OSError, in place of what the block raises, where the
+    disk is at fault.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
@@ -33,8 +39,28 @@ def replacing(path: Path) -> Iterator[Path]:
         if temporary.is_dir():
             remove(path)  # a folder cannot be renamed over another
         temporary.replace(path)
+    except Exception as error:
+        _blame_disk(error, temporary, path)
+        raise
     finally:
         remove(temporary)
+
+
+def _blame_disk(error: Exception, temporary: Path, path: Path) -> None:
+    """Raise OSError if the disk would not take more of what was being written. The disk itself is asked: each library
+    has its own words for a write that fails, some have none."""
+    if isinstance(error, UserError) or getattr(error, "errno", None) is not None:
+        return
+    written = [each for each in temporary.rglob("*") if each.is_file()] if temporary.is_dir() else [temporary]
+    try:
+        for each in written or [temporary / "more"]:
+            with each.open("ab") as file:
+                file.write(_MORE)
+                file.flush()
+                os.fsync(file.fileno())
+    except OSError as refused:
+        if refused.errno in DISK:
+            raise OSError(refused.errno, refused.strerror, str(path)) from error
 
 
 @contextmanager
@@ -106,6 +132,6 @@ def _text(value: float) -> str:
 
 
 def read_json(path: Path) -> dict[str, float]:
-    """Read a flat JSON object written by `write_json`."""
+    """Read a flat JSON object written by `write_json`; null is None."""
     values: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
     return values

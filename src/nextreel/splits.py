@@ -26,7 +26,6 @@ after `test_from`; the others are left out, since nothing may learn from them.
 Time is not respected between users: a model learns from what others did later. Rows exposed at random are left out.
 """
 
-from datetime import date
 from itertools import pairwise
 from typing import Literal, Self
 
@@ -37,7 +36,7 @@ from pydantic import model_validator
 
 from nextreel.clock import DAY_MS, day_of, start_of_day_ms
 from nextreel.errors import UserError
-from nextreel.params import Float, Section
+from nextreel.params import Day, Float, Section
 from nextreel.parts import PARTS, RANDOM
 
 LEAST_POSITIVES = 3  # under leave_one_out: one to learn from, one to select by, one to test (as SASRec's own code)
@@ -50,10 +49,10 @@ class Params(Section):
     by: Literal["fraction", "date"]
     valid_from_fraction: Float  # by fraction: of the standard rows by time
     test_from_fraction: Float
-    train_from: date | None  # by date: days in UTC+8, the first of each part
-    valid_from: date
-    test_from: date
-    test_until: date | None  # the last day of test
+    train_from: Day | None  # by date: days in UTC+8, the first of each part
+    valid_from: Day
+    test_from: Day
+    test_until: Day | None  # the last day of test
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -80,7 +79,7 @@ class Bounds(Section):
 
 
 def bounds(interactions: ir.Table, params: Params) -> Bounds | None:
-    """The bounds of the parts, None under leave_one_out. Raises UserError where there is no standard row to cut."""
+    """The bounds of the parts, None under leave_one_out. Raises UserError where all rows were shown at random."""
     time_ms = interactions.time_ms
     row = interactions.aggregate(
         n=_.count(),
@@ -90,8 +89,9 @@ def bounds(interactions: ir.Table, params: Params) -> Bounds | None:
     n, valid_from_ms, test_from_ms = (row[name][0].as_py() for name in ("n", "valid", "test"))
     if not n:
         raise UserError(
-            "there is no row of a standard log (log_standard_*.csv) to split: the random log alone can judge a model"
-            " but not train one; add a standard log to `ingest.path`"
+            "every row is of a video shown at random (in KuaiRand's layout: there is no log_standard_*.csv): such rows"
+            " can judge a model but not train one; add rows to `ingest.path` of what the app chose to show, or set"
+            " `ingest.table.is_rand` to none if its 1 says something else"
         )
     if params.strategy == "leave_one_out":
         return None

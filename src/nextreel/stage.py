@@ -6,9 +6,10 @@ import json
 import os
 import re
 import resource
+import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import duckdb
@@ -17,21 +18,31 @@ from nextreel.errors import UserError
 from nextreel.params import Params
 
 _MADE, _GIVEN = Path("data"), Path("data/raw")  # files that stages make; those that a user may have put there
-_NO_SPACE = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT))
+_SPACE, _AGAIN = "free disk space, and run again", "mend it and run again"
+# A system that refuses or fails, and what to do. What Python says of files that are there or not, or of another kind,
+# may be a bug.
+_ADVICE = {
+    **dict.fromkeys([errno.ENOSPC, errno.EDQUOT], _SPACE),
+    errno.EFBIG: "allow larger files (`ulimit -f`), and run again",
+    errno.EROFS: "nothing can be written there; make it writable, and run again",
+    **dict.fromkeys([errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOLCK], _AGAIN),
+    errno.ESTALE: _AGAIN,
+}
+_BY_WORDS = {os.strerror(number): number for number in _ADVICE}
+# How libraries end that are not written in Python: `... : No space left on device (os error 28)`.
+_WORDS = re.compile(rf"(?:^|: |] )({'|'.join(map(re.escape, _BY_WORDS))})(?: \(os error \d+\))?\W*$", re.MULTILINE)
 _NOT_THERE = ("No files found", os.strerror(errno.ENOENT))  # how DuckDB puts it
 _SPILLED = "max_temp_directory_size"  # how DuckDB puts it; it takes no more than there is on the disk
-_CUT_SHORT = re.compile(r"^\d+ requested and \d+ written$")  # how numpy puts it
 _LIMIT = re.compile(r"\(\S+ \S+/\S+ \S+ used\)")  # of engine.memory_limit
-# A system that refuses or fails. What Python says of files that are there or not, or of another kind, may be a bug.
-_SYSTEM = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOLCK, errno.ESTALE}
+_INTERRUPTED = 128 + signal.SIGINT  # exit status
 
 
 def run(main: Callable[..., None]) -> None:
     """Call `main(params, *command line arguments)` from the project's root, as DVC does.
 
-    What a user can mend becomes one message and exit status 1, a UserError or what `_explained` knows; a bug keeps its
-    traceback. Seconds and peak memory go to logs/, which git ignores: they differ from run to run and belong in no
-    output.
+    What a user can mend becomes one message and exit status 1, a UserError or what `_explained` knows; Ctrl-C becomes
+    one line; a bug keeps its traceback. Seconds and peak memory go to logs/, which git ignores: they differ from run to
+    run and belong in no output.
     """
     arguments = sys.argv[1:]
     expected = [name for name in inspect.signature(main).parameters if name != "params"]
@@ -40,22 +51,36 @@ def run(main: Callable[..., None]) -> None:
     started = time.monotonic()
     try:
         main(Params.load(Path("params.yaml")), *arguments)
+        _log("@".join([Path(sys.argv[0]).stem, *arguments]), time.monotonic() - started)
     except UserError as error:
         sys.exit(f"\nerror: {error}\n")
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:
+        if any(isinstance(each, KeyboardInterrupt) for each in _chain(error)):  # DuckDB makes a RuntimeError of it
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # what is removed at the exit is to be removed
+            print("\ninterrupted: the same command goes on with this stage", file=sys.stderr)
+            sys.exit(_INTERRUPTED)
         explained = _explained(error)
         if explained is None:
             raise
         sys.exit(f"\nerror: {explained}\n")
-    _log("@".join([Path(sys.argv[0]).stem, *arguments]), time.monotonic() - started)
 
 
-def _explained(error: Exception) -> str | None:
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, and what it came of."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+def _explained(error: BaseException) -> str | None:
     """What happened to files, disk or memory, and what to do about it; None where only the code can be at fault."""
     said = _said(error)
-    if any(words in str(error) for words in (*_NO_SPACE, _SPILLED)) or _CUT_SHORT.match(str(error)):
-        where = "" if _named(error) else f" (in {_MADE}, metrics, plots, logs or .work)"
-        return f"{said}{where}: free disk space, and run again"
+    if _SPILLED in str(error):
+        return f"{said} (in .work): {_SPACE}"
+    for each in _chain(error):  # an error of a disk may come to light as another one, of cleaning up
+        if (advice := _ADVICE.get(_number(each) or 0)) is not None:
+            where = "" if advice == _AGAIN or _named(each) else f" (in {_MADE}, metrics, plots, logs or .work)"
+            return f"{_said(each)}{where}: {advice}"
     if isinstance(error, duckdb.OutOfMemoryException):
         if _LIMIT.search(said):
             return f"{said}: raise `engine.memory_limit` in params.yaml, and run again"
@@ -63,13 +88,21 @@ def _explained(error: Exception) -> str | None:
     if (missing := _missing(error)) is not None:
         return f"{missing} is missing: run `dvc repro`, which makes what a stage needs"
     if (damaged := _damaged(error)) is not None:
-        return f"{damaged} is damaged ({said}): delete it and run `dvc repro`, which makes it again"
-    if isinstance(error, duckdb.IOException) or (isinstance(error, OSError) and error.errno in _SYSTEM):
-        return f"{said}: mend it and run again"
+        return f"{damaged}: delete it and run `dvc repro`, which makes it again"
+    if isinstance(error, duckdb.IOException):
+        return f"{said}: {_AGAIN}"
     return None
 
 
-def _said(error: Exception) -> str:
+def _number(error: BaseException) -> int | None:
+    """The system's number of what failed, whichever library says it."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    found = _WORDS.search(str(error))
+    return _BY_WORDS[found[1]] if found else None
+
+
+def _said(error: BaseException) -> str:
     """The sentence of an error, with the file that it is about, without what an engine adds."""
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.strerror} ({error.filename})"
@@ -77,7 +110,7 @@ def _said(error: Exception) -> str:
     return re.sub(r"^(IO|Invalid Input|Out of Memory) Error: ", "", words.strip().split("\n")[0])
 
 
-def _named(error: Exception) -> list[Path]:
+def _named(error: BaseException) -> list[Path]:
     """The files that an error is about, as far as its library tells."""
     if isinstance(error, OSError) and error.filename is not None:
         return [Path(os.fsdecode(error.filename))] if isinstance(error.filename, str | bytes | os.PathLike) else []
@@ -94,7 +127,7 @@ def _of_stages(path: Path) -> Path | None:
     return None
 
 
-def _missing(error: Exception) -> Path | None:
+def _missing(error: BaseException) -> Path | None:
     """The file of another stage that is not there, whoever tried to open it."""
     duckdb_misses = isinstance(error, duckdb.IOException) and any(words in str(error) for words in _NOT_THERE)
     if not isinstance(error, FileNotFoundError) and not duckdb_misses:
@@ -107,38 +140,52 @@ def _missing(error: Exception) -> Path | None:
     return None
 
 
-def _damaged(error: Exception) -> Path | None:
-    """The Parquet or NumPy file of another stage that cannot be read. Found by reading: some errors name no file, and
-    others are of a bug, on a file that is whole."""
+def _damaged(error: BaseException) -> str | None:
+    """Which file of another stage cannot be read, and why. Found by reading, since some errors name no file, and others
+    are of a bug, on a file that is whole. A look at the head tells of most kinds; Parquet is read to its end, and so
+    only where the error may be of it."""
     import pyarrow as pa  # not above: it loads numpy, which must wait for `runtime`
 
-    unmapped = isinstance(error, ValueError) and "mmap length" in str(error)  # numpy's word for a file that is cut
-    nameless = unmapped or type(error) is duckdb.Error or (isinstance(error, OSError) and error.errno is None)
-    if not nameless and not isinstance(error, duckdb.Error | pa.ArrowInvalid):
-        return None
-    named = [path for path in filter(None, map(_of_stages, _named(error))) if path.is_file()]
-    tried = named or (sorted(_MADE.rglob("*.npy" if unmapped else "*.parquet")) if nameless else [])
-    return next((path for path in tried if _of_stages(path) and not _readable(path)), None)
+    tried = [path for kind in _HEADS for path in sorted(_MADE.rglob(f"*{kind}"))]
+    nameless = type(error) is duckdb.Error or (isinstance(error, OSError) and error.errno is None)
+    if nameless or isinstance(error, duckdb.Error | pa.ArrowInvalid):
+        named = [path for path in _named(error) if path.suffix == ".parquet" and path.is_file()]
+        tried += named or (sorted(_MADE.rglob("*.parquet")) if nameless else [])
+    for path in filter(None, map(_of_stages, tried)):
+        try:
+            _HEADS.get(path.suffix, _read_parquet)(path)
+        except Exception as damage:  # of whichever library
+            if not isinstance(damage, OSError) or damage.errno is None:  # else it is kept from reading
+                return f"{path} is damaged ({_said(damage)})"
+    return None
 
 
-def _readable(path: Path) -> bool:
-    import numpy as np
-    import pyarrow as pa
+def _read_parquet(path: Path) -> None:
     import pyarrow.parquet as pq
 
-    if path.suffix == ".npy":
-        try:
-            np.load(path, mmap_mode="r", allow_pickle=False)
-        except ValueError:
-            return False
-        return True
-    try:
-        with pq.ParquetFile(path) as file:
-            for _batch in file.iter_batches():
-                pass
-    except (pa.ArrowInvalid, OSError) as error:
-        return isinstance(error, OSError) and error.errno is not None  # kept from reading it
-    return True
+    with pq.ParquetFile(path) as file:
+        for _batch in file.iter_batches():
+            pass
+
+
+def _read_npy(path: Path) -> None:
+    import numpy as np
+
+    np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def _read_safetensors(path: Path) -> None:
+    import safetensors
+
+    with safetensors.safe_open(path, "numpy"):
+        pass
+
+
+def _read_json(path: Path) -> None:
+    json.loads(path.read_text(encoding="utf-8"))
+
+
+_HEADS = {".json": _read_json, ".npy": _read_npy, ".safetensors": _read_safetensors}
 
 
 def _log(name: str, seconds: float) -> None:

@@ -55,7 +55,7 @@ def test_each_case_by_hand(shown):
 
 def test_parts_stay_apart(judged):
     assert judged.headline("model", "test") == pytest.approx(
-        {"gauc": 0.75, "gauc_half_width": 0, "ndcg@5": 1.5 / (1 + 1 / np.log2(3)), "wtg@5": np.nan,
+        {"gauc": 0.75, "gauc_half_width": np.nan, "ndcg@5": 1.5 / (1 + 1 / np.log2(3)), "wtg@5": np.nan,
          "auc": 7 / 8, "rows": 4},
         nan_ok=True,
     )  # fmt: skip

@@ -2,7 +2,16 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from nextreel.evaluation.intervals import bootstrap_auc, bootstrap_means, interval, mean, simultaneous_interval
+from nextreel import evaluation
+from nextreel.evaluation.estimates import Estimates
+from nextreel.evaluation.intervals import (
+    LEAST_USERS,
+    bootstrap_auc,
+    bootstrap_means,
+    interval,
+    mean,
+    simultaneous_interval,
+)
 
 
 def test_interval_of_a_mean_agrees_with_the_normal_one():
@@ -99,3 +108,48 @@ def test_an_estimate_without_any_value_leaves_the_others_alone():
     assert (high[:2] == alone[1]).all()
     assert np.isnan([low[2], high[2]]).all()
     assert np.isnan(simultaneous_interval(np.full((5, 2), np.nan), np.full(2, np.nan), 0.9)).all()
+
+
+# --- too few users ---
+
+
+def estimates(n_users, n_known=None, cases=2):
+    """Of two models and two metrics, the second of which only some users have."""
+    rng = np.random.default_rng(0)
+    user_idx = np.repeat(np.arange(n_users), cases)
+    known = user_idx < (n_users if n_known is None else n_known)
+    values = {
+        model: {"all": rng.random(len(user_idx)), "some": np.where(known, rng.random(len(user_idx)), np.nan)}
+        for model in ("one", "other")
+    }
+    return Estimates.of(values, user_idx, evaluation.Params(n_resamples=50, confidence=0.9), seed=1)
+
+
+@pytest.mark.parametrize("n_users", [1, 2, LEAST_USERS - 1])
+def test_too_few_users_have_values_and_no_interval(n_users):
+    found = estimates(n_users)
+    table, compared = found.table(), found.comparison("all", 0.9)
+    assert np.isfinite(table["value"]).all()
+    assert np.isfinite(compared["value"]).all()
+    for bounds in (table["low"], table["high"], *(compared[x] for x in compared if x.startswith(("low", "high")))):
+        assert np.isnan(bounds).all()
+    assert np.isnan(found.of_model("one")["all_half_width"])
+
+
+def test_enough_users_have_an_interval():
+    found = estimates(LEAST_USERS)
+    assert (found.table()["low"] < found.table()["high"]).all()
+    compared = found.comparison("all", 0.9)
+    assert np.isfinite(compared["low_corrected"][compared["minus"] != ""]).all()
+
+
+def test_users_without_a_value_do_not_count():
+    found = estimates(LEAST_USERS, n_known=LEAST_USERS - 1)
+    one = found.of_model("one")
+    assert one["all_half_width"] > 0
+    assert np.isnan(one["some_half_width"])
+    assert np.isnan(found.comparison("some", 0.9)["low"]).all()
+
+
+def test_no_user_at_all_is_too_few():
+    assert np.isnan(estimates(3, n_known=0).of_model("one")["some_half_width"])

@@ -4,9 +4,11 @@ import errno
 import hashlib
 import io
 import os
+import shlex
 import shutil
 import socket
 import struct
+import subprocess
 import tarfile
 import threading
 from collections import namedtuple
@@ -16,9 +18,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from dvc.utils.cli_parse import to_path_overrides
+from dvc.utils.hydra import apply_overrides
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
 from nextreel import progress
 from nextreel.errors import UserError
+from nextreel.params import Params
 from nextreel.raw import download
 from nextreel.raw.download import DATA_SETS, unpack
 
@@ -476,3 +483,47 @@ def test_progress_of_bytes_counts_what_was_there(monkeypatch, capsys):
     assert lines[0].startswith("a.tar.gz downloads: 1.00M/4.00M, ")
     assert lines[-1].startswith("a.tar.gz downloads: 3.00M/4.00M, ")
     assert lines[-1].endswith("B/s, 00:00 left")
+
+
+# --- the command that is printed ---
+
+
+def after_shell_and_hydra(option, folder):
+    """What `ingest.path` is once the shell, Hydra and params.yaml have passed it on."""
+    typed = subprocess.run(["bash", "-c", f"printf %s {option}"], check=True, capture_output=True, text=True).stdout
+    assert [typed] == shlex.split(option)
+    path = folder / "params.yaml"
+    path.write_text("ingest:\n  path: data/raw  # where\n", encoding="utf-8")
+    apply_overrides(path, to_path_overrides([typed])["params.yaml"])
+    return Params.load(path).get("ingest.path")
+
+
+HOSTILE = st.text(st.sampled_from(list("ab/ .'\"\\${}[]()<>=,:;#&*?!|~^%@`+-\tüж漢")))
+ANY = st.text(st.characters(exclude_categories=["Cc", "Cs", "Cn", "Zl", "Zp"]))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example("/a b")
+@example("/it's")
+@example(r"/\'")
+@example("/\\")
+@example("/${oc.env:HOME}")
+@example(r"/\${a}")
+@example(r"/\\${a}\\")
+@example("/[1], {2}=(3)")
+@example("/~ $HOME `id` !!")
+@example("/# no: comment")
+@given((HOSTILE | ANY).map("/{}".format))
+def test_a_path_passes_the_shell_hydra_and_yaml_as_it_is(tmp_path, path):
+    assert after_shell_and_hydra(download.setting("ingest.path", path), tmp_path) == path
+
+
+@pytest.mark.parametrize("name", ["yes", "1e3", "true", "null ", "2022-04-22", "007", "~", "a b"])
+def test_a_name_that_is_quoted_stays_as_it_is(tmp_path, name):
+    assert after_shell_and_hydra(download.setting("ingest.path", name), tmp_path) == name
+
+
+def test_a_plain_path_is_printed_plain_and_another_one_readably():
+    assert download.setting("ingest.path", "/data/KuaiRand-1K/data") == "ingest.path=/data/KuaiRand-1K/data"
+    assert download.setting("ingest.path", "/my data") == "\"ingest.path='/my data'\""

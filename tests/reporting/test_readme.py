@@ -23,3 +23,11 @@ def test_tables_name_the_confidence_of_the_run(table):
     heading = table(ROOT / "metrics", 0.995).splitlines()[0]
     assert "| 99.5 % interval |" in heading
     assert "95 %" not in heading
+
+
+def test_a_run_of_too_few_users_has_values_and_no_intervals(few_users):
+    """Neither has a model that lacks a metric a number there."""
+    row = next(line for line in readme.results(few_users, 0.95).splitlines() if line.startswith("| sasrec |"))
+    assert row.split(" | ")[2] == "-"
+    row = next(line for line in readme.impressions(few_users, 0.95).splitlines() if line.startswith("| sasrec |"))
+    assert [at for at, cell in enumerate(row.split(" | ")) if cell == "-"] == [2, 5, 7]

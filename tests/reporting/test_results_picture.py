@@ -68,3 +68,14 @@ def test_a_model_that_one_protocol_leaves_out_keeps_its_row():
     left, right = results_picture.draw(METRICS, 0.95).axes
     assert "two_stage" in [label.get_text() for label in left.get_yticklabels()]
     assert "next video only" in " | ".join(text.get_text() for text in right.texts)
+
+
+def test_without_intervals_every_value_lies_on_its_axis_all_the_same(few_users):
+    figure = results_picture.draw(few_users, 0.95)
+    figure.canvas.draw()
+    for axes in figure.axes:
+        left, right = axes.get_xlim()
+        drawn = np.concatenate([line.get_xdata() for line in axes.lines])
+        assert left <= drawn.min()
+        assert drawn.max() < right
+        assert all(np.isfinite(text.xy).all() for text in axes.texts if hasattr(text, "xy"))

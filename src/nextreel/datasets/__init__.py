@@ -18,7 +18,7 @@ from pydantic import field_validator
 from nextreel import engine, schema
 from nextreel.errors import UserError
 from nextreel.files import replacing
-from nextreel.params import Section, Share
+from nextreel.params import Name, Section, Share
 from nextreel.progress import track
 from nextreel.raw.intake import REASONS, Intake, Rejects
 
@@ -26,25 +26,25 @@ from nextreel.raw.intake import REASONS, Intake, Rejects
 class Names(Section):
     """The section `ingest.table`: what the columns of a log of your own are called."""
 
-    user_id: str
+    user_id: Name
     user_id_type: Literal["number", "text"]
-    video_id: str
+    video_id: Name
     video_id_type: Literal["number", "text"]
-    time: str
+    time: Name
     time_unit: Literal["ms", "s", "datetime"]
-    play_time: str | None
-    duration: str | None
+    play_time: Name | None
+    duration: Name | None
     watch_unit: Literal["ms", "s"]  # of play time and duration
-    is_rand: str | None  # 1: the video was exposed at random
-    tab: str | None
-    click: str | None
-    long_view: str | None
-    like: str | None
-    follow: str | None
-    comment: str | None
-    forward: str | None
-    hate: str | None
-    null: list[str]  # words for a missing value, beside the empty one
+    is_rand: Name | None  # 1: the video was exposed at random
+    tab: Name | None
+    click: Name | None
+    long_view: Name | None
+    like: Name | None
+    follow: Name | None
+    comment: Name | None
+    forward: Name | None
+    hate: Name | None
+    null: list[Name]  # words for a missing value, beside the empty one
 
     @field_validator("null", mode="before")
     @classmethod
@@ -57,7 +57,7 @@ class Names(Section):
 
 class Params(Section):
     layout: Literal["kuairand", "table"]
-    path: str  # a folder with the raw files; for a table also a file
+    path: Name  # a folder with the raw files; for a table also a file
     max_rejected_share: Share  # of a file's rows: more bad ones (repeats do not count) stop the run
     table: Names  # how `layout` table reads its columns
 
@@ -88,6 +88,16 @@ class Source:
 def layout(params: Params) -> ModuleType:
     """The module that reads `params.layout`."""
     return import_module(f"nextreel.datasets.{params.layout}")
+
+
+def where_sought(path: str) -> str:
+    """What to add where `ingest.path` names nothing: where a relative path was sought; nothing for an absolute one."""
+    if Path(path).is_absolute():
+        return ""
+    return (
+        f"; a relative path is sought in {Path.cwd()}, and `dvc exp run --temp` and `--queue` run in a copy that holds"
+        " only what git tracks: give an absolute path"
+    )
 
 
 def check_rejected(source: Source, max_rejected_share: float) -> None:

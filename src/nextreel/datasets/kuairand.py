@@ -16,7 +16,7 @@ import ibis.expr.types as ir
 from ibis import _
 
 from nextreel import engine, schema
-from nextreel.datasets import Params, Source, event_tables, index
+from nextreel.datasets import Params, Source, event_tables, index, where_sought
 from nextreel.errors import UserError
 from nextreel.raw import filebytes, intake, listing
 from nextreel.raw.columns import EXACT, Column, Format
@@ -115,7 +115,7 @@ def inspect(params: Params) -> Files:
         raise UserError(
             f"`ingest.path` is {params.path!r}, which is {'an archive: unpack it first' if packed else 'no folder'};"
             " point it at KuaiRand's `data` folder (dvc exp run -S ingest.path=/path/to/KuaiRand-Pure/data);"
-            " `dvc repro` makes data/raw/simulated, the default"
+            f" `dvc repro` makes data/raw/simulated, the default{where_sought(params.path)}"
         )
     left = listing.files(folder)
     found = {kind: [path for path in left if _is(path, folder, kind)] for kind in (*_FILES, *_UNREAD)}

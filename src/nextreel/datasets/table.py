@@ -11,7 +11,7 @@ import ibis
 import ibis.expr.types as ir
 
 from nextreel import engine, schema
-from nextreel.datasets import Names, Params, Source, event_tables, index
+from nextreel.datasets import Names, Params, Source, event_tables, index, where_sought
 from nextreel.errors import UserError
 from nextreel.raw import filebytes, intake, listing
 from nextreel.raw.columns import Column, Format, Reads
@@ -53,7 +53,7 @@ def inspect(params: Params) -> list[Path]:
     if path.is_dir():
         listing.refuse(path, unread, wanted)
     if not files or unread:
-        raise UserError(f"`ingest.path` is {params.path!r}; {wanted}")
+        raise UserError(f"`ingest.path` is {params.path!r}; {wanted}{where_sought(params.path)}")
     layout = Layout.of(params.table)
     twice = {theirs for theirs in layout.names.values() if list(layout.names.values()).count(theirs) > 1}
     if twice:

@@ -7,14 +7,14 @@ import numpy as np
 
 from nextreel.arrays import Columns
 from nextreel.evaluation import Params
-from nextreel.evaluation.intervals import bootstrap_means, interval, mean, simultaneous_interval
+from nextreel.evaluation.intervals import bootstrap_means, enough_users, interval, mean, simultaneous_interval
 
 Values = Mapping[str, Columns]  # model -> metric -> each case's value [n], NaN where it has none
 
 
 @dataclass(frozen=True)
 class Estimates:
-    """m means, each of a (model, metric)."""
+    """m means, each of a (model, metric). The bounds and resamples of too few users are NaN."""
 
     keys: list[tuple[str, str]]
     value: np.ndarray  # [m]
@@ -42,6 +42,7 @@ class Estimates:
             value[mine] = mean(table[:, mine], weight)
             rng = np.random.default_rng(seed)  # the same resamples for all columns
             resampled[:, mine] = bootstrap_means(table[:, mine], user_idx, params.n_resamples, rng, weight)
+        resampled[:, ~enough_users(table, user_idx)] = np.nan
         low, high = interval(resampled, params.confidence)
         return cls(keys, value, low, high, resampled)
 

@@ -22,7 +22,7 @@ from nextreel.clock import days_of
 from nextreel.evaluation import Params
 from nextreel.evaluation.calibration import N_BINS, Calibration
 from nextreel.evaluation.estimates import Estimates, labelled, stack
-from nextreel.evaluation.intervals import bootstrap_auc, interval
+from nextreel.evaluation.intervals import bootstrap_auc, enough_users, interval
 from nextreel.metrics import impressions as metrics
 from nextreel.progress import track
 from nextreel.scoring import order
@@ -163,7 +163,7 @@ class ImpressionResults:
         return Estimates.of(some, self.impressions.user_idx[cases], self.params, self.seed, weights)
 
     def _auc(self, by_seed: Mapping[int, np.ndarray], keep: np.ndarray) -> tuple[float, float, float]:
-        """The AUC of all rows together with its bounds, as the mean over seeds."""
+        """The AUC of all rows together, as the mean over seeds, with its bounds, NaN of too few users."""
         rows = self.impressions.where(keep)
         user_idx = rows.user_idx[rows.case]
         value, resampled = [], []
@@ -171,6 +171,8 @@ class ImpressionResults:
             rng = np.random.default_rng(self.seed)
             value.append(metrics.auc(rows.label, score[keep]))
             resampled.append(bootstrap_auc(rows.label, score[keep], user_idx, self.params.n_resamples, rng))
+        if not enough_users(np.zeros((len(user_idx), 1)), user_idx)[0]:
+            return float(np.mean(value)), np.nan, np.nan
         low, high = interval(np.mean(resampled, axis=0)[:, None], self.params.confidence)
         return float(np.mean(value)), float(low[0]), float(high[0])
 

@@ -2,6 +2,16 @@
 
 import numpy as np
 
+# With a value. How fewer differ says little of how users do: resampled, they give intervals that are too narrow, and of
+# one user an interval without width.
+LEAST_USERS = 30
+
+
+def enough_users(values: np.ndarray, user_idx: np.ndarray) -> np.ndarray:
+    """Whether LEAST_USERS have a value, not NaN: values [n, m] of cases, user_idx [n] -> [m]."""
+    _users, user = np.unique(user_idx, return_inverse=True)
+    return np.array([np.count_nonzero(np.bincount(user[~np.isnan(x)])) >= LEAST_USERS for x in values.T], dtype=bool)
+
 
 def bootstrap_means(
     values: np.ndarray,

@@ -19,7 +19,7 @@ from nextreel.nn import trainer
 from nextreel.nn.batch import FIRST, UNKNOWN, Batch, Example, Tokens, known_values
 from nextreel.nn.features import TokenEmbedding
 from nextreel.nn.heads import NextItem
-from nextreel.params import PositiveInt, Share
+from nextreel.params import Name, PositiveInt, Share
 
 SOFTMAX_LIMIT = 50_000
 _HISTORIES, _EVENTS = 1024, 1 << 20  # read together, at most
@@ -33,7 +33,7 @@ class NeuralParams(trainer.Params):
     dropout: Share
     seeds: PositiveInt  # how many times the model is trained: with `seed`, `seed` + 1, ...
     history: Literal["all", "positives"]  # which events are tokens
-    inputs: list[str]  # columns of the events that a token holds beside its video
+    inputs: list[Name]  # columns of the events that a token holds beside its video
     passed_weight: Share  # of a token that is no positive, as a target beside the positives; 0: it is none
     loss: Literal["bce", "bpr", "sampled_softmax", "softmax"]
     negatives: PositiveInt  # uniform ones: a target's own (bce, bpr) or a batch's (sampled_softmax); softmax takes all

@@ -34,6 +34,7 @@ _TRIES = 4
 _TIMEOUT_S = 30
 _FINAL = {401, 403, 404, 410}  # statuses that another try does not change
 _MOST_MEMBERS = 100  # KuaiRand-27K has about fifteen
+_PLAIN = re.compile(r"/[\w./-]*", re.ASCII)  # a path that neither the shell nor Hydra reads anything into
 _DAMAGED = (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError)
 
 
@@ -282,8 +283,19 @@ def _print_commands(name: str, cache: Path) -> None:
     else:
         print(f"{cache / DATA_SETS[name].file} is linked into every KuaiRand in {cache}, now and when one is added")
     for unpacked, folder in folders.items():
-        path = shlex.quote(str(folder))
-        print(f"to run on {unpacked}:\n  dvc exp run -S ingest.path={path} {DATA_SETS[unpacked].options}")
+        option = setting("ingest.path", str(folder))
+        print(f"to run on {unpacked}:\n  dvc exp run -S {option} {DATA_SETS[unpacked].options}")
+
+
+def setting(key: str, text: str) -> str:
+    """What to type after `dvc exp run -S` so that `key` of params.yaml becomes `text`, whatever it holds: the shell
+    reads it first, then Hydra, then OmegaConf."""
+    if _PLAIN.fullmatch(text):
+        return f"{key}={text}"
+    literal = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)  # else the value of another key
+    quoted = re.sub(r"(\\*)('|$)", lambda end: 2 * end[1] + end[2].replace("'", r"\'"), literal)
+    option = f"{key}='{quoted}'"
+    return shlex.quote(option) if re.search(r'[$`"\\!\n]', option) else f'"{option}"'
 
 
 def main(name: str) -> str | None:

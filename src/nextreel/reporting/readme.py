@@ -1,6 +1,7 @@
 """The tables of README.md, from the committed metrics: `make table`."""
 
 import csv
+from math import isnan
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,15 +9,20 @@ from nextreel import evaluation
 from nextreel.files import read_json, replacing
 from nextreel.params import Params
 
+NOTHING = "-"  # where there is no value
 COLUMNS = ("ndcg@10", "hr@10", "hr@50", "coverage@10", "valid_ndcg@10")
 
 
 class Estimate(NamedTuple):
-    """A model's headline metric with its interval."""
+    """A model's headline metric with its interval, NaN where there are too few users for one."""
 
     value: float
     low: float
     high: float
+
+    @property
+    def interval(self) -> str:
+        return NOTHING if isnan(self.low) else f"{self.low:.4f} to {self.high:.4f}"
 
 
 def results(metrics: Path, confidence: float) -> str:
@@ -27,9 +33,8 @@ def results(metrics: Path, confidence: float) -> str:
     lines = ["| model | " + " | ".join((COLUMNS[0], f"{percent(confidence)} interval", *COLUMNS[1:])) + " |"]
     lines.append("|---" * (len(COLUMNS) + 2) + "|")
     for name in best_first:
-        first, *rest = (f"{found[name][column]:.4f}" for column in COLUMNS)
-        interval = f"{own[name].low:.4f} to {own[name].high:.4f}"
-        lines.append(f"| {name} | " + " | ".join((first, interval, *rest)) + " |")
+        first, *rest = (_digits(found[name][column]) for column in COLUMNS)
+        lines.append(f"| {name} | " + " | ".join((first, own[name].interval, *rest)) + " |")
     test = next(iter(found.values()))
     lines += [
         "",
@@ -52,12 +57,15 @@ def impressions(metrics: Path, confidence: float) -> str:
             ("impressions", standard[name], ("auc", "ndcg@5", "wtg@5")),
             ("random", random[name], ("auc",)),
         ):
-            own = intervals[protocol][name]
-            cells += [f"{found['gauc']:.4f}", f"{own.low:.4f} to {own.high:.4f}"]
-            cells += [f"{found[column]:.4f}" for column in columns]
+            cells += [_digits(found["gauc"]), intervals[protocol][name].interval]
+            cells += [_digits(found[column]) for column in columns]
         lines.append("| " + " | ".join(cells) + " |")
     n_rows = [f"{next(iter(found.values()))['rows']:,.0f}" for found in (standard, random)]
     return "\n".join([*lines, "", f"{n_rows[0]} impressions of test, {n_rows[1]} shown at random."])
+
+
+def _digits(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:.4f}"
 
 
 def _by_model(folder: Path) -> dict[str, dict[str, float]]:
@@ -69,7 +77,9 @@ def estimates(metrics: Path, protocol: str) -> dict[str, Estimate]:
     with (metrics / "comparison.csv").open(encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["protocol"] == protocol]
     return {
-        row["model"]: Estimate(*(float(row[column]) for column in Estimate._fields)) for row in rows if not row["minus"]
+        row["model"]: Estimate(*(float(row[column] or "nan") for column in Estimate._fields))
+        for row in rows
+        if not row["minus"]
     }
 
 

@@ -3,6 +3,7 @@
 The same numbers give the same bytes, so a test can tell a stale picture by its pixels.
 """
 
+from math import isfinite
 from pathlib import Path
 from typing import NamedTuple
 
@@ -68,7 +69,9 @@ def _caption(confidence: float, simulated: bool) -> list[str]:
     return lines
 
 
-def _panel(axes: Axes, panel: Panel, rows: list[tuple[int, str, Estimate]]) -> None:
+def _panel(axes: Axes, panel: Panel, found: list[tuple[int, str, Estimate]]) -> None:
+    rows = [(row, name, each if isfinite(each.low) else each._replace(low=each.value, high=each.value))
+            for row, name, each in found]  # fmt: skip
     for row, name, (value, low, high) in rows:
         color = ORANGE if name == ORACLE else BLUE
         axes.plot([low, high], [row, row], color=color, linewidth=2.5, solid_capstyle="butt")

@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 from nextreel import arrays
 from nextreel.files import remove
 from nextreel.metrics.ranks import MISS
-from nextreel.params import PositiveInt, Section
+from nextreel.params import Name, PositiveInt, Section
 from nextreel.progress import track
 from nextreel.scoring.order import Tie, listed_rank, order
 from nextreel.scoring.sets import EvalSet
@@ -25,12 +25,12 @@ _CASES_AT_A_TIME = 1_000
 class Params(Section):
     """The section `candidates`."""
 
-    channels: list[str] = Field(alias="from", min_length=1)  # models whose lists are fused
+    channels: list[Name] = Field(alias="from", min_length=1)  # models whose lists are fused
     pool_size: PositiveInt  # candidates a case
 
     @field_validator("channels")
     @classmethod
-    def _each_once(cls, channels: list[str]) -> list[str]:
+    def _each_once(cls, channels: list[Name]) -> list[str]:
         twice = sorted({name for name in channels if channels.count(name) > 1})
         if twice:
             raise ValueError(f"each channel once; drop the copies of {', '.join(twice)}")

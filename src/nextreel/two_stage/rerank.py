@@ -9,7 +9,7 @@ from nextreel import arrays
 from nextreel.cases.pairs import Pairs
 from nextreel.cases.store import Store
 from nextreel.contract import Scorer
-from nextreel.params import PositiveInt, Section
+from nextreel.params import Name, PositiveInt, Section
 from nextreel.parts import QUESTIONS, answering
 from nextreel.progress import track
 from nextreel.scoring import order
@@ -22,7 +22,7 @@ _CASES_AT_A_TIME = 512
 class Params(Section):
     """The section `rank`."""
 
-    model: str  # the ranker: one of the models under `recall` or `train`
+    model: Name  # the ranker: one of the models under `recall` or `train`
     n_recommendations: PositiveInt  # a user, in data/recommendations.parquet
 
 
