@@ -71,7 +71,7 @@ def test_a_name_whose_spelling_is_lost_is_refused(tmp_path, spelled):
         Params.load(path).section("log", Log)
     lines = str(caught.value).splitlines()[1:]
     assert [line.split(" is ")[0].strip() for line in lines] == ["`log.path`", "`log.tab`", "`log.parts.0`"]
-    assert all("is to be quoted, such as 'yes' or '1e3'" in line for line in lines)
+    assert all("is to be quoted, such as 'true' or '1e3'" in line for line in lines)
 
 
 @pytest.mark.parametrize("name", ["", "a\0b", [], {}, None])

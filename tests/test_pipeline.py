@@ -213,7 +213,7 @@ def kill_in_training(project: Project, output: Path) -> str:
 
 
 def test_options_of_the_command_line_keep_their_types(project: Project) -> None:
-    """`-S` writes 1e-05, which YAML 1.1 reads as text, and `no` for a boolean."""
+    """`-S` writes 1e-05 and `no`, which YAML 1.1 reads as a text and a boolean, YAML 1.2 the other way round."""
     options = {
         "model.lr": "1e-5",
         "model.weight_decay": "1e-3",
@@ -242,7 +242,7 @@ def test_a_mistake_stops_at_check_and_spares_all_outputs(project: Project) -> No
     assert ran(done.stdout) == ["check"]
     assert "Traceback" not in done.stdout
     assert done.stdout.count("error: ") == 1
-    for key, value in (("seed", "'banana'"), ("threads", "True"), ("model.lr", "None")):
+    for key, value in (("seed", "'banana'"), ("threads", "'on'"), ("model.lr", "None")):
         assert f"`{key}` is {value}" in done.stdout
     del before["data/check.json"]  # DVC deletes a stage's own outputs before it runs
     assert project.bytes_in("data", "metrics", "plots") == before

@@ -44,6 +44,7 @@ def connect(params: Params, threads: int, scratch: Path) -> Connection:
     con = ibis.duckdb.connect(
         str(folder / "tables.duckdb"), threads=threads, memory_limit=params.memory_limit, temp_directory=str(folder)
     )
+    held.callback(con.con.interrupt)  # else a query that Ctrl-C has left in a thread is waited for at the exit
     weakref.finalize(con, held.close)
     con.raw_sql("SET TimeZone = 'UTC'")  # of times that name no zone, wherever the machine stands
     if sys.stdout.isatty():  # a long query shows how far it is, and the time left

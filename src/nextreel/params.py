@@ -2,7 +2,7 @@
 
 What a person types after `dvc exp run -S` is read by the shell, by Hydra and, from the file, here. Text becomes a
 number where a number is wanted, a boolean never does, and `none` means None. What is to be a name stays as it was
-spelled, or is refused where its spelling is lost: Hydra makes `true` of `yes`, and 1000.0 of `1e3`.
+spelled, or is refused where its spelling is lost: Hydra makes `true` of `TRUE`, and 1000.0 of `1e3`.
 """
 
 import difflib
@@ -34,7 +34,7 @@ def _none_text(value: object) -> object:
 def _spelled(value: object) -> object:
     """A name as it was spelled; a whole number has one spelling."""
     if isinstance(value, bool | float):
-        raise ValueError(f"{_TEXT}; a word that is read as another kind is to be quoted, such as 'yes' or '1e3'")
+        raise ValueError(f"{_TEXT}; a word that is read as another kind is to be quoted, such as 'true' or '1e3'")
     return str(value) if isinstance(value, int) else value
 
 

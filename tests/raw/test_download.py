@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from nextreel import progress
 from nextreel.errors import UserError
-from nextreel.params import Params
+from nextreel.params import Name, Params, Section
 from nextreel.raw import download
 from nextreel.raw.download import DATA_SETS, unpack
 
@@ -527,3 +527,12 @@ def test_a_name_that_is_quoted_stays_as_it_is(tmp_path, name):
 def test_a_plain_path_is_printed_plain_and_another_one_readably():
     assert download.setting("ingest.path", "/data/KuaiRand-1K/data") == "ingest.path=/data/KuaiRand-1K/data"
     assert download.setting("ingest.path", "/my data") == "\"ingest.path='/my data'\""
+
+
+@pytest.mark.parametrize("name", ["0", "-7", "yes", "no", "on", "007", "0x10", "12:30", "2022-04-22", "uid"])
+def test_a_name_that_needs_no_quotes_stays_as_it_is_spelled(tmp_path, name):
+    class Log(Section):
+        path: Name
+
+    after_shell_and_hydra(f"ingest.path={name}", tmp_path)
+    assert Params.load(tmp_path / "params.yaml").section("ingest", Log).path == name
