@@ -20,7 +20,7 @@ import torch
 from matplotlib.figure import Figure
 from safetensors.torch import load_file, save_file
 
-from nextreel import arrays, files, stage
+from nextreel import arrays, engine, files, stage
 from nextreel.errors import UserError
 from nextreel.params import Params
 
@@ -273,7 +273,7 @@ OPENED = {
     "open": lambda path: path.read_text(),
     "pyarrow": lambda path: arrays.load(path),
     "pyarrow, header": lambda path: pq.read_metadata(path),
-    "duckdb": lambda path: ibis.duckdb.connect().read_parquet(str(path)),
+    "engine": lambda path: engine.read(ibis.duckdb.connect(), path),
 }
 
 
@@ -282,11 +282,6 @@ def test_a_missing_file_of_another_stage_is_named_whoever_opens_it(message, tmp_
     for path in (tmp_path / "data/a/cases.parquet", (tmp_path / "data/a/cases.parquet").relative_to(tmp_path)):
         said = message(lambda path=path: OPENED[library](path))
         assert said == "data/a/cases.parquet is missing: run `dvc repro`, which makes what a stage needs"
-
-
-def test_a_missing_folder_of_a_table_is_named(message):
-    said = message(lambda: ibis.duckdb.connect().read_parquet("data/many/*.parquet"))
-    assert said == "data/many is missing: run `dvc repro`, which makes what a stage needs"
 
 
 def damaged(path, how):

@@ -31,7 +31,6 @@ _ADVICE = {
 _BY_WORDS = {os.strerror(number): number for number in _ADVICE}
 # How libraries end that are not written in Python: `... : No space left on device (os error 28)`.
 _WORDS = re.compile(rf"(?:^|: |] )({'|'.join(map(re.escape, _BY_WORDS))})(?: \(os error \d+\))?\W*$", re.MULTILINE)
-_NOT_THERE = ("No files found", os.strerror(errno.ENOENT))  # how DuckDB puts it
 _SPILLED = "max_temp_directory_size"  # how DuckDB puts it; it takes no more than there is on the disk
 _LIMIT = re.compile(r"\(\S+ \S+/\S+ \S+ used\)")  # of engine.memory_limit
 _INTERRUPTED = 128 + signal.SIGINT  # exit status
@@ -129,14 +128,12 @@ def _of_stages(path: Path) -> Path | None:
 
 def _missing(error: BaseException) -> Path | None:
     """The file of another stage that is not there, whoever tried to open it."""
-    duckdb_misses = isinstance(error, duckdb.IOException) and any(words in str(error) for words in _NOT_THERE)
-    if not isinstance(error, FileNotFoundError) and not duckdb_misses:
+    if not isinstance(error, FileNotFoundError):
         return None
     named = _named(error) or [Path(str(error))]  # pyarrow says the name and nothing else
     for path in filter(None, map(_of_stages, named)):
-        whole = path.parent if "*" in path.name else path  # a table may be a folder of files
-        if not os.path.exists(whole):  # unlike Path.exists, says no where one may not look
-            return whole
+        if not os.path.exists(path):  # unlike Path.exists, says no where one may not look
+            return path
     return None
 
 
