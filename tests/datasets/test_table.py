@@ -1,11 +1,14 @@
 """Logs of one's own: any column names, CSV or Parquet, with or without watch times."""
 
+import errno
 import gzip
 import hashlib
+import os
 import re
 from datetime import UTC, datetime
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -554,7 +557,7 @@ def test_a_quote_escaped_by_a_backslash_is_named_with_its_line(log):
 
 def test_a_text_that_the_end_of_the_file_cuts_is_told(log):
     log.csv(f'user_id,video_id,time_ms,title\n1,2,{FIRST_MS},"a"\n1,2,{FIRST_MS},"b, c')
-    with pytest.raises(UserError, match="the last line opens a quote and does not close it; is the file cut short"):
+    with pytest.raises(UserError, match="the last text opens a quote and does not close it; is the file cut short"):
         log.read()
 
 
@@ -654,3 +657,112 @@ def test_text_ids_are_hinted_at(log):
     log.csv(f"user_id,video_id,time_ms\nalice,2,{FIRST_MS}\n")
     with pytest.raises(UserError, match="ids that are text: `ingest.table.user_id_type` text"):
         datasets.check_rejected(log.read(), 0.2)
+
+
+# --- what lies in a folder ---
+
+
+@pytest.mark.parametrize("what", ["broken link", "link to itself", "pipe", "a name that is no UTF-8"])
+def test_what_is_no_file_is_told(log, what):
+    log.csv(f"user_id,video_id,time_ms\n1,2,{FIRST_MS}\n")
+    odd = log.path / "b.csv"
+    if what == "pipe":
+        os.mkfifo(odd)
+    elif what.startswith("a name"):
+        (log.path / os.fsdecode(b"\xff.csv")).write_text("x")
+    else:
+        odd.symlink_to(odd if what == "link to itself" else log.path / "nothing")
+    message = "a link that leads to nothing|no plain file|the name is no UTF-8"
+    with pytest.raises(UserError, match=message):
+        table.inspect(log.params())
+
+
+def test_a_folder_that_may_not_be_looked_into_stops_the_run(log, monkeypatch):
+    log.csv(f"user_id,video_id,time_ms\n1,2,{FIRST_MS}\n")
+    (log.path / "closed").mkdir()
+    iterdir = type(log.path).iterdir
+
+    def refused(path):
+        if path.name == "closed":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return iterdir(path)
+
+    monkeypatch.setattr(type(log.path), "iterdir", refused)
+    with pytest.raises(PermissionError):
+        table.inspect(log.params())
+
+
+def test_a_file_that_looks_like_data_is_read_whatever_it_is_called(log):
+    for at, name in enumerate(["notice.csv", "README.csv", "citation.2022.csv", "license.csv"]):
+        log.csv(f"user_id,video_id,time_ms\n1,{at},{FIRST_MS}\n", name)
+    assert sorted(video for (video,) in rows(log.read(), "video_id")) == [0, 1, 2, 3]
+
+
+def test_what_is_there_twice_is_read_once(log):
+    text = "user_id,video_id,time_ms\n1,{},%d\n" % FIRST_MS  # noqa: UP031
+    (log.path / "x/sub").mkdir(parents=True)
+    log.csv(text.format(1), "x/sub/a.csv")
+    (log.path / "a_link").symlink_to(log.path / "x/sub")
+    (log.path / "z.csv").symlink_to(log.path / "x/sub/a.csv")
+    source = log.read()
+    assert [file.name for file in source.intake.files] == ["a_link/a.csv"]
+    assert rejected(source) == []
+
+
+def test_an_empty_folder_is_told(log):
+    log.path.mkdir()
+    (log.path / ".hidden.csv").touch()
+    with pytest.raises(UserError, match="there is no file in it"):
+        table.inspect(log.params())
+
+
+def test_a_file_that_is_replaced_or_deleted_while_it_is_read_is_told(log, monkeypatch):
+    path = log.csv("user_id,video_id,time_ms\n" + many())
+    text, digest = path.read_text(), filebytes.digest
+
+    def replaced(path):
+        found, before = digest(path), path.stat()
+        path.with_name("new").write_text(text)
+        path.with_name("new").rename(path)
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        return found
+
+    def deleted(path):
+        found = digest(path)
+        path.unlink()
+        return found
+
+    for change in (replaced, deleted):
+        monkeypatch.setattr(filebytes, "digest", change)
+        with pytest.raises(UserError, match="changed while it was read"):
+            log.read()
+
+
+def test_a_packed_log_with_something_behind_it_is_told(log):
+    path = log.csv("", "a.csv.gz")
+    path.write_bytes(gzip.compress(f"user_id,video_id,time_ms\n1,2,{FIRST_MS}\n".encode()) + b"\0" * 10)
+    with pytest.raises(UserError, match="a.csv.gz cannot be read, perhaps for damage or for what follows"):
+        log.read()
+
+
+@pytest.mark.parametrize("word", ['"', "a,b", "a'b", "[", "\\N", "-1", "\u00e9", " "])
+def test_any_word_may_stand_for_a_missing_value(log, word):
+    cells = pd.DataFrame({"user_id": 1, "video_id": [1, 2], "time_ms": FIRST_MS, "w": ["5", word]})
+    log.path.mkdir()
+    for name in ("a.csv", "b.parquet"):
+        cells.to_csv(log.path / name, index=False) if name == "a.csv" else cells.to_parquet(log.path / name)
+        source = log.read(log.path / name, play_time="w", null=[word])
+        assert rows(source, "play_time_ms") == [(5,), (None,)]
+
+
+def test_a_header_with_a_line_break_in_a_name(log):
+    log.csv(f'user_id,"the\nvideo",video_id,time_ms\n1,x,2,{FIRST_MS}\n1,x,y,{FIRST_MS}\n')
+    source = log.read()
+    assert rows(source, "video_id") == [(2,)]
+    assert rejected(source) == [("a.csv", 4, "video_id", "y", "not_a_number")]
+
+
+def test_a_name_that_differs_in_capitals_or_blanks_is_told(log):
+    log.csv(f"User_ID,video_id, time_ms\n1,2,{FIRST_MS}\n")
+    with pytest.raises(UserError, match="columns missing: user_id, time_ms; .*did you mean 'User_ID'"):
+        table.inspect(log.params())

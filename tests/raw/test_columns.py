@@ -1,7 +1,9 @@
-"""Every cell of a Parquet file is kept exactly or set aside with its reason, whatever Arrow type it has and whatever it
-is read as. What is expected comes from Python's integers, fractions and decimals, not from the engine."""
+"""Every cell of a Parquet or CSV file is kept exactly or set aside with its reason, whatever Arrow type it has and
+whatever it is read as. What is expected comes from Python's integers and decimals, not from the engine."""
 
+import csv
 import math
+import re
 import uuid
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import ROUND_HALF_UP, Decimal, localcontext
@@ -13,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nextreel.raw.columns import Column
+from nextreel.raw.columns import TEXT, Column, bad_if, faults, literal
 from nextreel.raw.intake import Intake
 from nextreel.schema import FIRST_MS, INT32, INT64, LAST_MS
 
@@ -37,6 +39,32 @@ TEXTS = ["0", "1", "-1", "+5", " 7 ", "7.0", "7.", "7.5", ".5", "1e3", "1.5e0", 
 TEXTS += ["9007199254740993", "9007199254740993.0", "9223372036854775808", "9" * 40, "00012", "0x1F", "1_000", "1,5"]
 TEXTS += ["nan", "inf", "", "true", "False", "NULL", "0.99999999999999999999", "2022-04-24", "2022-04-24T15:05:41.436Z"]
 TEXTS += ["1650812741.4365", "1650812741436", "soon", "caf\u00e9", "\u0663", "12345678901234567890123", "1e400", "-0"]
+TEXTS += [
+    "1e-400",
+    "+-5",
+    "1_0",
+    "nan(1)",
+    "9007199254740991.4",
+    "4503599627370497.5",
+    "40 000",
+    "--1",
+    "1e",
+    "e3",
+    ".",
+]
+MOMENTS = {  # as text: the number of milliseconds
+    "2022-04-24": 1_650_758_400_000,
+    "2022-04-24T15:05:41.436Z": 1_650_812_741_436,
+    "2022-04-24 15:05:41": 1_650_812_741_000,
+    "2022-04-24 15:05": 1_650_812_700_000,
+    "2022-04-24 23:05:41.436999+08:00": 1_650_812_741_436,
+    "2022-04-24 23:05:41 +0800": 1_650_812_741_000,
+    "2022-04-24T10:05:41-05": 1_650_812_741_000,
+    "2022-04-24 15:05:41 UTC": 1_650_812_741_000,
+}
+NO_MOMENTS = ["2022-04-24 15:05:41 Asia/Shanghai", "2022-04-24 15:05:41 CST", "2022-04-24 15:05:41+99:00", "2022-02-30"]
+NO_MOMENTS += ["now", "today", "epoch", "infinity", "20220424", "15:05:41", "2022-04-24 25:00:00", "24.4.2022"]
+TEXTS += [text for pair in zip(NO_MOMENTS, MOMENTS, strict=False) for text in pair] + NO_MOMENTS[len(MOMENTS) :]
 
 
 def decimals(precision, scale):
@@ -117,9 +145,9 @@ def of_numbers(type_, cell, column):
         cell = cell.strip(" ")
         if column.reads == "flag" and cell.lower() in ("true", "false"):
             return int(cell.lower() == "true")
-        if cell.lower() in ("nan", "inf"):
+        if cell.lower() in ("nan", "inf", "infinity"):
             return "out_of_range"
-        if not cell.isascii() or "_" in cell or "x" in cell or "," in cell:
+        if not re.fullmatch(r"[+-]?[0-9]*\.?[0-9]*(e[+-]?[0-9]+)?", cell):
             return "not_a_number"
         try:
             number = Decimal(cell)
@@ -149,8 +177,7 @@ def of_numbers(type_, cell, column):
 
 def of_moments(type_, cell, _column):
     if is_text(type_):
-        known = {"2022-04-24": 1_650_758_400_000, "2022-04-24T15:05:41.436Z": 1_650_812_741_436}
-        return known.get(cell, "not_a_number")
+        return MOMENTS.get(cell, "not_a_number")
     if not (pa.types.is_timestamp(type_) or pa.types.is_date(type_)):
         return "wrong_type"
     moment = cell if isinstance(cell, datetime) else datetime(cell.year, cell.month, cell.day)
@@ -176,14 +203,18 @@ def of_text_ids(type_, cell, _column):
     return (None, "inexact") if abs(int(cell)) >= 2 ** MANTISSA[str(type_)] else str(int(cell))
 
 
-def check(connect, tmp_path, type_, cells, column):
-    path = tmp_path / "x.parquet"
-    array = pa.array(cells, type_)
-    pq.write_table(pa.table({"x": array}), path)
+def check(connect, tmp_path, type_, cells, column, form="parquet"):
+    path = tmp_path / f"x.{form}"
+    if form == "parquet":
+        pq.write_table(pa.table({"x": pa.array(cells, type_)}), path)
+    else:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file, quoting=csv.QUOTE_ALL).writerows([("x", "title"), *((cell, "a, b") for cell in cells)])
     intake = Intake(connect(), tmp_path)
     rows = intake.read([path], {"x": column})
     kept = {row["row"]: row["x"] for row in rows.to_pyarrow().to_pylist()}
-    aside = {row["line"]: row["reason"] for row in intake.quarantine().to_pyarrow().to_pylist()}
+    header = int(form == "csv")
+    aside = {row["line"] - header: row["reason"] for row in intake.quarantine().to_pyarrow().to_pylist()}
     found = [(kept.get(line), aside.get(line)) for line in range(1, len(cells) + 1)]
     assert sorted([*kept, *aside]) == list(range(1, len(cells) + 1))
     wanted = [expected(type_, cell, column) for cell in cells]
@@ -197,6 +228,11 @@ def test_every_cell_is_kept_exactly_or_set_aside_with_its_reason(connect, tmp_pa
         folder = tmp_path / str(number)
         folder.mkdir()
         check(connect, folder, type_, cells, USES[use])
+
+
+@pytest.mark.parametrize("use", USES)
+def test_every_cell_of_a_csv_file_is_judged_alike(connect, tmp_path, use):
+    check(connect, tmp_path, pa.string(), [text for text in TEXTS if text != ""], USES[use], "csv")
 
 
 def test_so_many_pairs_of_a_type_and_a_use_are_tried():
@@ -215,7 +251,22 @@ NUMBERS = st.one_of(
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(cells=st.lists(NUMBERS, min_size=1, max_size=20), use=st.sampled_from(["id", "amount", "seconds"]))
 def test_numbers_as_text_are_what_their_digits_say(connect, tmp_path_factory, cells, use):
-    check(connect, tmp_path_factory.mktemp("raw"), pa.string(), cells, USES[use])
+    for form in ("parquet", "csv"):
+        check(connect, tmp_path_factory.mktemp("raw"), pa.string(), cells, USES[use], form)
+
+
+def cells_that_may_be_bad():
+    return [*TEXTS, None, *(f"{i}{end}" for i in (-6, -5, 0, 1, 2, 2**31, 2**53) for end in ("", ".0", ".", "e0"))]
+
+
+@pytest.mark.parametrize("use", USES)
+def test_a_cell_is_bad_if_and_only_if_it_has_a_fault(connect, use):
+    """What is quick to test, and what tells the reason, must agree."""
+    con, column = connect(), USES[use]
+    bad, fault = " OR ".join(bad_if("x", column, TEXT)), " OR ".join(faults("x", column, TEXT))
+    values = ", ".join(f"({'NULL' if cell is None else literal(cell)})" for cell in cells_that_may_be_bad())
+    query = f"SELECT x, coalesce({bad or 'false'}, false), coalesce({fault}, false) FROM (VALUES {values}) cells(x)"
+    assert [row for row in con.raw_sql(query).fetchall() if row[1] != row[2]] == []
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)

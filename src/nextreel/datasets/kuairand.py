@@ -43,7 +43,7 @@ _AMOUNTS = {
     "profile_stay_time": "profile_stay_ms",
     "comment_stay_time": "comment_stay_ms",
 }
-_ID, _COUNT, _TEXT = Column(0, EXACT), Column(-EXACT, EXACT), Column(reads="text")
+_COUNT, _TEXT = Column(-EXACT, EXACT), Column(reads="text")
 _KEY, _NUMBER = Column(0, EXACT, required=True), Column(-INT32, INT32)
 _TIME = Column(schema.FIRST_MS, schema.LAST_MS, required=True)
 _LOG: Format = {
@@ -126,6 +126,8 @@ def inspect(params: Params) -> Files:
         raise UserError(f"{folder}: no log_standard_*.csv or log_random_*.csv{hint}")
     truth = {name: folder / f"{name}.parquet" for name in _TRUTH if folder / f"{name}.parquet" in left}
     known = {*truth.values(), *(path for paths in found.values() for path in paths)}
+    for path in truth.values():
+        filebytes.schema(path)  # of the simulator, and so no other than it writes, if it is one at all
     listing.refuse(
         folder, [path for path in left if path not in known],
         f"KuaiRand's files are called {', '.join(f'{kind}.csv' for kind in _FILES)} (.csv.gz will do), side by side",

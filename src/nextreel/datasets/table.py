@@ -52,6 +52,7 @@ def inspect(params: Params) -> list[Path]:
     wanted = f"`ingest.layout` table takes a file that ends in {', '.join(listing.ENDINGS)}, or a folder of them"
     if path.is_dir():
         listing.refuse(path, unread, wanted)
+        wanted = f"there is no file in it; {wanted}"
     if not files or unread:
         raise UserError(f"`ingest.path` is {params.path!r}; {wanted}{where_sought(params.path)}")
     layout = Layout.of(params.table)

@@ -128,7 +128,8 @@ def _calibration(shown: ImpressionResults) -> Columns:
 def write_per_user(data: Path, next_item: NextItemResults, shown: ImpressionResults | None) -> None:
     """data/per_user.parquet: every model's values of every case, for anyone's own analysis, a row each: protocol, part,
     model, seed, user_idx, user_id, case_id, metric, value. README.md says which metrics there are."""
-    user_id = pq.read_table(data / "cases.parquet", columns=["user_id"])["user_id"]  # by case_id; as Arrow: may be text
+    cases = pq.read_table(data / "cases.parquet", columns=["user_id"], partitioning=None)
+    user_id = cases["user_id"]  # by case_id; as Arrow, since it may be text
     with Writer(data / "per_user.parquet") as writer:
         for name, by_seed in next_item.ranks.items():
             for seed in by_seed:

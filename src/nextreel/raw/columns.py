@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from nextreel.schema import INT32
 
-EXACT = 2**53  # a DOUBLE holds whole numbers exactly below it
+EXACT = 2**53  # a DOUBLE holds whole numbers exactly below it, and numbers of up to 15 digits as they are written
 Reads = Literal["integer", "flag", "seconds", "datetime", "text"]
 FAULTS = (  # of a cell, in the order to look for them
     "missing",  # what may not be empty
@@ -58,7 +58,7 @@ class Held:
     bits: int = 0  # of a float: it holds whole numbers exactly below 2^bits
 
 
-DIGITS, DOUBLE, TEXT, OTHER = Held("whole"), Held("float", 53), Held("text"), Held("other")
+DIGITS, TEXT, OTHER = Held("whole"), Held("text"), Held("other")
 _FLOAT_BITS = {"halffloat": 11, "float": 24, "double": 53}
 _MOST_DIGITS = 38  # of a decimal; one of more is read as a DOUBLE
 _READ_FROM: dict[Reads, set[str]] = {
@@ -92,19 +92,16 @@ def held(type_: pa.DataType) -> Held:
 
 def held_in_csv(column: Column, plain: bool) -> tuple[str, Held]:
     """The SQL type that a CSV reader should take a column for. 87433.6 would become 87434 without a word in an integer
-    column; only a plain file, which holds nothing but whole numbers, is read as such: as BIGINT and not as it is
-    stored, so that a number that is too large is judged in its turn, as in any other file."""
-    if column.reads in ("text", "datetime"):
-        return "VARCHAR", TEXT
-    if plain:
-        return "BIGINT", DIGITS
-    return ("VARCHAR", TEXT) if column.high > EXACT or column.reads == "flag" else ("DOUBLE", DOUBLE)
+    column, and 1_0 would become 10; only a plain file, which holds nothing but whole numbers, is read as such: as
+    BIGINT and not as it is stored, so that a number that is too large is judged in its turn, as in any other file."""
+    return ("BIGINT", DIGITS) if plain and column.reads not in ("text", "datetime") else ("VARCHAR", TEXT)
 
 
-# What a text must look like to be a number; an engine would also take 0x1F and 1_000.
-_WHOLE = r" *[+-]?\d+(\.0*)? *"
-_FRACTION = r" *[+-]?\d*\.\d*[1-9]\d* *"
-_ANY = r" *[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|nan|inf|infinity) *"
+# What a text must look like to be a number or a datetime. An engine takes more: 0x1F, 1_000, +-5; names of zones, of
+# which some mean several, and it goes on with the zone in the cells that follow (DuckDB 1.5).
+_FRACTION = r"\s*[+-]?\d*\.\d*[1-9]\d*\s*"
+_ANY = r"\s*[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|nan|inf|infinity)\s*"
+_MOMENT = r"\s*\d{4}-\d\d?-\d\d?([ T]\d\d?:\d\d(:\d\d(\.\d+)?)?( *(Z|UTC|GMT|[+-](0\d|1[0-5])(:?\d\d)?))?)?\s*"
 _DECIMAL = "DECIMAL(25, 3)"  # seconds to the millisecond, with room for a thousand times as many
 
 
@@ -114,7 +111,8 @@ def value(x: str, column: Column, held: Held) -> str:
     if held.kind not in _READ_FROM[column.reads]:
         return f"CAST(NULL AS {column.stored})"
     if column.reads == "datetime":
-        return f"epoch_ms(try_cast({x} AS TIMESTAMPTZ))"
+        moment = f"try_cast({_plain_moment(x) if held.kind == 'text' else x} AS TIMESTAMPTZ)"
+        return f"epoch_ms({moment})"
     if column.reads == "seconds":
         exact = f"CAST({x} AS DOUBLE)" if held.kind == "float" else x
         return f"try_cast(1000 * try_cast({exact} AS {_DECIMAL}) AS BIGINT)"
@@ -135,6 +133,12 @@ def kept(x: str, column: Column, held: Held) -> str:
     return f"try_cast({value(x, column, held)} AS {column.stored})"
 
 
+def shown(x: str, held: Held) -> str:
+    """A cell as the quarantine shows it: as it stands in the file, a float that is whole without its .0."""
+    text = f"CAST({x} AS VARCHAR)"
+    return f"regexp_replace({text}, '\\.0$', '')" if held.kind == "float" else text
+
+
 def faults(x: str, column: Column, held: Held) -> list[str]:
     """For each of `FAULTS` the condition that a cell has it, where it has none of those before."""
     found = dict.fromkeys(FAULTS, "false") | ({"missing": f"{x} IS NULL"} if column.required else {})
@@ -150,7 +154,8 @@ def faults(x: str, column: Column, held: Held) -> list[str]:
         is_word = f" AND try_cast({x} AS BOOLEAN) IS NULL" if column.reads == "flag" else ""
         found["not_a_number"] = f"NOT {_looks(x, _ANY)}{is_word}"
         found["inexact"] = f"{_has_exponent(x)} AND abs({thousandfold}{float_}) >= {EXACT}"
-        fraction = f"isfinite({float_}) AND {float_} <> trunc({float_})"
+        too_small = f"{float_} = 0 AND regexp_matches({x}, '[1-9].*e', 'i')"
+        fraction = f"isfinite({float_}) AND ({float_} <> trunc({float_}) OR {too_small})"
         found["fraction"] = f"CASE WHEN {_has_exponent(x)} THEN {fraction} ELSE {_looks(x, _FRACTION)} END"
     elif held.kind == "float":
         found["inexact"] = f"abs({thousandfold}CAST({x} AS DOUBLE)) >= {2**held.bits}"
@@ -182,13 +187,22 @@ def bad_if(x: str, column: Column, held: Held) -> Iterator[str]:
         # DuckDB takes NaN for the largest number, but not where a Parquet file's statistics leave it out.
         yield f"isnan({x})"
     elif held.kind == "text" and column.reads in ("integer", "flag"):
-        digits = f"CAST(try_cast({x} AS BIGINT) AS VARCHAR) = {x} AND try_cast({x} AS BIGINT)"
-        good = f"{digits} BETWEEN {column.low} AND {column.high}"
+        # Most cells are digits, or such with .0 behind them, and few enough for a DOUBLE, which is read fastest.
+        number = f"try_cast({x} AS DOUBLE)"
+        few = f"strlen({x}) <= 15 AND ({number} <> 0 OR {x} IN ('0', '0.0')) AND NOT contains({x}, '_') AND {x} >= '-'"
+        low, high = max(column.low, 1 - EXACT), min(column.high, EXACT - 1)
+        good = f"{number} = trunc({number}) AND {number} BETWEEN {low} AND {high} AND {few}"
         null = str(column.required).lower()
         slow = " OR ".join(f"({fault})" for fault in faults(x, column, held) if fault != "false")
         yield f"CASE WHEN {x} IS NULL THEN {null} WHEN {good} THEN false ELSE {slow} END"
     else:
         yield from (fault for fault in faults(x, column, held) if fault != "false")
+
+
+def _plain_moment(x: str) -> str:
+    """A text as the engine reads a moment in UTC or at an offset; null where it looks otherwise."""
+    offset = f"regexp_replace(regexp_replace({x}, ' *(UTC|GMT|Z) *$', '+00', 'i'), ' +([+-])', '\\1')"
+    return f"CASE WHEN {_looks(x, _MOMENT)} THEN {offset} END"
 
 
 def _looks(x: str, pattern: str) -> str:

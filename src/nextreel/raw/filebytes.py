@@ -3,25 +3,25 @@
 import csv
 import gzip
 import hashlib
-import re
+import io
+import sys
 import zlib
-from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import count
+from itertools import chain
 from pathlib import Path
-from typing import IO, NamedTuple, cast
+from typing import IO, Any, NamedTuple, cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nextreel.errors import UserError
-from nextreel.params import nearest
 from nextreel.raw import listing
 
-_PLAIN = b"0123456789,-\r"  # the bytes of a line of whole numbers
+_PLAIN = b"0123456789,\r"  # the bytes of a line of whole numbers
 _BLOCK = 1 << 20
+_TAIL = 1 << 12  # enough for the blank lines at the end of a file
 _GZIP = b"\x1f\x8b"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _OTHERS = {";": "semicolons", "\t": "tabs", "|": "bars"}  # that some put between cells
@@ -43,7 +43,7 @@ def check_header(path: Path, columns: Iterable[str]) -> None:
     if missing:
         raise UserError(
             f"{path}: columns missing: {', '.join(missing)}; the header has: {', '.join(names)}"
-            f"{_other_delimiter(names) or _in_folders(path, missing) or nearest(missing[0], names)}"
+            f"{_other_delimiter(names) or _in_folders(path, missing) or _nearly(missing, names)}"
         )
 
 
@@ -59,6 +59,11 @@ def _in_folders(path: Path, missing: list[str]) -> str:
     return f" (a folder is called {named[0]}: what stands in names of folders is not read)" if named else ""
 
 
+def _nearly(missing: list[str], names: list[str]) -> str:
+    alike = [name for name in names if name.strip().lower() == missing[0].strip().lower()]
+    return f"; did you mean {alike[0]!r}?" if alike else ""
+
+
 def _csv_header(path: Path) -> list[str]:
     with opened(path) as file:
         start = file.readline()
@@ -67,9 +72,10 @@ def _csv_header(path: Path) -> list[str]:
     if start.startswith(_UTF16) or b"\0" in start:
         raise UserError(f"{path} is no UTF-8 text (UTF-16?); save it as UTF-8, with iconv for example")
     if not start.strip():
-        raise UserError(f"{path} is empty; a header line and data rows are expected")
+        raise UserError(f"{path} is empty or begins with a blank line; a header line and data rows are expected")
     try:
-        return next(csv.reader([start.decode("utf-8-sig", errors="replace").strip("\r\n")]))
+        with _records(path) as records:
+            return next(records)
     except csv.Error as error:
         raise UserError(f"{path}: the header cannot be read: {error}; lines must end in LF or CRLF") from None
 
@@ -105,21 +111,17 @@ def quote(path: Path) -> str:
 def n_spare_cells(path: Path) -> int:
     """How many empty cells the first row has beyond the header: some programs end their rows, but not the header, with
     a comma."""
-    with opened(path) as file:
-        lines = [file.readline().decode("utf-8-sig", errors="replace").strip("\r\n") for _ in range(2)]
-    try:
-        names, cells = ([*csv.reader([line]), []][0] for line in lines)
-    except csv.Error:
-        return 0
-    return 0 if any(cells[len(names) :]) else max(len(cells) - len(names), 0)
+    with _records(path) as records:
+        n_names, cells = len(next(records)), next(records, [""])
+    return 0 if any(cells[n_names:]) else max(len(cells) - n_names, 0)
 
 
 class Digest(NamedTuple):
     """What one pass over the bytes of a file tells."""
 
     sha256: str
-    n_lines: int  # of data
-    plain: bool  # they hold whole numbers and nothing else
+    n_lines: int  # of data, but for blank ones at the end
+    plain: bool  # they hold whole numbers, none of them negative, and nothing else
     n_quotes: int
 
 
@@ -127,53 +129,69 @@ def digest(path: Path) -> Digest:
     """Read a file once, block by block; a compressed one twice, since its digest is that of the bytes on the disk."""
     sha256, n_lines, plain = hashlib.sha256(), 0, True
     with opened(path) as file:
-        first = last = file.readline()
+        first = tail = file.readline()
         n_quotes = first.count(b'"')
         sha256.update(first)
         while block := file.read(_BLOCK):
             sha256.update(block)
             rest = block.translate(None, _PLAIN) if plain else block
             n_ends = rest.count(b"\n")
-            n_quotes += rest.count(b'"')
             n_lines += n_ends
+            n_quotes += rest.count(b'"')
             plain = plain and n_ends == len(rest)
-            last = block
+            tail = tail[-_TAIL:] + block if len(block) < _TAIL else block
     if listing.compressed(path):
         with path.open("rb") as packed:
             sha256 = hashlib.file_digest(packed, "sha256")
-    n_lines += last is not first and not last.endswith(b"\n")
+    ending = tail[len(tail.rstrip(b"\r\n")) :].count(b"\n")
+    n_lines += 1 - ending if tail is not first else 0
     return Digest(sha256.hexdigest(), n_lines, plain, n_quotes)
 
 
-def breaks(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """The records [m] of a CSV file, 1 = the header, that hold line breaks within quotes, and how many such breaks the
-    file has up to their end."""
-    records, so_far = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-    n_quotes, n_records, n_breaks = 0, 1, 0
+@contextmanager
+def _records(path: Path, more: Iterable[str] = ()) -> Iterator[Any]:
+    """A reader of a CSV file's records, each a list of texts, and of `more` lines; what is no UTF-8 does not matter."""
+    csv.field_size_limit(sys.maxsize)
+    with opened(path) as file, io.TextIOWrapper(file, "utf-8-sig", errors="replace", newline="") as text:
+        yield csv.reader(chain(text, more))
+
+
+class Breaks(NamedTuple):
+    """Line breaks within quotes."""
+
+    record: np.ndarray  # [m]: those that hold any, 1 = the header
+    so_far: np.ndarray  # [m]: how many the file has up to their end
+    closed: bool  # False: the last text has no closing quote
+
+
+def breaks(path: Path) -> Breaks:
+    """Where they are in a CSV file. Row by row, and so only asked for where a file has fewer records than lines, or a
+    quote that has no other."""
+    record, so_far, n_lines, last, end = [], [], 0, [""], ["the end"]
+    with _records(path, end) as records:
+        for number, last in enumerate(records, 1):  # noqa: B007
+            if records.line_num > n_lines + 1:
+                record.append(number)
+                so_far.append(records.line_num - number)
+            n_lines = records.line_num
+    return Breaks(np.array(record, np.int64), np.array(so_far, np.int64), closed=last == end)
+
+
+def oddity(path: Path) -> str:
+    """What stands in the lines of a CSV file that an engine may stumble over, with the first line of each; nothing if
+    there is none."""
+    first: dict[str, int] = {}
     with opened(path) as file:
-        while block := file.read(_BLOCK):
-            byte = np.frombuffer(block, np.uint8)
-            newline = np.flatnonzero(byte == ord("\n"))
-            quote = np.flatnonzero(byte == ord('"'))
-            within = (n_quotes + np.searchsorted(quote, newline)) % 2 == 1
-            record = n_records + (~within).cumsum()  # the one that goes on after a break
-            records.append(record[within])
-            so_far.append(n_breaks + within.cumsum()[within])
-            n_quotes, n_breaks = n_quotes + len(quote), n_breaks + int(within.sum())
-            n_records += int((~within).sum())
-    record, count = np.concatenate(records), np.concatenate(so_far)
-    last = np.flatnonzero(np.diff(record, append=-1) != 0)  # of each record
-    return record[last], count[last]
-
-
-def ends_within_quotes(path: Path) -> bool:
-    """Whether the last line of a CSV file with an odd number of quotes opens a text and does not close it."""
-    with opened(path) as file:
-        (last,) = deque(file, maxlen=1)
-    return re.search(rb'(^|,)"([^"]|"")*$', last.rstrip(b"\r\n")) is not None
-
-
-def first_line_with(path: Path, words: bytes) -> int | None:
-    """The number of the first line of a file that holds some bytes, 1 = the header."""
-    with opened(path) as file:
-        return next((number for number, line in zip(count(1), file, strict=False) if words in line), None)
+        ending = b"\n"
+        for number, line in enumerate(file, 1):
+            if number == 1 and line.endswith(b"\r\n"):
+                ending = b"\r\n"
+            here = line.rstrip(b"\r\n")
+            for what, there in (
+                ('has \\": a quote within quotes is written twice in a CSV file, ""', b'\\"' in here),
+                ("is blank", not here),
+                ("ends otherwise than the first", b"\r" in here or line[len(here) :] not in (ending, b"")),
+            ):
+                if there:
+                    first.setdefault(what, number)
+    return "".join(f"; line {number} {what}" for what, number in first.items())

@@ -35,8 +35,9 @@ from nextreel.raw.columns import (
     identifier,
     kept,
     literal,
+    shown,
     value,
-)  # fmt: skip
+)
 from nextreel.raw.filebytes import Digest
 
 REASONS = (
@@ -44,6 +45,7 @@ REASONS = (
     *FAULTS,
     "repeated",  # the key of an earlier row
 )
+_OF_A_FILE = ("st_ino", "st_size", "st_mtime_ns")  # what tells whether it is still the same
 _QUARANTINE, _PLACES, _BREAKS = "quarantine", "places", "breaks"  # tables of the engine, see Intake._place and _break
 
 
@@ -130,7 +132,7 @@ class Intake:
         self._set_aside(
             rows.name,
             f'SELECT row, {column}[1 + (fault - 1) // {len(FAULTS)}] AS "column",'
-            f" regexp_replace(value, '\\.0$', '') AS value, {reason}[1 + (fault - 1) % {len(FAULTS)}] AS reason"
+            f" value, {reason}[1 + (fault - 1) % {len(FAULTS)}] AS reason"
             f" FROM {rows.name} WHERE fault IS NOT NULL",
         )
         usable = ", ".join(map(identifier, names.values()))
@@ -183,12 +185,12 @@ class Intake:
     def _read_csv(self, path: Path, digest: Future[Digest], rows: "_Rows", quote: str) -> int:
         columns, header = rows.columns, filebytes.header(path)
         has_text = any(column.reads == "text" for column in columns.values())
-        plain = not has_text and digest.result().plain  # else there is no need to wait
+        plain = not has_text and len(self.null) == 1 and digest.result().plain  # else there is no need to wait
         read = {header.index(c): held_in_csv(column, plain) for c, column in columns.items()}
         errors = self._new("errors")
         source = _csv(
             path, quote, [read[at][0] if at in read else "VARCHAR" for at in range(len(header))],
-            f"nullstr={array(map(literal, self.null))}, store_rejects=true, rejects_table='{errors}',"
+            self.null, f"store_rejects=true, rejects_table='{errors}',"
             f" rejects_scan='{errors}_scans', rejects_limit=0, null_padding=false",
         )  # fmt: skip
         n_kept = self._store(source, path, {at: holds for at, (_type, holds) in read.items()}, rows)
@@ -202,18 +204,16 @@ class Intake:
             "SELECT 1, 1 UNION ALL SELECT above + 1, max(2 + i) FROM (SELECT i, record - 2 - i AS above FROM"
             f" (SELECT record, row_number() OVER (ORDER BY record) - 1 AS i FROM {lines})) GROUP BY above",
         )  # fmt: skip
-        n_breaks = self._break(path) if quote and n_kept + n_rejected < n_lines else 0
+        n_breaks = self._break(path) if quote and (n_kept + n_rejected < n_lines or n_quotes % 2) else 0
         self._quarantine(
             f'SELECT {literal(self._name(path))} AS file, record, CASE WHEN is_cast THEN column_name END AS "column",'
             " value, CASE WHEN NOT is_cast THEN 'wrong_cells' WHEN try_cast(value AS DOUBLE) IS NULL THEN"
             f" 'not_a_number' ELSE 'out_of_range' END AS reason FROM {lines}"
         )
-        if quote and n_quotes % 2 and filebytes.ends_within_quotes(path):
-            raise UserError(f"{path}: the last line opens a quote and does not close it; is the file cut short?")
         if n_kept + n_rejected + n_breaks != n_lines:
             raise UserError(
                 f"{path}: {n_lines} data lines, but {n_kept} were read and {n_rejected} rejected; a stray quote"
-                f" or a blank line makes the rest uncertain{_escaped(path)}. Find and mend it, then run again"
+                f" or a blank line makes the rest uncertain{filebytes.oddity(path)}. Mend it, then run again"
             )
         return n_kept + n_rejected
 
@@ -238,7 +238,7 @@ class Intake:
         bad = " OR ".join(condition for each in about for condition in bad_if(*each)) or "false"
         found = [fault for each in about for fault in faults(*each)]
         cases = " ".join(f"WHEN {fault} THEN {at}" for at, fault in enumerate(found, 1) if fault != "false")
-        values = array(f"CAST({cell} AS VARCHAR)" for cell, *_ in about)
+        values = array(shown(cell, holds) for cell, _column, holds in about)
         cells = ", ".join(cell for cell, *_ in about)
         part = engine.scratch(self.con) / f"{self._new(rows.name)}.parquet"
         try:
@@ -260,7 +260,7 @@ class Intake:
             f"CREATE TABLE {lines} AS SELECT line AS record, error_type = 'CAST' AS is_cast,"
             f" {array(map(literal, header))}[CAST(column_idx AS BIGINT)] AS column_name,"
             f" CASE WHEN error_type = 'CAST' THEN {number} ELSE csv_line END AS value FROM {errors}"
-            " QUALIFY row_number() OVER (PARTITION BY line ORDER BY column_idx) = 1"
+            " QUALIFY row_number() OVER (PARTITION BY line ORDER BY error_type = 'CAST', column_idx) = 1"
         )
         return lines
 
@@ -275,7 +275,9 @@ class Intake:
 
     def _break(self, path: Path) -> int:
         """Note the line breaks within quotes, which put the records below them further down; their number."""
-        record, so_far = filebytes.breaks(path)
+        record, so_far, closed = filebytes.breaks(path)
+        if not closed:
+            raise UserError(f"{path}: the last text opens a quote and does not close it; is the file cut short?")
         found = {"file": pa.array([self._name(path)] * len(record), pa.string()), "record": record, "so_far": so_far}
         self.con.insert(_BREAKS, ibis.memtable(pa.table(found)))
         return int(so_far.max(initial=0))
@@ -343,7 +345,7 @@ def time_range(
         else:
             header, quote = filebytes.header(path), '"' if quoted else filebytes.quote(path)
             at, holds = header.index(name), TEXT
-            source = _csv(path, quote, ["VARCHAR"] * len(header), "ignore_errors=true")
+            source = _csv(path, quote, ["VARCHAR"] * len(header), [""], "ignore_errors=true")
         query = (
             f"SELECT min(x), max(x) FROM (SELECT {value(f'c{at}', column, holds)} AS x FROM {source})"
             f" WHERE x BETWEEN {column.low} AND {column.high}"
@@ -358,47 +360,50 @@ def time_range(
 def _parquet(path: Path, schema: pa.Schema, null: Sequence[str]) -> str:
     """A Parquet file as a source in SQL, its columns called c0, c1, ... by their places, since names need not differ.
     Words for a missing value are null, as a CSV reader makes them."""
-    words, places = ", ".join(map(literal, null)), [f"c{at}" for at in range(len(schema))]
-    cells = [
-        f"CASE WHEN {c} NOT IN ({words}) THEN {c} END AS {c}" if held(field.type) == TEXT else c
-        for c, field in zip(places, schema, strict=True)
-    ]
+    places = [f"c{at}" for at in range(len(schema))]
+    cells = [_nulled(c, null) if held(field.type) == TEXT else c for c, field in zip(places, schema, strict=True)]
     return f"(SELECT {', '.join(cells)} FROM {engine.parquet([path])} AS raw({', '.join(places)}))"
 
 
-def _csv(path: Path, quote: str, types: Sequence[str], options: str) -> str:
+def _nulled(place: str, null: Sequence[str]) -> str:
+    """A text, null where it is one of the words for a missing value."""
+    return f"CASE WHEN {place} NOT IN ({', '.join(map(literal, null))}) THEN {place} END AS {place}"
+
+
+def _csv(path: Path, quote: str, types: Sequence[str], null: Sequence[str], options: str) -> str:
     """A CSV file as a source in SQL, its columns of the types called c0, c1, ..., as in `_parquet`. Nothing is guessed
     from its bytes."""
+    cells = ", ".join(_nulled(f"c{at}", null) if type_ == "VARCHAR" else f"c{at}" for at, type_ in enumerate(types))
     types = [*types, *["VARCHAR"] * filebytes.n_spare_cells(path)]
-    columns = ", ".join(f"c{at}: {literal(kind)}" for at, kind in enumerate(types))
+    columns = ", ".join(f"c{at}: {literal(type_)}" for at, type_ in enumerate(types))
     quote = literal(quote)
     compression = "gzip" if listing.compressed(path) else "none"
-    return (
+    source = (
         f"read_csv({literal(engine.plain(path))}, auto_detect=false, hive_partitioning=false, header=true, delim=',',"
         f" quote={quote}, escape={quote}, compression='{compression}', columns={{{columns}}}, {options})"
     )
+    return source if len(null) == 1 else f"(SELECT {cells} FROM {source})"
 
 
 def _check_unchanged(path: Path, before: os.stat_result) -> None:
     """Raise UserError where a file is another one than before it was read."""
-    after = path.stat()
-    if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+    after = path.stat() if path.exists() else None
+    same = [after is not None and getattr(after, each) == getattr(before, each) for each in _OF_A_FILE]
+    if not all(same):
+        now = f"{after.st_size} now" if after else "it is gone now"
         raise UserError(
-            f"{path} changed while it was read ({before.st_size} bytes before, {after.st_size} now): wait until it is"
-            " whole, or read a copy, and run again"
+            f"{path} changed while it was read ({before.st_size} bytes before, {now}): wait until it is whole, or read"
+            " a copy, and run again"
         )
 
 
-def _escaped(path: Path) -> str:
-    """A hint where quotes in a CSV file are escaped by a backslash."""
-    line = filebytes.first_line_with(path, b'\\"')
-    return "" if line is None else f'; line {line} has \\": a quote within quotes is written twice in a CSV file, ""'
-
-
 def _unreadable(path: Path, error: duckdb.Error) -> Exception:
-    if isinstance(error, duckdb.OutOfMemoryException | duckdb.IOException):
-        return error  # no fault of the file
     reason = str(error).splitlines()[0]
+    if isinstance(error, duckdb.OutOfMemoryException | duckdb.IOException) and "GZIP" not in reason:
+        return error  # no fault of the file
+    if listing.compressed(path):
+        return UserError(f"{path} cannot be read, perhaps for damage or for what follows the packed text: {reason}")
     if listing.form(path) == "parquet":
         return UserError(f"{path} cannot be read, perhaps for damage: {reason}")
-    return UserError(f"{path} cannot be read, perhaps for a stray quote or mixed line ends{_escaped(path)}: {reason}")
+    oddity = filebytes.oddity(path)
+    return UserError(f"{path} cannot be read, perhaps for a stray quote or mixed line ends{oddity}: {reason}")

@@ -12,7 +12,7 @@ ENDINGS: dict[str, Literal["csv", "parquet"]] = {
     **dict.fromkeys((".parquet", ".parq", ".pq"), "parquet"),
 }
 _PAPERS = {"readme", "license", "licence", "citation", "changelog", "notice"}  # whatever they end in
-_ABOUT = (".md", ".rst", ".pdf", ".html", ".bib", ".py", ".ipynb", ".sh", ".png", ".jpg", ".md5", ".sha256")
+_ABOUT = (".md", ".rst", ".pdf", ".html", ".bib", ".py", ".ipynb", ".png", ".jpg", ".md5", ".sha256")
 _MARKS = {"_success", "_metadata", "_common_metadata"}  # of the tools that write folders of Parquet files
 
 
@@ -29,22 +29,44 @@ def compressed(path: Path) -> bool:
 
 def files(folder: Path) -> list[Path]:
     """Every file in a folder and the folders in it, in order of its path, but for hidden ones and those that say
-    something about the data. Links to folders are followed, each folder is entered once."""
-    found, entered = [], set()
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        entered.add(os.path.realpath(parent))
-        folders[:] = [
-            name
-            for name in folders
-            if not name.startswith(".") and os.path.realpath(os.path.join(parent, name)) not in entered
-        ]
-        found += [Path(parent) / name for name in names if not _is_about(name)]
+    something about the data. Links are followed; what is there twice is listed once, under its first name.
+
+    Raises UserError where something is neither a file nor a folder, OSError where a folder may not be looked into.
+    """
+    found: list[Path] = []
+    _walk(folder, found, {os.path.realpath(folder)})
     return sorted(found)
 
 
-def _is_about(name: str) -> bool:
-    name = name.lower()
-    return name.startswith(".") or name.endswith(_ABOUT) or name in _MARKS or name.split(".")[0] in _PAPERS
+def _walk(folder: Path, found: list[Path], seen: set[str]) -> None:
+    for path in sorted(folder.iterdir()):
+        real = os.path.realpath(path)
+        if real in seen or _is_about(path):
+            continue
+        seen.add(real)
+        if path.is_dir():
+            _walk(path, found, seen)
+        else:
+            check_file(path)
+            found.append(path)
+
+
+def check_file(path: Path) -> None:
+    """Raise UserError where something that is to be read is no file: it may be a link to nothing, or never end."""
+    if not path.is_file():
+        kind = "a link that leads to nothing" if path.is_symlink() else "no plain file"
+        raise UserError(f"{ascii(str(path))[1:-1]} is {kind}; move it out of the folder")
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{ascii(str(path))[1:-1]}: the name is no UTF-8; rename the file or its folder") from None
+
+
+def _is_about(path: Path) -> bool:
+    name = path.name.lower()
+    if name.startswith(".") or name in _MARKS:
+        return True
+    return form(path) is None and not path.is_dir() and (name.endswith(_ABOUT) or name.split(".")[0] in _PAPERS)
 
 
 def refuse(folder: Path, unread: Iterable[Path], why: str) -> None:
