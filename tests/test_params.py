@@ -1,6 +1,8 @@
+import shutil
 from datetime import date
 
 import pytest
+from dvc.utils.hydra import apply_overrides
 from pydantic import ValidationError
 
 from nextreel.errors import UserError
@@ -200,3 +202,20 @@ def test_a_file_of_another_encoding_is_a_user_error(tmp_path):
 def test_top_keys_are_read_as_numbers():
     params = Params({"seed": "7", "threads": 2, "cpu_isa": "native"})
     assert (params.seed, params.threads, params.cpu_isa) == (7, 2, "native")
+
+
+def test_an_experiment_that_changes_nothing_leaves_the_file_as_it_is(root, tmp_path):
+    """DVC writes lists a line an entry, and loses a comment that follows one."""
+    path = tmp_path / "params.yaml"
+    shutil.copy(root / "params.yaml", path)
+    for key in ("seed=42", "model.epochs=4", "model.inputs=[positive]", "candidates.from=[most_popular,itemcf,sasrec]"):
+        apply_overrides(path, [key])
+    assert path.read_text() == (root / "params.yaml").read_text()
+
+
+@pytest.mark.parametrize("value", [2**31, 10**18, 1e30])
+def test_numbers_have_an_upper_bound(value):
+    class Section_(Section):
+        n: PositiveInt
+
+    assert parse("x", {"n": value}, Section_)[0] is None

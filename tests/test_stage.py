@@ -399,6 +399,19 @@ def test_a_bug_is_not_taken_for_a_failure_of_files(stage_run, tmp_path, bug, kin
         stage_run(lambda params: bug())
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 59.6 GiB for an array"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes."),
+        pa.ArrowMemoryError("malloc of size 59600000000 failed"),
+    ],
+)
+def test_memory_that_is_not_there_is_a_message_whoever_asks_for_it(message, error):
+    said = message(error)
+    assert "the machine has no such memory; close other programs, or make the data or the model smaller" in said
+
+
 # --- Ctrl-C ---
 
 INTERRUPTED = """
@@ -481,3 +494,19 @@ def test_a_stage_started_in_a_fresh_clone_names_what_is_missing(clone, script):
     assert "\n" not in said
     assert MISSING[script] in said
     assert "`dvc repro`" in said
+
+
+def test_an_interrupt_while_modules_load_is_no_traceback(root, tmp_path):
+    environment = os.environ | {"PYTHONPATH": str(root / "src")}
+    code = "import nextreel, os, signal; os.kill(os.getpid(), signal.SIGINT); import nextreel.stage"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert (done.stderr, done.returncode) == ("\ninterrupted\n", -signal.SIGINT)
+
+
+def test_a_message_may_hold_what_the_terminal_cannot_show(root, tmp_path):
+    (tmp_path / "params.yaml").write_text("seed: 42\nthreads: 1\ncpu_isa: native\n")
+    (tmp_path / "fit.py").write_text("from nextreel import stage\nstage.run(lambda params: print('caf\u00e9'))\n")
+    environment = os.environ | {"PYTHONPATH": str(root / "src"), "PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "fit.py"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr, done.returncode) == ("caf\\xe9\n", "", 0)

@@ -31,7 +31,7 @@ Connection: TypeAlias = Backend  # what the rest of the house calls it
 class Params(Section):
     # For tables; more spills to disk.
     memory_limit: Annotated[
-        str, Field(pattern=r"^\d+(\.\d+)? ?[KMGT]i?B$", description="a number with its unit, such as 4GB")
+        str, Field(pattern=r"^\d{1,5}(\.\d{1,5})? ?[KMGT]i?B$", description="a number with its unit, such as 4GB")
     ]
 
 

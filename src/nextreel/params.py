@@ -50,8 +50,8 @@ _TEXT = "text of at least one character"
 Int = Annotated[int, BeforeValidator(_reject_bool)]
 Float = Annotated[float, BeforeValidator(_reject_bool), Field(allow_inf_nan=False)]
 Share = Annotated[Float, Field(ge=0, le=1)]
-PositiveInt = Annotated[Int, Field(ge=1)]
-NonNegativeInt = Annotated[Int, Field(ge=0)]
+PositiveInt = Annotated[Int, Field(ge=1, lt=2**31)]
+NonNegativeInt = Annotated[Int, Field(ge=0, lt=2**31)]
 PositiveFloat = Annotated[Float, Field(gt=0)]
 NonNegativeFloat = Annotated[Float, Field(ge=0)]
 Name = Annotated[str, BeforeValidator(_spelled), Field(pattern=r"^[^\x00]+$", description=_TEXT)]  # or a path
@@ -96,7 +96,7 @@ class Run(Section):
     """The keys at the top of params.yaml that are no section."""
 
     seed: Annotated[Int, Field(ge=0, lt=2**63)]  # of the one numpy Generator handed down
-    threads: PositiveInt  # of DuckDB, BLAS and torch; another number gives other bytes
+    threads: Annotated[Int, Field(ge=1, le=1024)]  # of DuckDB, BLAS and torch; another number gives other bytes
     cpu_isa: Literal["portable", "native"]  # instructions for torch, see `runtime`
 
 

@@ -32,6 +32,9 @@ _BY_WORDS = {os.strerror(number): number for number in _ADVICE}
 # How libraries end that are not written in Python: `... : No space left on device (os error 28)`.
 _WORDS = re.compile(rf"(?:^|: |] )({'|'.join(map(re.escape, _BY_WORDS))})(?: \(os error \d+\))?\W*$", re.MULTILINE)
 _SPILLED = "max_temp_directory_size"  # how DuckDB puts it; it takes no more than there is on the disk
+_NO_MEMORY = re.compile(
+    r"can't allocate memory|Cannot allocate memory|malloc of size \d+ failed"
+)  # torch, system, Arrow
 _LIMIT = re.compile(r"\(\S+ \S+/\S+ \S+ used\)")  # of engine.memory_limit
 _INTERRUPTED = 128 + signal.SIGINT  # exit status
 
@@ -48,6 +51,8 @@ def run(main: Callable[..., None]) -> None:
     if len(arguments) != len(expected):
         sys.exit(f"usage: python {sys.argv[0]} {' '.join(name.upper() for name in expected)}".rstrip())
     started = time.monotonic()
+    for stream in (sys.stdout, sys.stderr):  # a message may hold what the terminal cannot show
+        stream.reconfigure(errors="backslashreplace")
     try:
         main(Params.load(Path("params.yaml")), *arguments)
         _log("@".join([Path(sys.argv[0]).stem, *arguments]), time.monotonic() - started)
@@ -80,6 +85,8 @@ def _explained(error: BaseException) -> str | None:
         if (advice := _ADVICE.get(_number(each) or 0)) is not None:
             where = "" if advice == _AGAIN or _named(each) else f" (in {_MADE}, metrics, plots, logs or .work)"
             return f"{_said(each)}{where}: {advice}"
+    if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
+        return f"{said}: the machine has no such memory; close other programs, or make the data or the model smaller"
     if isinstance(error, duckdb.OutOfMemoryException):
         if _LIMIT.search(said):
             return f"{said}: raise `engine.memory_limit` in params.yaml, and run again"

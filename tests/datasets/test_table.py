@@ -600,7 +600,7 @@ def test_words_for_a_missing_value_in_parquet(log):
 def test_nulls_of_yaml_are_words_too(ingest):
     """Unquoted, `NULL` and `null` are one and the same nothing to YAML."""
     names = ingest("x").table.model_dump() | {"null": [None, "NA"]}
-    assert datasets.Names(**names).null == ["null", "NULL", "Null", "NA"]
+    assert datasets.Names(**names).null_words == ["null", "NULL", "Null", "NA"]
 
 
 # --- ids that are text ---

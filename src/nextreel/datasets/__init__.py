@@ -13,7 +13,6 @@ from typing import Literal
 
 import ibis
 import ibis.expr.types as ir
-from pydantic import field_validator
 
 from nextreel import engine, schema
 from nextreel.errors import UserError
@@ -44,15 +43,12 @@ class Names(Section):
     comment: Name | None
     forward: Name | None
     hate: Name | None
-    null: list[Name]  # words for a missing value, beside the empty one
+    null: list[Name | None]  # words for a missing value, beside the empty one
 
-    @field_validator("null", mode="before")
-    @classmethod
-    def _spelt(cls, words: object) -> object:
-        """YAML reads null, NULL, Null and ~ as the same nothing."""
-        if not isinstance(words, list):
-            return words
-        return [spelt for word in words for spelt in (["null", "NULL", "Null"] if word is None else [word])]
+    @property
+    def null_words(self) -> list[str]:
+        """`null` as spelled in files; YAML reads null, NULL and Null as the same nothing."""
+        return [spelled for word in self.null for spelled in (["null", "NULL", "Null"] if word is None else [word])]
 
 
 class Params(Section):

@@ -77,7 +77,7 @@ def read(con: engine.Connection, params: Params) -> Source:
     Raises UserError where files or columns are missing, or there is no row.
     """
     files, layout, path = inspect(params), Layout.of(params.table), Path(params.path)
-    intake = Intake(con, path if path.is_dir() else path.parent, params.table.null)
+    intake = Intake(con, path if path.is_dir() else path.parent, params.table.null_words)
     rows = intake.read(files, layout.columns, {theirs: ours for ours, theirs in layout.names.items()}, quoted=True)
     repeats = intake.repeats(rows, ["user_id", "video_id", "time"])
     if not any(file.n_rows for file in intake.files):
