@@ -2,6 +2,7 @@
 
 import errno
 import inspect
+import io
 import json
 import os
 import re
@@ -32,9 +33,7 @@ _BY_WORDS = {os.strerror(number): number for number in _ADVICE}
 # How libraries end that are not written in Python: `... : No space left on device (os error 28)`.
 _WORDS = re.compile(rf"(?:^|: |] )({'|'.join(map(re.escape, _BY_WORDS))})(?: \(os error \d+\))?\W*$", re.MULTILINE)
 _SPILLED = "max_temp_directory_size"  # how DuckDB puts it; it takes no more than there is on the disk
-_NO_MEMORY = re.compile(
-    r"can't allocate memory|Cannot allocate memory|malloc of size \d+ failed"
-)  # torch, system, Arrow
+_NO_MEMORY = re.compile("can't allocate memory|Cannot allocate memory|malloc of size")  # torch, the system, Arrow
 _LIMIT = re.compile(r"\(\S+ \S+/\S+ \S+ used\)")  # of engine.memory_limit
 _INTERRUPTED = 128 + signal.SIGINT  # exit status
 
@@ -51,8 +50,9 @@ def run(main: Callable[..., None]) -> None:
     if len(arguments) != len(expected):
         sys.exit(f"usage: python {sys.argv[0]} {' '.join(name.upper() for name in expected)}".rstrip())
     started = time.monotonic()
-    for stream in (sys.stdout, sys.stderr):  # a message may hold what the terminal cannot show
-        stream.reconfigure(errors="backslashreplace")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a message may hold what the terminal cannot show
     try:
         main(Params.load(Path("params.yaml")), *arguments)
         _log("@".join([Path(sys.argv[0]).stem, *arguments]), time.monotonic() - started)
