@@ -18,15 +18,16 @@ from nextreel.cases.store import NamedColumns, Store, link
 from nextreel.contract import Training
 from nextreel.datasets import kuairand
 from nextreel.evaluation.impressions import ImpressionResults, Impressions
-from nextreel.evaluation.intervals import bootstrap_means, interval
+from nextreel.evaluation.intervals import Clusters
 from nextreel.metrics import ranks
+from nextreel.metrics.ratios import Parts
 from nextreel.params import Params
 from nextreel.scoring import predict
 from nextreel.scoring.retrieve import target_ranks
 from nextreel.scoring.sets import EvalSet, ShownPairs
 from nextreel.simulation import generator
 
-SETTINGS = evaluation.Params(n_resamples=500, confidence=0.99)
+SETTINGS = evaluation.Params(confidence=0.99)
 OUTCOMES = [
     *("click", "like", "follow", "comment", "forward", "hate", "long_view", "profile_enter"),
     *("play_time_ms", "profile_stay_ms", "comment_stay_ms"),
@@ -119,7 +120,7 @@ def judge(data, rows, scores):
     wanted = pd.MultiIndex.from_frame(rows[["user_idx", "video_idx", "time_ms"]])
     at = wanted.get_indexer(key)
     assert (at >= 0).all()
-    return ImpressionResults(standard, {name: {42: score[at]} for name, score in scores.items()}, SETTINGS, 42)
+    return ImpressionResults(standard, {name: {42: score[at]} for name, score in scores.items()}, SETTINGS)
 
 
 def split(rows):
@@ -280,10 +281,9 @@ def test_uniform_videos_in_train_leave_chance(name, blocks):
     unseen = ~seen[np.arange(len(asked.cases)), asked.target]
     chance = 10 / (80 - seen.sum(1))[unseen]
     hit = ranks.hit(ranks_on_test(fitted(name, world), world), 10)[unseen]
-    means = bootstrap_means((hit - chance)[:, None], asked.cases.user_idx[unseen], 500, rng)
-    low, high = interval(means, 0.99)
-    assert low[0] < 0 < high[0]
-    assert high[0] - low[0] < 0.3
+    found = Parts.of(hit - chance).estimate()
+    reach = Clusters(asked.cases.user_idx[unseen]).sums(found).reach(0.99)
+    assert abs(found.value) < reach < 0.15
 
 
 def shuffled(world, rng):
@@ -304,9 +304,9 @@ def test_without_order_a_sequence_model_is_no_better_than_one_that_has_none(name
     without = ranks.hit(ranks_on_test(fitted("itemcf", mixed, **UNORDERED), mixed), 1)
     hits = {order: ranks.hit(ranks_on_test(fitted(name, world), world), 1) for order, world in
             (("in order", cycle), ("shuffled", mixed))}  # fmt: skip
-    user_idx = cycle.cases("test").user_idx
-    means = bootstrap_means(np.stack([hit - without for hit in hits.values()], axis=1), user_idx, 500, rng)
-    low, _high = interval(means, 0.95)
+    clusters = Clusters(cycle.cases("test").user_idx)
+    gains = [Parts.of(hit - without).estimate() for hit in hits.values()]
+    low = [gain.value - clusters.sums(gain).reach(0.95) for gain in gains]
     assert low[0] > 0.2
     assert low[1] <= 0
 

@@ -8,9 +8,9 @@ import pytest
 
 from nextreel import arrays, evaluation
 from nextreel.evaluation.calibration import Calibration
-from nextreel.evaluation.impressions import ImpressionResults, Impressions, per_case
+from nextreel.evaluation.impressions import ImpressionResults, Impressions, case_parts, per_case
 
-SETTINGS = evaluation.Params(n_resamples=50, confidence=0.9)
+SETTINGS = evaluation.Params(confidence=0.9)
 DAY_MS = 86_400_000
 # case, video, label, score, wtg: the first case is of valid, the second and third of test, the last of random
 ROWS = [
@@ -40,11 +40,11 @@ def shown():
 
 @pytest.fixture
 def judged(shown):
-    return ImpressionResults(shown, {"model": {42: SCORE}, "opposite": {42: -SCORE}}, SETTINGS, 42)
+    return ImpressionResults(shown, {"model": {42: SCORE}, "opposite": {42: -SCORE}}, SETTINGS)
 
 
 def test_each_case_by_hand(shown):
-    values = per_case(shown, SCORE)
+    values = per_case(shown, case_parts(shown, SCORE))
     assert values["gauc"] == pytest.approx([1, 0.75, np.nan, 0], nan_ok=True)
     # Case 1: gains at ranks 1 and 3 of 2 possible (the tie goes to the smaller hash, the row that is no positive).
     ideal = 1 + 1 / np.log2(3)
@@ -73,12 +73,12 @@ def test_gauc_weighs_users_by_their_impressions(shown):
         shown, case=case, video_idx=np.arange(8), time_ms=np.zeros(8, int), label=label, wtr=np.ones(8),
         wtg=np.ones(8), tie=np.arange(8).astype(np.uint64),
     )  # fmt: skip
-    found = ImpressionResults(some, {"model": {42: score}}, SETTINGS, 42).headline("model", "test")
+    found = ImpressionResults(some, {"model": {42: score}}, SETTINGS).headline("model", "test")
     assert found["gauc"] == pytest.approx(5 / 8)
 
 
 def test_seeds_are_averaged(shown):
-    found = ImpressionResults(shown, {"both": {42: SCORE, 43: -SCORE}}, SETTINGS, 42).headline("both", "random")
+    found = ImpressionResults(shown, {"both": {42: SCORE, 43: -SCORE}}, SETTINGS).headline("both", "random")
     assert found["gauc"] == found["auc"] == 0.5
 
 
@@ -94,7 +94,7 @@ def test_what_is_fitted_is_fitted_on_valid_alone(shown):
     """Other labels and watch times in test and random move no probability."""
     on_valid = shown.rows("valid")
     other = replace(shown, label=np.where(on_valid, shown.label, ~shown.label), wtr=np.where(on_valid, shown.wtr, 0.5))
-    tables = [ImpressionResults(some, {"model": {42: SCORE}}, SETTINGS, 42).reliability for some in (shown, other)]
+    tables = [ImpressionResults(some, {"model": {42: SCORE}}, SETTINGS).reliability for some in (shown, other)]
     assert (tables[0]["predicted"] == tables[1]["predicted"]).all()
     assert (tables[0]["observed"] != tables[1]["observed"]).any()
 

@@ -7,7 +7,7 @@ from nextreel import arrays, evaluation
 from nextreel.evaluation.next_item import NextItemResults, load_ranks
 from nextreel.parts import PARTS
 
-SETTINGS = evaluation.Params(n_resamples=50, confidence=0.9)
+SETTINGS = evaluation.Params(confidence=0.9)
 GAIN = 1 / np.log2(3)
 
 
