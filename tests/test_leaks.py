@@ -32,7 +32,7 @@ OUTCOMES = [
     *("click", "like", "follow", "comment", "forward", "hate", "long_view", "profile_enter"),
     *("play_time_ms", "profile_stay_ms", "comment_stay_ms"),
 ]
-NAMES = ["most_popular", "recent_popular", "bpr_mf", "itemcf", "gru4rec", "sasrec"]
+NAMES = ["most_popular", "recent_popular", "bpr_mf", "itemcf", "rates", "tag_chain", "gru4rec", "sasrec"]
 
 
 # --- impressions ---
@@ -249,6 +249,14 @@ def fitted(name, world, **changes):
         "recent_popular": {"half_life_hours": 1},
         "bpr_mf": {"factors": 8, "lr": 0.05, "regularization": 0.01, "iterations": 30, "threads": 1},
         "itemcf": {"window": 10, "decay": 0.9, "recency": 0.9, "shrink": 1, "neighbours": 50, "passed_weight": 0.3},
+        "rates": {},
+        "tag_chain": {
+            "session_gap_minutes": 1,
+            "follow": 0.5,
+            "prior": 1,
+            "half_life_hours": 1,
+            "lasting": 0.1,
+        },
         "gru4rec": NEURAL | {"layers": 1},
         "sasrec": NEURAL | {"blocks": 1, "heads": 1},
     }
@@ -329,6 +337,19 @@ def test_simple_scorers_on_the_real_slice(real_data, committed, ingest, con, tmp
     assert found["video rate"] == pytest.approx((0.6708, 0.6264), abs=0.003)
     assert found["user + video rate"] == pytest.approx((0.7038, 0.6264), abs=0.004)
     assert found["logistic"] == pytest.approx((0.7232, 0.6519), abs=0.01)
+    auc, gauc = smoothed_rates(tmp_path)
+    assert auc > 0.70
+    assert gauc > 0.62
+
+
+def smoothed_rates(data):
+    """AUC and GAUC on test of the model `rates`, fitted on train."""
+    rates = models.module("rates")
+    store, shown = Store.load(data / "store"), Impressions.load(data, seed=42)
+    model = rates.Model.fit(rates.Params(), Training(store.fitted_on("train"), None))
+    score = model.score(ShownPairs.load(data).pairs(store))
+    headline = ImpressionResults(shown, {"rates": {42: score}}, SETTINGS, 42).headline("rates", "test")
+    return headline["auc"], headline["gauc"]
 
 
 def test_the_random_log_of_another_release_reads(real_data, ingest, con):
