@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nextreel.raw.columns import TEXT, Column, bad_if, faults, literal
+from nextreel.raw.columns import TEXT, Column, as_double, bad_if, faults, literal
 from nextreel.raw.intake import Intake
 from nextreel.schema import FIRST_MS, INT32, INT64, LAST_MS
 
@@ -265,7 +265,8 @@ def test_a_cell_is_bad_if_and_only_if_it_has_a_fault(connect, use):
     con, column = connect(), USES[use]
     bad, fault = " OR ".join(bad_if("x", column, TEXT)), " OR ".join(faults("x", column, TEXT))
     values = ", ".join(f"({'NULL' if cell is None else literal(cell)})" for cell in cells_that_may_be_bad())
-    query = f"SELECT x, coalesce({bad or 'false'}, false), coalesce({fault}, false) FROM (VALUES {values}) cells(x)"
+    cells = f"(SELECT x, try_cast(x AS DOUBLE) AS {as_double('x')} FROM (VALUES {values}) cells(x))"
+    query = f"SELECT x, coalesce({bad or 'false'}, false), coalesce({fault}, false) FROM {cells}"
     assert [row for row in con.raw_sql(query).fetchall() if row[1] != row[2]] == []
 
 

@@ -28,6 +28,7 @@ from nextreel.raw.columns import (
     Format,
     Held,
     array,
+    as_double,
     bad_if,
     faults,
     held,
@@ -240,12 +241,15 @@ class Intake:
         cases = " ".join(f"WHEN {fault} THEN {at}" for at, fault in enumerate(found, 1) if fault != "false")
         values = array(shown(cell, holds) for cell, _column, holds in about)
         cells = ", ".join(cell for cell, *_ in about)
+        doubles = "".join(
+            f", try_cast({cell} AS DOUBLE) AS {as_double(cell)}" for cell, _column, holds in about if holds == TEXT
+        )
         part = engine.scratch(self.con) / f"{self._new(rows.name)}.parquet"
         try:
             self._run(
                 f"COPY (SELECT {stored}, CAST(fault AS USMALLINT) AS fault, CASE WHEN fault IS NOT NULL THEN"
-                f" {values}[1 + (fault - 1) // {len(FAULTS)}] END AS value FROM (SELECT {cells}, CASE WHEN {bad} THEN"
-                f" CASE {cases} END END AS fault FROM {source})) TO {literal(str(part))}"
+                f" {values}[1 + (fault - 1) // {len(FAULTS)}] END AS value FROM (SELECT *, CASE WHEN {bad} THEN"
+                f" CASE {cases} END END AS fault FROM (SELECT {cells}{doubles} FROM {source}))) TO {literal(str(part))}"
                 " (COMPRESSION snappy, PARQUET_VERSION V2)"
             )
         except duckdb.Error as error:
