@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn.metrics as reference
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.calibration import calibration_curve
 
@@ -216,3 +216,16 @@ def test_reliability_is_scikit_learns():
     observed, predicted = calibration_curve(label, probability, n_bins=10)
     assert table["observed"] == pytest.approx(observed)
     assert table["predicted"] == pytest.approx(predicted)
+
+
+@settings(max_examples=50, deadline=None, derandomize=True)
+@given(st.lists(st.tuples(st.integers(0, 4), st.one_of(st.none(), st.integers(-5, 5))), min_size=1, max_size=30))
+def test_medians_are_those_of_numpy(rows):
+    group = np.array([g for g, _ in rows])
+    score = np.array([np.nan if x is None else float(x) for _, x in rows])
+    found = metrics.with_medians(score, group, 5)
+    for g in range(5):
+        mine = group == g
+        known = score[mine & ~np.isnan(score)]
+        fill = np.median(known) if len(known) else 0.0
+        assert found[mine] == pytest.approx(np.where(np.isnan(score[mine]), fill, score[mine]))

@@ -81,15 +81,20 @@ class Impressions:
         return replace(self, **{name: getattr(self, name)[keep] for name in names})
 
     def load_scores(self, path: Path) -> dict[int, np.ndarray]:
-        """Seed -> the score [m] of each row, from a model's table; -inf where it has no opinion."""
+        """Seed -> the score [m] of each row, from a model's table; NaN where it has no opinion."""
         table = arrays.load(path)
         found = {}
         for seed in np.unique(table["seed"]):
             mine = table["seed"] == seed
-            score = np.full(len(self.case), -np.inf, table["score"].dtype)
-            score[table["impression"][mine]] = np.nan_to_num(table["score"][mine], nan=-np.inf)
+            score = np.full(len(self.case), np.nan, table["score"].dtype)
+            score[table["impression"][mine]] = table["score"][mine]
             found[int(seed)] = score
         return found
+
+    def filled(self, score: np.ndarray) -> np.ndarray:
+        """score [m] with the median of the case where there is no opinion, 0 where the case has none at all: to know
+        nothing of a video says neither good nor bad of it."""
+        return metrics.with_medians(score, self.case, len(self.case_id))
 
 
 def headline_parts(rows: Impressions, score: np.ndarray) -> Parts:
@@ -150,12 +155,16 @@ class ImpressionResults:
     def __init__(self, impressions: Impressions, scores: Mapping[str, dict[int, np.ndarray]], params: Params) -> None:
         """scores: model -> what `Impressions.load_scores` returns."""
         self.impressions = impressions
-        self.scores = scores
+        self.opinions = scores
+        self.scores = {
+            name: {seed: impressions.filled(score) for seed, score in by_seed.items()}
+            for name, by_seed in scores.items()
+        }
         self.params = params
         self.values: dict[str, dict[int, Columns]] = {}
         self._rows = {part: keep for part in SHOWN_IN if (keep := impressions.rows(part)).any()}
         self.of = {part: self._estimates(keep) for part, keep in self._rows.items()}
-        for name, by_seed in track(list(scores.items()), "judging impressions"):
+        for name, by_seed in track(list(self.scores.items()), "judging impressions"):
             for part, metric, found in self._judged(name, by_seed):
                 self.of[part].add(name, metric, found)
 
@@ -215,7 +224,9 @@ class ImpressionResults:
         """The flat metrics of a model."""
         found = self.of[part].of_model(name)
         shown = (HEADLINE, f"{HEADLINE}_half_width", f"ndcg@{K}", f"wtg@{K}", "auc")
-        return {key: found[key] for key in shown} | {"rows": int(self._rows[part].sum())}
+        unknown = [np.isnan(score[self._rows[part]]).mean() for score in self.opinions[name].values()]
+        shares = {"no_opinion_share": float(np.mean(unknown)), "rows": int(self._rows[part].sum())}
+        return {key: found[key] for key in shown} | shares
 
     def comparison(self, part: str) -> Columns:
         """HEADLINE of every model and pair of models, see `Estimates.comparison`."""

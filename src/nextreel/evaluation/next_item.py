@@ -15,6 +15,7 @@ from nextreel.evaluation import Params
 from nextreel.evaluation.estimates import Estimates, labelled, stack
 from nextreel.evaluation.intervals import Clusters
 from nextreel.metrics.next_item import per_case
+from nextreel.metrics.ranks import MISS
 from nextreel.metrics.ratios import Parts
 from nextreel.scoring.sets import EvalSet
 
@@ -58,7 +59,10 @@ class NextItemResults:
         """The flat metrics of a model: test, and valid with the prefix `valid_`."""
         test, valid = (self.of_part[part].of_model(name) for part in ("test", "valid"))
         shown = (HEADLINE, f"{HEADLINE}_half_width", "hr@10", "hr@50")
-        return {key: test[key] for key in shown} | {f"valid_{key}": valid[key] for key in (HEADLINE, "hr@10")}
+        on_test = self.eval_set.cases.part == "test"
+        missed = [(rank[on_test] == MISS).mean() for rank in self.ranks[name].values()]
+        shares = {"unreachable_share": float(np.mean(missed))}
+        return {key: test[key] for key in shown} | {f"valid_{key}": valid[key] for key in (HEADLINE, "hr@10")} | shares
 
     def cold_share(self) -> dict[str, float]:
         """The test cases, and the share of their targets outside the catalogue."""

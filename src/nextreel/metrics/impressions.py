@@ -1,13 +1,24 @@
 """Pure functions of the scores and labels of rows.
 
 A metric is told by the parts of its rows [n], so that users and videos can be told apart in its error: see `ratios`.
-A score of -inf, no opinion, is tied below all others; NaN is not allowed. Groups are numbered 0 to G - 1, in any order.
+Scores may not be NaN: `with_medians` first. Groups are numbered 0 to G - 1, in any order.
 Ties of the grouped rankings go to the smaller `tie` [n], equal ones to the row that stands first.
 """
 
 import numpy as np
 
 from nextreel.metrics.ratios import Parts
+
+
+def with_medians(score: np.ndarray, group: np.ndarray, n_groups: int) -> np.ndarray:
+    """score [n] with the median of its group in place of NaN, 0 where a group has nothing else."""
+    known = ~np.isnan(score)
+    order = np.lexsort((score[known], group[known]))
+    ranked, count = score[known][order], np.bincount(group[known], minlength=n_groups)
+    some, first = np.flatnonzero(count), count.cumsum() - count
+    median = np.zeros(n_groups, score.dtype)
+    median[some] = (ranked[first[some] + (count[some] - 1) // 2] + ranked[first[some] + count[some] // 2]) / 2
+    return np.where(known, score, median[group])
 
 
 def auc(label: np.ndarray, score: np.ndarray) -> Parts:
