@@ -348,7 +348,7 @@ def smoothed_rates(data):
     store, shown = Store.load(data / "store"), Impressions.load(data, seed=42)
     model = rates.Model.fit(rates.Params(), Training(store.fitted_on("train"), None))
     score = model.score(ShownPairs.load(data).pairs(store))
-    headline = ImpressionResults(shown, {"rates": {42: score}}, SETTINGS, 42).headline("rates", "test")
+    headline = ImpressionResults(shown, {"rates": {42: score}}, SETTINGS).headline("rates", "test")
     return headline["auc"], headline["gauc"]
 
 
