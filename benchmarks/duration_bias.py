@@ -32,7 +32,6 @@ from scipy.stats import spearmanr
 
 from nextreel import engine, evaluation, labels
 from nextreel.cases import write
-from nextreel.evaluation.intervals import bootstrap_means, interval
 from nextreel.oracle import Oracle
 from nextreel.params import Params
 from nextreel.simulation import generator
@@ -199,8 +198,9 @@ def over_users(measure: Callable[..., np.ndarray], of_seeds: list[Logged]) -> Me
         for rows in of_seeds
     ]
     stacked = np.concatenate(values)
-    rng = np.random.default_rng(params.seed)
-    resampled = bootstrap_means(stacked, np.arange(len(stacked)), N_RESAMPLES, rng)
+    rng, n = np.random.default_rng(params.seed), len(stacked)
+    times = (np.bincount(rng.integers(0, n, n), minlength=n) for _resample in range(N_RESAMPLES))
+    resampled = np.stack([each @ stacked / n for each in times])
     return Measured(stacked.mean(0), np.stack([each.mean(0) for each in values]), resampled)
 
 
@@ -213,6 +213,12 @@ def measures(of_seeds: list[Logged]) -> dict[str, Measured]:
         "concordance": over_users(concordance, of_seeds),
         f"interest of the top {TOP}": over_users(top_interest, of_seeds),
     }
+
+
+def interval(resampled: np.ndarray, confidence: float) -> tuple[np.ndarray, np.ndarray]:
+    """Percentile bounds [m] of resampled values [R, m]."""
+    low, high = np.quantile(resampled, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
+    return low, high
 
 
 def cells(measured: Measured, baselines: dict[str, np.ndarray], confidence: float) -> dict[str, list[str]]:

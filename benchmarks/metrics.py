@@ -1,7 +1,7 @@
 """How long do metrics and intervals take, and do other libraries find the same?
 
 The metrics of one target a case at 10, 50 and 100, from lists of 100 as `data/lists` holds them, beside ir_measures and
-ranx, which start from their own objects; then the bootstrap over users. Seconds are medians of 3 in one process.
+ranx, which start from their own objects; then intervals over users and videos. Seconds are medians of 3 in one process.
 
     python benchmarks/metrics.py [CASES]
 """
@@ -18,8 +18,9 @@ import numpy as np
 import ranx
 from ir_measures import RR, R, Success, nDCG
 
-from nextreel.evaluation.intervals import bootstrap_means
+from nextreel.evaluation.intervals import Clusters
 from nextreel.metrics import next_item, ranks
+from nextreel.metrics.ratios import Parts
 from nextreel.scoring.order import listed_rank
 
 KS = (10, 50, 100)
@@ -29,7 +30,7 @@ IR_MEASURES = {"hr": Success, "ndcg": nDCG, "mrr": RR, "recall": R}
 N_VIDEOS = 20_011  # a prime, so that equal steps around the circle of videos make lists without doublets
 LIST_LENGTH = 100
 FARTHEST = 160  # a target's place on its case's way; those beyond the list are misses
-N_USERS, CASES_PER_USER, N_RESAMPLES = 100_000, 3, 1_000
+N_USERS, CASES_PER_USER = 100_000, 3
 
 
 def lists(n_cases: int, rng: np.random.Generator) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
@@ -93,9 +94,10 @@ def main() -> None:
         assert worst < 5e-6, {name: (value, found[name]) for name, value in expected.items()}
 
     user_idx = np.repeat(np.arange(N_USERS), CASES_PER_USER)
-    values = rng.random((len(user_idx), 2))
-    print(f"{N_RESAMPLES:,} resamples of {N_USERS:,} users, {CASES_PER_USER} cases each, 2 columns")
-    timed("bootstrap_means", lambda: bootstrap_means(values, user_idx, N_RESAMPLES, rng))
+    video_idx, values = rng.integers(1, N_VIDEOS, len(user_idx)), rng.random(len(user_idx))
+    print(f"{N_USERS:,} users, {CASES_PER_USER} cases each")
+    clusters = timed("users and videos of the cases", lambda: Clusters(user_idx, video_idx))
+    timed("the interval of a mean", lambda: clusters.sums(Parts.of(values).estimate()).reach(0.95))
 
 
 main()

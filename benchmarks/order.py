@@ -35,8 +35,9 @@ from nextreel.cases.store import NamedColumns, Store
 from nextreel.clock import DAY_MS, UTC8_MS
 from nextreel.contract import Model, Training
 from nextreel.evaluation import next_item
-from nextreel.evaluation.intervals import bootstrap_means, interval
+from nextreel.evaluation.intervals import Clusters
 from nextreel.metrics.next_item import per_case
+from nextreel.metrics.ratios import Parts
 from nextreel.models import sasrec
 from nextreel.nn import trainer
 from nextreel.oracle import Oracle
@@ -95,14 +96,14 @@ def trained(store: Store, asked: EvalSet, seed: int) -> Model:
     return sasrec.Model.fit(settings, Training(store.fitted_on("train"), np.random.default_rng(seed), session))
 
 
-def cells(values: list[np.ndarray], user_idx: np.ndarray, confidence: float) -> str:
+def cells(values: list[np.ndarray], asked: EvalSet, confidence: float) -> str:
     """Each seed's values [n, 2] in order and shuffled -> the means of every seed, and the paired difference."""
     mean = np.mean(values, axis=0)
-    means = bootstrap_means(mean, user_idx, 1000, np.random.default_rng(params.seed))
-    (low,), (high,) = interval(means[:, :1] - means[:, 1:], confidence)
+    gain = Parts.of(mean[:, 0] - mean[:, 1]).estimate()
+    (reach,) = Clusters(asked.cases.user_idx, asked.target).sums(gain).reach(confidence)
     in_order, other = (", ".join(f"{x:.4f}" for x in column) for column in np.mean(values, axis=1).T)
-    apart = mean[:, 0].mean() - mean[:, 1].mean()
-    return f"{in_order} | {other} | {apart:+.4f} ({low:+.4f} to {high:+.4f}) | {len(mean)}"
+    bounds = f"{gain.value - reach:+.4f} to {gain.value + reach:+.4f}"
+    return f"{in_order} | {other} | {gain.value:+.4f} ({bounds}) | {len(mean)}"
 
 
 def without_model(folder: Path) -> dict[float, tuple[Store, EvalSet]]:
@@ -139,7 +140,7 @@ def main() -> None:
                     for model, each in zip(models, stores, strict=True)
                 ]
                 values[strength].append(np.stack(pair, axis=1))
-                row = cells(values[strength], asked.of("test").cases.user_idx, confidence)
+                row = cells(values[strength], asked.of("test"), confidence)
                 print(f"| {strength:g} | {row} |", flush=True)
 
 

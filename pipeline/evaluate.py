@@ -23,7 +23,7 @@ def main(params: Params) -> None:
     ranks = {name: next_item.load_ranks(path) for name, path in tables["ranks"].items()}
     scores = {name: shown.load_scores(path) for name, path in tables["scores"].items()}
     by_rank = next_item.NextItemResults(asked, ranks, settings)
-    by_score = impressions.ImpressionResults(shown, scores, settings, params.seed) if len(shown.case) else None
+    by_score = impressions.ImpressionResults(shown, scores, settings) if len(shown.case) else None
     listed = {name: lists.load_first(path, params.seed) for name, path in tables["lists"].items()}
     beyond = lists.table(asked, listed, lists.Videos.of(Store.load(data / "store")), settings)
     ranker = params.get("rank.model")

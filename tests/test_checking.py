@@ -108,7 +108,7 @@ def test_the_committed_file_passes_without_any_data(root, tmp_path, monkeypatch)
         ("recall.oracle", {}, "`recall.oracle` is the name of a system's own tables; choose another"),
         ("recall", ["itemcf"], "`recall` must be a section whose keys name models"),
         ("label.quantile", DELETED, "`label.quantile` is missing"),
-        ("evaluate", 3, "`evaluate` is 3; it must be a section with the keys n_resamples, confidence"),
+        ("evaluate", 3, "`evaluate` is 3; it must be a section with the keys confidence"),
         ("split.test_from_fraction", 0.5, "0 < valid_from_fraction < test_from_fraction < 1 must hold"),
         ("split.valid_from", "2022-05-01", "`valid_from` (2022-05-01) must be before `test_from` (2022-04-29)"),
         ("split.test_until", "2022-04-01", "`test_until` (2022-04-01) must not be before `test_from` (2022-04-29)"),

@@ -98,7 +98,9 @@ def test_the_cut_renumbers_what_is_left(worlds):
     assert (np.flatnonzero(shared) != np.arange(shared.sum())).any()
 
 
-@pytest.mark.parametrize("name", ["most_popular", "recent_popular", "bpr_mf", "itemcf", "gru4rec", "sasrec"])
+@pytest.mark.parametrize(
+    "name", ["most_popular", "recent_popular", "bpr_mf", "itemcf", "rates", "tag_chain", "gru4rec", "sasrec"]
+)
 def test_deleting_the_future_changes_no_list(name, worlds, committed, tmp_path):
     whole, cut = (lists(world, name, committed, tmp_path / str(i)) for i, world in enumerate(worlds))
     past = {key: videos for key, videos in cut.items() if key[1] != "next"}

@@ -18,20 +18,21 @@ from nextreel.cases.store import NamedColumns, Store, link
 from nextreel.contract import Training
 from nextreel.datasets import kuairand
 from nextreel.evaluation.impressions import ImpressionResults, Impressions
-from nextreel.evaluation.intervals import bootstrap_means, interval
+from nextreel.evaluation.intervals import Clusters
 from nextreel.metrics import ranks
+from nextreel.metrics.ratios import Parts
 from nextreel.params import Params
 from nextreel.scoring import predict
 from nextreel.scoring.retrieve import target_ranks
 from nextreel.scoring.sets import EvalSet, ShownPairs
 from nextreel.simulation import generator
 
-SETTINGS = evaluation.Params(n_resamples=500, confidence=0.99)
+SETTINGS = evaluation.Params(confidence=0.99)
 OUTCOMES = [
     *("click", "like", "follow", "comment", "forward", "hate", "long_view", "profile_enter"),
     *("play_time_ms", "profile_stay_ms", "comment_stay_ms"),
 ]
-NAMES = ["most_popular", "recent_popular", "bpr_mf", "itemcf", "gru4rec", "sasrec"]
+NAMES = ["most_popular", "recent_popular", "bpr_mf", "itemcf", "rates", "tag_chain", "gru4rec", "sasrec"]
 
 
 # --- impressions ---
@@ -119,7 +120,7 @@ def judge(data, rows, scores):
     wanted = pd.MultiIndex.from_frame(rows[["user_idx", "video_idx", "time_ms"]])
     at = wanted.get_indexer(key)
     assert (at >= 0).all()
-    return ImpressionResults(standard, {name: {42: score[at]} for name, score in scores.items()}, SETTINGS, 42)
+    return ImpressionResults(standard, {name: {42: score[at]} for name, score in scores.items()}, SETTINGS)
 
 
 def split(rows):
@@ -248,6 +249,14 @@ def fitted(name, world, **changes):
         "recent_popular": {"half_life_hours": 1},
         "bpr_mf": {"factors": 8, "lr": 0.05, "regularization": 0.01, "iterations": 30, "threads": 1},
         "itemcf": {"window": 10, "decay": 0.9, "recency": 0.9, "shrink": 1, "neighbours": 50, "passed_weight": 0.3},
+        "rates": {},
+        "tag_chain": {
+            "session_gap_minutes": 1,
+            "follow": 0.5,
+            "prior": 1,
+            "half_life_hours": 1,
+            "lasting": 0.1,
+        },
         "gru4rec": NEURAL | {"layers": 1},
         "sasrec": NEURAL | {"blocks": 1, "heads": 1},
     }
@@ -280,10 +289,9 @@ def test_uniform_videos_in_train_leave_chance(name, blocks):
     unseen = ~seen[np.arange(len(asked.cases)), asked.target]
     chance = 10 / (80 - seen.sum(1))[unseen]
     hit = ranks.hit(ranks_on_test(fitted(name, world), world), 10)[unseen]
-    means = bootstrap_means((hit - chance)[:, None], asked.cases.user_idx[unseen], 500, rng)
-    low, high = interval(means, 0.99)
-    assert low[0] < 0 < high[0]
-    assert high[0] - low[0] < 0.3
+    found = Parts.of(hit - chance).estimate()
+    reach = Clusters(asked.cases.user_idx[unseen]).sums(found).reach(0.99)
+    assert abs(found.value) < reach < 0.15
 
 
 def shuffled(world, rng):
@@ -304,9 +312,9 @@ def test_without_order_a_sequence_model_is_no_better_than_one_that_has_none(name
     without = ranks.hit(ranks_on_test(fitted("itemcf", mixed, **UNORDERED), mixed), 1)
     hits = {order: ranks.hit(ranks_on_test(fitted(name, world), world), 1) for order, world in
             (("in order", cycle), ("shuffled", mixed))}  # fmt: skip
-    user_idx = cycle.cases("test").user_idx
-    means = bootstrap_means(np.stack([hit - without for hit in hits.values()], axis=1), user_idx, 500, rng)
-    low, _high = interval(means, 0.95)
+    clusters = Clusters(cycle.cases("test").user_idx)
+    gains = [Parts.of(hit - without).estimate() for hit in hits.values()]
+    low = [gain.value - clusters.sums(gain).reach(0.95) for gain in gains]
     assert low[0] > 0.2
     assert low[1] <= 0
 
@@ -329,6 +337,19 @@ def test_simple_scorers_on_the_real_slice(real_data, committed, ingest, con, tmp
     assert found["video rate"] == pytest.approx((0.6708, 0.6264), abs=0.003)
     assert found["user + video rate"] == pytest.approx((0.7038, 0.6264), abs=0.004)
     assert found["logistic"] == pytest.approx((0.7232, 0.6519), abs=0.01)
+    auc, gauc = smoothed_rates(tmp_path)
+    assert auc > 0.70
+    assert gauc > 0.62
+
+
+def smoothed_rates(data):
+    """AUC and GAUC on test of the model `rates`, fitted on train."""
+    rates = models.module("rates")
+    store, shown = Store.load(data / "store"), Impressions.load(data, seed=42)
+    model = rates.Model.fit(rates.Params(), Training(store.fitted_on("train"), None))
+    score = model.score(ShownPairs.load(data).pairs(store))
+    headline = ImpressionResults(shown, {"rates": {42: score}}, SETTINGS).headline("rates", "test")
+    return headline["auc"], headline["gauc"]
 
 
 def test_the_random_log_of_another_release_reads(real_data, ingest, con):

@@ -23,7 +23,7 @@ from nextreel.params import Params
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = {
     **{"n_users": 60, "n_videos": 150, "n_rows": 3000, "n_days": 10},
-    **{"epochs": 2, "n_resamples": 50, "pool_size": 50},
+    **{"epochs": 2, "pool_size": 50},
 }
 STAGES = [
     *("check", "simulate", "ingest", "split", "label", "eda", "inputs", "candidates", "rank", "oracle", "evaluate"),

@@ -432,13 +432,18 @@ stage.run(main)
 """
 
 
+def heed_interrupts():
+    """What a shell starts in the background does not, nor what that starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("doing", ["query", "sleep"])
 def test_an_interrupted_stage_says_one_line_and_leaves_nothing(root, tmp_path, doing):
     (tmp_path / "params.yaml").write_text("seed: 42\nthreads: 1\ncpu_isa: native\n")
     (tmp_path / "fit.py").write_text(INTERRUPTED)
     environment = os.environ | {"PYTHONPATH": str(root / "src")}
     command = [sys.executable, "fit.py", doing]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "preexec_fn": heed_interrupts}
     with subprocess.Popen(command, cwd=tmp_path, env=environment, text=True, **pipes) as running:
         assert running.stdout.readline() == "ready\n"
         time.sleep(0.5)  # into the query
@@ -499,7 +504,8 @@ def test_a_stage_started_in_a_fresh_clone_names_what_is_missing(clone, script):
 def test_an_interrupt_while_modules_load_is_no_traceback(root, tmp_path):
     environment = os.environ | {"PYTHONPATH": str(root / "src")}
     code = "import nextreel, os, signal; os.kill(os.getpid(), signal.SIGINT); import nextreel.stage"
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    command, heed = [sys.executable, "-c", code], heed_interrupts
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, preexec_fn=heed)
     assert (done.stderr, done.returncode) == ("\ninterrupted\n", -signal.SIGINT)
 
 

@@ -284,11 +284,11 @@ def test_values_of_each_user_are_told_by_its_own_id(numbers, texts):
     for run in (numbers, texts):
         rank = run.asked.cases.time_ms[run.asked.target > 0] % 7
         shown = Impressions.load(run.data, SEED)
-        settings = evaluation.Params(n_resamples=5, confidence=0.9)
+        settings = evaluation.Params(confidence=0.9)
         outputs.write_per_user(
             run.data,
             NextItemResults(run.asked, {"model": {SEED: rank}}, settings),
-            ImpressionResults(shown, {"model": {SEED: (shown.time_ms % 97).astype(np.float32)}}, settings, SEED),
+            ImpressionResults(shown, {"model": {SEED: (shown.time_ms % 97).astype(np.float32)}}, settings),
         )
         table = pd.DataFrame(arrays.load(run.data / "per_user.parquet"))
         names = ["protocol", "model", "seed", "part", "user_idx", "user_id", "case_id", "metric", "value"]

@@ -159,7 +159,7 @@ def _columns(raw: Mapping[str, Any]) -> Iterator[str]:
     events = columns.DECLARED["events"]
     ids = [name for name, each in events.items() if each.kind == "id" and name != "video_idx"]
     for where, owner, params in _sound_models(raw):
-        for read in owner.Model.columns(params):
+        for read in (name.removesuffix("?") for name in owner.Model.columns(params)):
             table, _, column = read.partition("/")
             if read not in declared:
                 hint = nearest(read, declared) or f"; allowed: {', '.join(declared)}"

@@ -65,7 +65,7 @@ class Model(Scorer, Protocol):
 
     @classmethod
     def columns(cls, params: Any) -> Iterable[str]:
-        """The columns of the store that it reads, as `events/positive`."""
+        """The columns of the store that it reads, as `events/positive`; `videos/tags?`: it can do without."""
         ...
 
     @classmethod

@@ -27,11 +27,16 @@ def events():
     )
 
 
-def videos(tags, **more):
-    """Videos in reverse order of video_idx."""
+def videos(tags, authors=None):
+    """Videos in reverse order of video_idx; authors: unknown unless given."""
     n = len(tags)
-    table = {"video_idx": np.arange(n, 0, -1, dtype=np.int32), "video_id": np.arange(n, 0, -1) + 900}
-    return ibis.memtable(pa.table(table | {"tags": pa.array(tags[::-1], pa.list_(pa.int32()))} | more))
+    table = {
+        "video_idx": np.arange(n, 0, -1, dtype=np.int32),
+        "video_id": np.arange(n, 0, -1) + 900,
+        "author_id": pa.array((authors or [None] * n)[::-1], pa.int64()),
+        "tags": pa.array(tags[::-1], pa.list_(pa.int32())),
+    }
+    return ibis.memtable(pa.table(table))
 
 
 def test_events_are_in_order_of_user_time_and_file(events):
@@ -95,6 +100,16 @@ def test_sets_that_are_all_null_are_left_out():
     found, about, _beside = columns.read(videos([None, None]), "videos")
     assert set(found) == {"video_key"}
     assert set(about) == {"videos/video_key"}
+
+
+def test_authors_are_numbered_by_rank():
+    """Of any ids, in order of video_idx, behind the padding."""
+    found, about, _beside = columns.read(videos([[1]] * 4, [2**40, None, 7, 2**40]), "videos")
+    assert found["author"].tolist() == [0, 1, UNKNOWN, 0, 1]
+    assert found["author"].dtype == np.int32
+    assert about["videos/author"] == Column("id", 2)
+    found, _about, _beside = columns.read(videos([[1]] * 4), "videos")
+    assert "author" not in found
 
 
 def test_an_unknown_id_in_a_set_is_no_member():

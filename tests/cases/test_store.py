@@ -174,7 +174,30 @@ def test_linking_takes_no_space_where_it_can_and_copies_where_it_cannot(store, t
     assert Store.load(tmp_path / "linked").events("positive").tolist() == store.events("positive").tolist()
 
 
+def test_only_a_column_that_is_marked_may_be_lacking(store, tmp_path):
+    store.save(tmp_path / "store")
+    link(tmp_path / "store", tmp_path / "toy", ["events/positive", "videos/songs?", "videos/tags?"])
+    assert set(Store.load(tmp_path / "toy").columns) == {"events/video_idx", "events/positive", "videos/tags"}
+    with pytest.raises(UserError, match="more reads videos/songs; the data have"):
+        link(tmp_path / "store", tmp_path / "more", ["videos/songs", "videos/tags?"])
+
+
 # --- sets ---
+
+
+def test_every_video_is_in_a_group(store):
+    """Those without an id share one that is none of the ids; so do all where there is no such column."""
+    groups, n = store.video_groups("tags")
+    assert n == 4
+    found = [groups.of(np.array([video]))[0].tolist() for video in range(5)]
+    assert found == [[3], [2], [3], [0, 1], [2]]
+    store.tables["videos"]["author"] = np.array([0, 5, -1, 0, 5])
+    store.columns["videos/author"] = Column("id", 6)
+    groups, n = store.video_groups("author")
+    assert (groups.values.tolist(), n) == ([0, 5, 6, 0, 5], 7)
+    assert groups.offsets.tolist() == [0, 1, 2, 3, 4, 5]
+    groups, n = store.video_groups("songs")
+    assert (groups.values.tolist(), groups.offsets.tolist(), n) == ([0] * 5, [0, 1, 2, 3, 4, 5], 1)
 
 
 def test_sets_of_some_rows_by_hand(store):

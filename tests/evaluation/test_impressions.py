@@ -8,9 +8,9 @@ import pytest
 
 from nextreel import arrays, evaluation
 from nextreel.evaluation.calibration import Calibration
-from nextreel.evaluation.impressions import ImpressionResults, Impressions, per_case
+from nextreel.evaluation.impressions import ImpressionResults, Impressions, case_parts, per_case
 
-SETTINGS = evaluation.Params(n_resamples=50, confidence=0.9)
+SETTINGS = evaluation.Params(confidence=0.9)
 DAY_MS = 86_400_000
 # case, video, label, score, wtg: the first case is of valid, the second and third of test, the last of random
 ROWS = [
@@ -20,7 +20,7 @@ ROWS = [
     (1, 1, True, 0.9, 2.0),
     (1, 2, False, 0.2, 0.0),
     (1, 2, True, 0.2, 1.0),  # shown twice
-    (2, 4, False, -np.inf, np.nan),
+    (2, 4, False, np.nan, np.nan),  # no opinion
     (3, 1, False, 0.9, 0.0),
     (3, 5, True, 0.5, 1.0),
     (3, 6, True, 0.3, 1.0),
@@ -40,11 +40,11 @@ def shown():
 
 @pytest.fixture
 def judged(shown):
-    return ImpressionResults(shown, {"model": {42: SCORE}, "opposite": {42: -SCORE}}, SETTINGS, 42)
+    return ImpressionResults(shown, {"model": {42: SCORE}, "opposite": {42: -SCORE}}, SETTINGS)
 
 
 def test_each_case_by_hand(shown):
-    values = per_case(shown, SCORE)
+    values = per_case(shown, case_parts(shown, shown.filled(SCORE)))
     assert values["gauc"] == pytest.approx([1, 0.75, np.nan, 0], nan_ok=True)
     # Case 1: gains at ranks 1 and 3 of 2 possible (the tie goes to the smaller hash, the row that is no positive).
     ideal = 1 + 1 / np.log2(3)
@@ -56,7 +56,7 @@ def test_each_case_by_hand(shown):
 def test_parts_stay_apart(judged):
     assert judged.headline("model", "test") == pytest.approx(
         {"gauc": 0.75, "gauc_half_width": np.nan, "ndcg@5": 1.5 / (1 + 1 / np.log2(3)), "wtg@5": np.nan,
-         "auc": 7 / 8, "rows": 4},
+         "auc": 7 / 8, "no_opinion_share": 1 / 4, "rows": 4},
         nan_ok=True,
     )  # fmt: skip
     assert judged.headline("model", "random")["auc"] == 0
@@ -73,12 +73,12 @@ def test_gauc_weighs_users_by_their_impressions(shown):
         shown, case=case, video_idx=np.arange(8), time_ms=np.zeros(8, int), label=label, wtr=np.ones(8),
         wtg=np.ones(8), tie=np.arange(8).astype(np.uint64),
     )  # fmt: skip
-    found = ImpressionResults(some, {"model": {42: score}}, SETTINGS, 42).headline("model", "test")
+    found = ImpressionResults(some, {"model": {42: score}}, SETTINGS).headline("model", "test")
     assert found["gauc"] == pytest.approx(5 / 8)
 
 
 def test_seeds_are_averaged(shown):
-    found = ImpressionResults(shown, {"both": {42: SCORE, 43: -SCORE}}, SETTINGS, 42).headline("both", "random")
+    found = ImpressionResults(shown, {"both": {42: SCORE, 43: -SCORE}}, SETTINGS).headline("both", "random")
     assert found["gauc"] == found["auc"] == 0.5
 
 
@@ -94,17 +94,17 @@ def test_what_is_fitted_is_fitted_on_valid_alone(shown):
     """Other labels and watch times in test and random move no probability."""
     on_valid = shown.rows("valid")
     other = replace(shown, label=np.where(on_valid, shown.label, ~shown.label), wtr=np.where(on_valid, shown.wtr, 0.5))
-    tables = [ImpressionResults(some, {"model": {42: SCORE}}, SETTINGS, 42).reliability for some in (shown, other)]
+    tables = [ImpressionResults(some, {"model": {42: SCORE}}, SETTINGS).reliability for some in (shown, other)]
     assert (tables[0]["predicted"] == tables[1]["predicted"]).all()
     assert (tables[0]["observed"] != tables[1]["observed"]).any()
 
 
 def test_calibration_by_hand():
-    """Two positives of three at score 2, one of two at 1, none where the model has no opinion."""
-    score = np.array([2.0, 2, 2, 1, 1, -np.inf])
+    """Two positives of three at score 2, one of two at 1, none at 0."""
+    score = np.array([2.0, 2, 2, 1, 1, 0])
     label = np.array([True, True, False, True, False, False])
     found = Calibration.fit(label, np.where(label, 1.0, np.nan), score)
-    assert found.probability(np.array([5.0, 2, 1, -np.inf])) == pytest.approx([2 / 3, 2 / 3, 1 / 2, 0])
+    assert found.probability(np.array([5.0, 2, 1, -1])) == pytest.approx([2 / 3, 2 / 3, 1 / 2, 0])
     assert found.threshold == pytest.approx(1 / 2)  # precision 3/5, recall 1
     assert found.watch_ratio(np.array([1.0])) == pytest.approx([1])
 
@@ -127,9 +127,15 @@ def test_scores_find_their_rows(shown, tmp_path):
     arrays.write(together | {"score": pa.array(together["score"], from_pandas=True)}, tmp_path / "scores.parquet")
     found = shown.load_scores(tmp_path / "scores.parquet")
     expected = np.arange(len(ROWS)) * 10.0
-    expected[[4, 9]] = -np.inf
-    assert found[42].tolist() == expected.tolist()
-    assert found[43].tolist() == np.where(expected == -np.inf, -np.inf, -expected).tolist()
+    expected[[4, 9]] = np.nan
+    assert found[42] == pytest.approx(expected, nan_ok=True)
+    assert found[43] == pytest.approx(-expected, nan_ok=True)
+
+
+def test_no_opinion_is_the_median_of_the_case(shown):
+    """Of two the one between them; 0 where the case has none."""
+    score = np.array([3.0, np.nan, 1, 5, np.nan, 9, np.nan, 4, 6, 7])
+    assert shown.filled(score).tolist() == [3, 2, 1, 5, 7, 9, 0, 4, 6, 7]
 
 
 def test_every_user_is_told(judged):

@@ -11,7 +11,7 @@ from nextreel.evaluation import outputs
 from nextreel.evaluation.impressions import ImpressionResults, Impressions
 from nextreel.evaluation.next_item import NextItemResults
 
-SETTINGS = evaluation.Params(n_resamples=20, confidence=0.9)
+SETTINGS = evaluation.Params(confidence=0.9)
 BESIDE = {"intervals": {"model", "low", "high"}}  # what a template draws beside x and y; the others: lines by model
 BY_POOL = {"model": np.array(["two_stage"]), "k": np.array([10]), "ndcg@10": np.array([0.1])}
 
@@ -43,7 +43,7 @@ def by_score(parts):
         part=np.array(parts), user_idx=np.arange(n),
     )  # fmt: skip
     score = np.where(label, 0.9, 0.2)
-    return ImpressionResults(shown, {"one": {42: score}, "other": {42: -score}}, SETTINGS, 42)
+    return ImpressionResults(shown, {"one": {42: score}, "other": {42: -score}}, SETTINGS)
 
 
 @pytest.mark.parametrize(

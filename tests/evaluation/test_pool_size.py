@@ -51,7 +51,7 @@ def test_the_table_reads_the_system_s_lists_where_they_are_written(cycle, tmp_pa
     assert lists == {"two_stage": tmp_path / "systems/two_stage/lists.parquet"}
     asked = replace(asked, target=np.where(asked.target > 0, target, 0))
     whole = np.full((asked.cases.part == "test").sum(), 2)
-    settings = evaluation.Params(n_resamples=20, confidence=0.9)
+    settings = evaluation.Params(confidence=0.9)
     table = pool_size.table(tmp_path, asked, whole, 20, settings)
     assert table["pool_size"].tolist() == ["10", "20", pool_size.WHOLE]
     assert table["ceiling"].tolist() == [1, 1, 1]

@@ -5,12 +5,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn.metrics as reference
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.calibration import calibration_curve
 
 from nextreel.metrics import impressions as metrics
 from nextreel.metrics import next_item, ranks
+
+
+def value(parts):
+    """Of all rows."""
+    return parts.estimate().value
+
 
 RANKS = np.array([1, 2, 10, 11, 0])
 
@@ -48,14 +54,14 @@ def test_ranks_agree_with_ir_measures():
 def test_auc_by_hand():
     """Positives at 3 and 1, negatives at 2 and 1: of four pairs two are right, one is tied."""
     label, score = np.array([True, True, False, False]), np.array([3.0, 1, 2, 1])
-    assert metrics.auc(label, score) == pytest.approx(2.5 / 4)
-    assert np.isnan(metrics.auc(label[:2], score[:2]))
-    assert np.isnan(metrics.auc(label[:0], score[:0]))
+    assert value(metrics.auc(label, score)) == pytest.approx(2.5 / 4)
+    assert np.isnan(value(metrics.auc(label[:2], score[:2])))
+    assert np.isnan(value(metrics.auc(label[:0], score[:0])))
 
 
 def test_no_opinion_is_below_all_and_tied():
     label = np.array([True, False, True, False])
-    assert metrics.auc(label, np.array([-np.inf, -np.inf, -5, -7])) == pytest.approx(2.5 / 4)
+    assert value(metrics.auc(label, np.array([-np.inf, -np.inf, -5, -7]))) == pytest.approx(2.5 / 4)
 
 
 rows = st.lists(st.tuples(st.booleans(), st.integers(0, 5), st.integers(0, 3)), min_size=1, max_size=60)
@@ -64,7 +70,7 @@ rows = st.lists(st.tuples(st.booleans(), st.integers(0, 5), st.integers(0, 3)), 
 @given(rows)
 def test_grouped_auc_is_scikit_learns(drawn):
     label, score, group = (np.array(column) for column in zip(*drawn, strict=True))
-    found = metrics.grouped_auc(label, score.astype(float), group, 5)
+    found = metrics.grouped_auc(label, score.astype(float), group, 5).by_group(group, 5)
     for g in range(5):
         mine = group == g
         if len(set(label[mine])) == 2:
@@ -81,20 +87,20 @@ def no_ties(n):
 
 
 def test_grouped_ndcg_by_hand():
-    """Group 0: positives at places 1 and 3 of 4; group 1 has none; group 2 has one, behind the cut."""
+    """Group 0: positives at places 1 and 3 of 4; group 1 has none; group 2 has one, behind the cut; 3 is empty."""
     label = np.array([False, True, True, False, False, True, False, False])
     score = np.array([5.0, 9, 4, 3, 1, 0, 1, 2])
     group = np.array([0, 0, 0, 0, 1, 2, 2, 2])
-    found = metrics.grouped_ndcg(label, score, group, no_ties(8), 3, 2)
+    found = metrics.grouped_ndcg(label, score, group, no_ties(8), 4, 2).by_group(group, 4)
     ideal = 1 + 1 / np.log2(3)
-    assert found == pytest.approx([1 / ideal, np.nan, 0], nan_ok=True)
+    assert found == pytest.approx([1 / ideal, 0, 0, np.nan], nan_ok=True)
 
 
 @given(rows, st.integers(1, 6), st.randoms(use_true_random=False))
 def test_grouped_ndcg_is_scikit_learns(drawn, k, random):
     label, _score, group = (np.array(column) for column in zip(*drawn, strict=True))
     score = np.array(random.sample(range(len(label)), len(label)), float)
-    found = metrics.grouped_ndcg(label, score, group, no_ties(len(label)), 5, k)
+    found = metrics.grouped_ndcg(label, score, group, no_ties(len(label)), 5, k).by_group(group, 5)
     for g in range(5):
         mine = group == g
         if mine.sum() > 1 and label[mine].any():
@@ -103,8 +109,8 @@ def test_grouped_ndcg_is_scikit_learns(drawn, k, random):
 
 def test_ties_go_to_the_smaller_hash_then_to_the_first_row():
     label, score, group = np.array([False, True, True]), np.zeros(3), np.zeros(3, int)
-    first = metrics.grouped_ndcg(label, score, group, np.array([2, 1, 3], np.uint64), 1, 1)
-    last = metrics.grouped_ndcg(label, score, group, np.array([7, 7, 7], np.uint64), 1, 1)
+    first = metrics.grouped_ndcg(label, score, group, np.array([2, 1, 3], np.uint64), 1, 1).by_group(group, 1)
+    last = metrics.grouped_ndcg(label, score, group, np.array([7, 7, 7], np.uint64), 1, 1).by_group(group, 1)
     assert (first.tolist(), last.tolist()) == ([1], [0])
 
 
@@ -113,9 +119,9 @@ def test_wtg_by_hand():
     wtg = np.array([1.0, -1, 3, np.nan, 5, 5])
     score = np.array([3.0, 2, 1, 9, 1, 2])
     group = np.array([0, 0, 0, 0, 1, 1])
-    mean = metrics.grouped_top_mean(wtg, score, group, no_ties(6), 2, 2)
+    mean = metrics.grouped_top_mean(wtg, score, group, no_ties(6), 2, 2).by_group(group, 2)
     assert mean == pytest.approx([0, np.nan], nan_ok=True)
-    gain = metrics.grouped_discounted_sum(wtg, score, group, no_ties(6), 2, 2)
+    gain = metrics.grouped_discounted_sum(wtg, score, group, no_ties(6), 2, 2).by_group(group, 2)
     assert gain == pytest.approx([1 / np.log(2) - 1 / np.log(3), np.nan], nan_ok=True)
 
 
@@ -135,13 +141,15 @@ def naive_xauc(predicted, true):
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=40))
 def test_xauc_is_the_count_of_all_pairs(drawn):
     predicted, true = np.array(drawn, float).reshape(-1, 2).T
-    assert metrics.xauc(predicted, true) == pytest.approx(naive_xauc(predicted, true), nan_ok=True)
+    unknown = np.append(true, np.nan), np.append(predicted, 3.0)
+    for some in (metrics.xauc(predicted, true), metrics.xauc(unknown[1], unknown[0])):
+        assert value(some) == pytest.approx(naive_xauc(predicted, true), nan_ok=True)
 
 
 def test_xauc_of_classes_is_auc():
     rng = np.random.default_rng(1)
     label, score = rng.random(3_000) < 0.3, rng.integers(0, 50, 3_000)
-    assert metrics.xauc(score, label) == pytest.approx(metrics.auc(label, score))
+    assert value(metrics.xauc(score, label.astype(float))) == pytest.approx(value(metrics.auc(label, score)))
 
 
 # --- thresholds, errors, calibration ---
@@ -150,7 +158,7 @@ def test_xauc_of_classes_is_auc():
 def test_threshold_scores_are_scikit_learns():
     rng = np.random.default_rng(2)
     label, probability = rng.random(500) < 0.4, rng.integers(0, 11, 500) / 10
-    found = metrics.threshold_scores(label, probability, 0.5)
+    found = {name: value(parts) for name, parts in metrics.threshold_scores(label, probability, 0.5).items()}
     said = probability >= 0.5
     assert found == pytest.approx(
         {
@@ -162,12 +170,11 @@ def test_threshold_scores_are_scikit_learns():
     )
 
 
-def test_nothing_said_and_nothing_there_are_0_not_an_error():
+def test_nothing_said_or_nothing_there_has_no_value():
     label, probability = np.array([True, False]), np.array([0.1, 0.2])
-    assert metrics.threshold_scores(label, probability, 0.5) == {
-        "precision": 0, "recall": 0, "f1": 0, "accuracy": 0.5,
-    }  # fmt: skip
-    assert metrics.threshold_scores(~label & False, probability, 0.0)["recall"] == 0
+    found = {name: value(parts) for name, parts in metrics.threshold_scores(label, probability, 0.5).items()}
+    assert found == pytest.approx({"precision": np.nan, "recall": 0, "f1": 0, "accuracy": 0.5}, nan_ok=True)
+    assert np.isnan(value(metrics.threshold_scores(~label & False, probability, 0.0)["recall"]))
     assert np.isnan(metrics.best_threshold(label & False, probability))
 
 
@@ -177,7 +184,7 @@ def test_no_threshold_has_a_better_f1(drawn):
     if not label.any():
         return
     best = metrics.best_threshold(label, tenths / 10)
-    scores = {x: metrics.threshold_scores(label, tenths / 10, x)["f1"] for x in np.unique(tenths / 10)}
+    scores = {x: value(metrics.threshold_scores(label, tenths / 10, x)["f1"]) for x in np.unique(tenths / 10)}
     assert scores[best] == pytest.approx(max(scores.values()))
     assert all(score < scores[best] + 1e-12 for x, score in scores.items() if x > best)
 
@@ -185,8 +192,10 @@ def test_no_threshold_has_a_better_f1(drawn):
 def test_errors_are_scikit_learns():
     rng = np.random.default_rng(3)
     predicted, true = rng.random((2, 100))
-    assert metrics.rmse(predicted, true) == pytest.approx(reference.root_mean_squared_error(true, predicted))
-    assert metrics.mae(predicted, true) == pytest.approx(reference.mean_absolute_error(true, predicted))
+    more = np.append(predicted, 0.5), np.append(true, np.nan)  # unknown
+    rmse = metrics.mse(*more).estimate().root().value
+    assert rmse == pytest.approx(reference.root_mean_squared_error(true, predicted))
+    assert value(metrics.mae(*more)) == pytest.approx(reference.mean_absolute_error(true, predicted))
 
 
 def test_reliability_by_hand():
@@ -207,3 +216,16 @@ def test_reliability_is_scikit_learns():
     observed, predicted = calibration_curve(label, probability, n_bins=10)
     assert table["observed"] == pytest.approx(observed)
     assert table["predicted"] == pytest.approx(predicted)
+
+
+@settings(max_examples=50, deadline=None, derandomize=True)
+@given(st.lists(st.tuples(st.integers(0, 4), st.one_of(st.none(), st.integers(-5, 5))), min_size=1, max_size=30))
+def test_medians_are_those_of_numpy(rows):
+    group = np.array([g for g, _ in rows])
+    score = np.array([np.nan if x is None else float(x) for _, x in rows])
+    found = metrics.with_medians(score, group, 5)
+    for g in range(5):
+        mine = group == g
+        known = score[mine & ~np.isnan(score)]
+        fill = np.median(known) if len(known) else 0.0
+        assert found[mine] == pytest.approx(np.where(np.isnan(score[mine]), fill, score[mine]))

@@ -30,6 +30,14 @@ SETTINGS = {
     "recent_popular": {"half_life_hours": 0.002},
     "bpr_mf": {"factors": 8, "lr": 0.05, "regularization": 0.01, "iterations": 50, "threads": 1},
     "itemcf": {"window": 10, "decay": 0.9, "recency": 0.9, "shrink": 1, "neighbours": 50, "passed_weight": 0.3},
+    "rates": {},
+    "tag_chain": {
+        "session_gap_minutes": 0.05,
+        "follow": 0.5,
+        "prior": 2,
+        "half_life_hours": 0.002,
+        "lasting": 0.1,
+    },
     "gru4rec": NEURAL | {"layers": 1},
     "sasrec": NEURAL | {"blocks": 1, "heads": 1},
 }
@@ -208,7 +216,8 @@ def test_the_columns_that_a_model_names_are_all_that_it_reads(fitted, blocks, tm
     blocks.store.save(tmp_path / "store")
     link(tmp_path / "store", tmp_path / "inputs", named)
     store = Store.load(tmp_path / "inputs")
-    assert set(store.columns) == {"events/video_idx", *named} < set(blocks.store.columns)
+    needed = {column for column in named if not column.endswith("?")}
+    assert set(store.columns) == {"events/video_idx", *needed} < set(blocks.store.columns)
     bare = replace(blocks, store=store)
     assert (whole_score(fit(name, bare, tmp_path), bare) == whole_score(model, blocks)).all()
     one, other = answered(model, bare, tmp_path), answered(model, blocks, tmp_path)
@@ -230,7 +239,7 @@ def test_each_history_is_read_up_to_its_own_end(fitted, blocks):
     alike(name, found, np.concatenate([model.score(frozen), model.score(running)]))
     shorter = frozen.cases.until(frozen.cases.history_end - 12 - np.arange(len(frozen.cases)))
     alike(name, found[800:], model.score(Pairs.at_cases(frozen.store, shorter, frozen.row, frozen.video_idx)))
-    assert (found[:800] != found[800:]).any() == (name in SEQUENTIAL)
+    assert (found[:800] != found[800:]).any() == (name in SEQUENTIAL)  # of models that read tags: test_tags.py
 
 
 def test_a_saved_model_answers_the_same(fitted, blocks, tmp_path):
@@ -394,7 +403,7 @@ def test_ties_stand_in_a_fixed_order(fitted, blocks, tmp_path):
     assert (np.lexsort((tie, -lists["score"], lists["case_id"])) == np.arange(len(tie))).all()
 
 
-@pytest.mark.parametrize("name", ["most_popular", "recent_popular", "bpr_mf", "itemcf"])
+@pytest.mark.parametrize("name", ["most_popular", "recent_popular", "bpr_mf", "itemcf", "rates", "tag_chain"])
 def test_lists_do_not_hang_on_how_the_work_is_cut(name, blocks, tmp_path, monkeypatch):
     """Where scores are sums and no matrix products, which round by the shape of a block."""
     model = fit(name, blocks, tmp_path)

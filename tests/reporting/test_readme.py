@@ -30,4 +30,4 @@ def test_a_run_of_too_few_users_has_values_and_no_intervals(few_users):
     row = next(line for line in readme.results(few_users, 0.95).splitlines() if line.startswith("| sasrec |"))
     assert row.split(" | ")[2] == "-"
     row = next(line for line in readme.impressions(few_users, 0.95).splitlines() if line.startswith("| sasrec |"))
-    assert [at for at, cell in enumerate(row.split(" | ")) if cell == "-"] == [2, 5, 7]
+    assert [at for at, cell in enumerate(row.split(" | ")) if cell == "-"] == [2, 5, 8]

@@ -35,6 +35,7 @@ class Declared(NamedTuple):
     value: Deferred  # null where unknown
     kind: Kind  # see `store.Column`; the ids of a set may be any, and are numbered by rank from 0
     size: int | None = None  # of an id; None: one more than the largest in the data
+    ranked: bool = False  # an id that may be any number, and is numbered by rank from 0
 
 
 DECLARED = {
@@ -46,6 +47,7 @@ DECLARED = {
     },
     "videos": {
         "video_key": Declared(key(_.video_id), "number"),
+        "author": Declared(_.author_id, "id", ranked=True),
         "tags": Declared(_.tags, "set"),
     },
     "users": {
@@ -79,6 +81,11 @@ def _ids(values: pa.Array, declared: Declared) -> tuple[np.ndarray, int]:
     """The values and their size. An unknown id is UNKNOWN, an unknown number NaN."""
     if declared.kind == "number":
         return values.to_numpy(zero_copy_only=False), 0
+    if declared.ranked:
+        ids, number = np.unique(values.drop_null().to_numpy(), return_inverse=True)
+        array = np.full(len(values), UNKNOWN, np.int32)
+        array[values.is_valid().to_numpy(zero_copy_only=False)] = number
+        return array, len(ids)
     if values.null_count:
         values = (values.cast(pa.int8()) if pa.types.is_boolean(values.type) else values).fill_null(UNKNOWN)
     array = values.to_numpy(zero_copy_only=False)

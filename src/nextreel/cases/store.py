@@ -95,6 +95,19 @@ class Store:
         assert isinstance(column, Sets)
         return column
 
+    def video_groups(self, name: str) -> tuple[Sets, int]:
+        """The groups of each video by video_idx, at least one, and how many groups there are: the ids of a column, and
+        one of all videos without; where the data lack the column every video is in that one."""
+        n = self.n_videos + 1
+        if name not in self.tables["videos"]:
+            return Sets(np.zeros(n, np.int32), np.arange(n + 1)), 1
+        column, size = self.tables["videos"][name], self.columns[f"videos/{name}"].size
+        if not isinstance(column, Sets):
+            return Sets(np.where(column < 0, size, column), np.arange(n + 1)), size + 1
+        empty = np.diff(column.offsets) == 0
+        values = np.insert(column.values, column.offsets[:-1][empty], size)
+        return Sets(values, column.offsets + np.concatenate([[0], empty.cumsum()])), size + 1
+
     def fitted_on(self, cut: str) -> "Histories":
         """Each user's events up to the cut, index = user_idx: what `fit` learns from."""
         return Histories(self, self.cuts[START], self.cuts[cut])
@@ -138,12 +151,14 @@ class Store:
 
 def link(store: Path, folder: Path, names: Iterable[str]) -> None:
     """Make `folder` a store of these columns and of the cuts that are fitted: hard links, or copies where the file
-    system has none.
+    system has none. A column whose name ends with `?` is left out where the data lack it.
 
-    Raises UserError where the data lack a column.
+    Raises UserError where the data lack another.
     """
     columns = described(store)
-    wanted = sorted({*ALWAYS, *names})
+    asked = {*ALWAYS, *names}
+    can_lack = {name for name in asked if name.endswith("?")}
+    wanted = sorted(asked - can_lack | {name[:-1] for name in can_lack} & columns.keys())
     if lacking := [name for name in wanted if name not in columns]:
         raise UserError(f"{folder.name} reads {', '.join(lacking)}; the data have {', '.join(columns)}")
     files = ["offsets.npy", *(f"cuts/{cut}.npy" for cut in (START, *FITTED))]

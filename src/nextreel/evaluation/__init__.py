@@ -6,11 +6,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from nextreel.params import Float, PositiveInt, Section
+from nextreel.params import Float, Section
 
 
 class Params(Section):
-    n_resamples: PositiveInt  # of users, for intervals
     confidence: Annotated[Float, Field(gt=0, lt=1)]
 
 

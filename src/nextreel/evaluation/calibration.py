@@ -13,9 +13,8 @@ N_BINS = 10
 @dataclass(frozen=True)
 class Calibration:
     """Isotonic regressions of label and WTR on the score (Zadrozny & Elkan, KDD 2002), and the threshold that is best
-    on the same rows. A score of -inf, no opinion, lies below all others."""
+    on the same rows."""
 
-    lowest: float  # stands for -inf
     label: IsotonicRegression
     wtr: IsotonicRegression | None  # None where no WTR is known
     threshold: float  # of the probability: the best F1
@@ -23,23 +22,18 @@ class Calibration:
     @classmethod
     def fit(cls, label: np.ndarray, wtr: np.ndarray, score: np.ndarray) -> "Calibration":
         """label [n] bool; wtr [n], NaN where unknown; score [n]."""
-        finite = score[np.isfinite(score)].astype(float)
-        lowest = float(finite.min()) - 1 if len(finite) else 0.0
-        x = np.where(np.isfinite(score), score, lowest).astype(float)
+        x = score.astype(float)
         known = ~np.isnan(wtr)
         by_label = IsotonicRegression(out_of_bounds="clip").fit(x, label.astype(float))
         by_wtr = IsotonicRegression(out_of_bounds="clip").fit(x[known], wtr[known]) if known.any() else None
-        return cls(lowest, by_label, by_wtr, metrics.best_threshold(label, by_label.predict(x)))
+        return cls(by_label, by_wtr, metrics.best_threshold(label, by_label.predict(x)))
 
     def probability(self, score: np.ndarray) -> np.ndarray:
         """P(label) [n]."""
-        return np.asarray(self.label.predict(self._finite(score)))
+        return np.asarray(self.label.predict(score.astype(float)))
 
     def watch_ratio(self, score: np.ndarray) -> np.ndarray:
         """Expected WTR [n], NaN where none is known."""
         if self.wtr is None:
             return np.full(len(score), np.nan)
-        return np.asarray(self.wtr.predict(self._finite(score)))
-
-    def _finite(self, score: np.ndarray) -> np.ndarray:
-        return np.where(np.isfinite(score), score, self.lowest).astype(float)
+        return np.asarray(self.wtr.predict(score.astype(float)))

@@ -1,86 +1,67 @@
-"""Means over cases with their intervals, of many models at once, and what sets the models apart."""
-
-from collections.abc import Mapping
-from dataclasses import dataclass
+"""Metrics with their intervals, of many models at once, and what sets the models apart."""
 
 import numpy as np
 
 from nextreel.arrays import Columns
-from nextreel.evaluation import Params
-from nextreel.evaluation.intervals import bootstrap_means, enough_users, interval, mean, simultaneous_interval
-
-Values = Mapping[str, Columns]  # model -> metric -> each case's value [n], NaN where it has none
+from nextreel.evaluation.intervals import Clusters, Sums
+from nextreel.metrics.ratios import Estimate
 
 
-@dataclass(frozen=True)
 class Estimates:
-    """m means, each of a (model, metric). The bounds and resamples of too few users are NaN."""
+    """The metrics of models, from the same rows. The bounds of too few users or videos are NaN."""
 
-    keys: list[tuple[str, str]]
-    value: np.ndarray  # [m]
-    low: np.ndarray
-    high: np.ndarray
-    resampled: np.ndarray  # [R, m]
+    def __init__(self, clusters: Clusters, confidence: float, headline: str = "", lowest: float = -np.inf) -> None:
+        """clusters: of the rows; headline: the metric to compare models by; lowest: what no metric is below."""
+        self._clusters, self._confidence, self._headline, self._lowest = clusters, confidence, headline, lowest
+        self._found: dict[tuple[str, str], tuple[float, float]] = {}  # (model, metric) -> value, reach of its interval
+        self._sums: dict[str, Sums] = {}  # model -> of its headline
 
-    @classmethod
-    def of(
-        cls, values: Values, user_idx: np.ndarray, params: Params, seed: int, weights: Columns | None = None
-    ) -> "Estimates":
-        """Means over cases, with bootstrap intervals over users. user_idx [n].
-
-        weights: metric -> weight [n] of each case in its mean, 1 where it is not named.
-        """
-        keys = [(model, metric) for model, metrics in values.items() for metric in metrics]
-        table = np.stack([values[model][metric] for model, metric in keys], axis=1)
-        n_cases = len(table)
-        value = np.empty(len(keys))
-        resampled = np.empty((params.n_resamples, len(keys)))
-        weighted = weights or {}
-        for name in {metric if metric in weighted else "" for _model, metric in keys}:
-            mine = np.array([(metric if metric in weighted else "") == name for _model, metric in keys])
-            weight = weighted.get(name, np.ones(n_cases))
-            value[mine] = mean(table[:, mine], weight)
-            rng = np.random.default_rng(seed)  # the same resamples for all columns
-            resampled[:, mine] = bootstrap_means(table[:, mine], user_idx, params.n_resamples, rng, weight)
-        resampled[:, ~enough_users(table, user_idx)] = np.nan
-        low, high = interval(resampled, params.confidence)
-        return cls(keys, value, low, high, resampled)
+    def add(self, model: str, metric: str, found: Estimate | float) -> None:
+        """A metric; a plain number has no interval."""
+        if not isinstance(found, Estimate):
+            self._found[model, metric] = found, np.nan
+            return
+        sums = self._clusters.sums(found)
+        self._found[model, metric] = found.value, float(sums.reach(self._confidence)[0])
+        if metric == self._headline:
+            self._sums[model] = sums
 
     def table(self) -> Columns:
         """model, metric, value, low, high."""
-        model, metric = np.array(self.keys).T
-        return {"model": model, "metric": metric, "value": self.value, "low": self.low, "high": self.high}
+        model, metric = np.array(list(self._found)).T
+        value, reach = np.array(list(self._found.values())).T
+        return {"model": model, "metric": metric, **self._bounds(value, reach)}
+
+    def _bounds(self, value: np.ndarray, reach: np.ndarray) -> Columns:
+        return {"value": value, "low": np.maximum(value - reach, self._lowest), "high": value + reach}
 
     def of_model(self, name: str) -> dict[str, float]:
         """metric -> value, and `<metric>_half_width` of its interval."""
         out: dict[str, float] = {}
-        for at, (model, metric) in enumerate(self.keys):
+        for (model, metric), (value, reach) in self._found.items():
             if model == name:
-                out |= {metric: float(self.value[at])}
-                out |= {f"{metric}_half_width": float(self.high[at] - self.low[at]) / 2}
+                out |= {metric: value, f"{metric}_half_width": reach}
         return out
 
-    def comparison(self, metric: str, confidence: float) -> Columns:
-        """One metric of every model, and of every pair of models the paired difference: model, minus (empty for a
+    def comparison(self) -> Columns:
+        """The headline of every model, and of every pair of models the paired difference: model, minus (empty for a
         model on its own), metric, value, low, high, and low_corrected, high_corrected for the number of pairs."""
-        mine = [at for at, key in enumerate(self.keys) if key[1] == metric]
-        names = np.array([self.keys[at][0] for at in mine])
-        value, means = self.value[mine], self.resampled[:, mine]
-        pairs = [(left, right) for left in range(len(names)) for right in range(len(names)) if left != right]
-        left, right = np.array(pairs, dtype=int).reshape(-1, 2).T
-        difference, differences = value[left] - value[right], means[:, left] - means[:, right]
-        low, high = interval(np.hstack([means, differences]), confidence)
-        corrected = simultaneous_interval(differences, difference, confidence)
+        names = np.array(list(self._sums))
+        value, reach = np.array([self._found[name, self._headline] for name in names]).T
+        left, right = np.nonzero(~np.eye(len(names), dtype=bool))
+        sums = Sums.stack(list(self._sums.values())).differences(left, right)
+        difference, together = value[left] - value[right], sums.reach_together(self._confidence)
+        own, apart = self._bounds(value, reach), sums.reach(self._confidence)
         alone = np.full(len(names), np.nan)
         return {
-            "metric": np.full(len(names) + len(left), metric),
+            "metric": np.full(len(names) + len(left), self._headline),
             "model": np.concatenate([names, names[left]]),
             "minus": np.concatenate([np.full(len(names), ""), names[right]]),
             "value": np.concatenate([value, difference]),
-            "low": low,
-            "high": high,
-            "low_corrected": np.concatenate([alone, corrected[0]]),
-            "high_corrected": np.concatenate([alone, corrected[1]]),
+            "low": np.concatenate([own["low"], difference - apart]),
+            "high": np.concatenate([own["high"], difference + apart]),
+            "low_corrected": np.concatenate([alone, difference - together]),
+            "high_corrected": np.concatenate([alone, difference + together]),
         }
 
 

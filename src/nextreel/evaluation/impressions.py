@@ -7,11 +7,10 @@ and nothing is fitted on them.
 A part of the impressions is `valid` or `test` (standard rows) or `random`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -22,8 +21,10 @@ from nextreel.clock import days_of
 from nextreel.evaluation import Params
 from nextreel.evaluation.calibration import N_BINS, Calibration
 from nextreel.evaluation.estimates import Estimates, labelled, stack
-from nextreel.evaluation.intervals import bootstrap_auc, enough_users, interval
+from nextreel.evaluation.intervals import Clusters
 from nextreel.metrics import impressions as metrics
+from nextreel.metrics import ratios
+from nextreel.metrics.ratios import Estimate, Parts
 from nextreel.progress import track
 from nextreel.scoring import order
 from nextreel.scoring.sets import ShownPairs
@@ -80,127 +81,121 @@ class Impressions:
         return replace(self, **{name: getattr(self, name)[keep] for name in names})
 
     def load_scores(self, path: Path) -> dict[int, np.ndarray]:
-        """Seed -> the score [m] of each row, from a model's table; -inf where it has no opinion."""
+        """Seed -> the score [m] of each row, from a model's table; NaN where it has no opinion."""
         table = arrays.load(path)
         found = {}
         for seed in np.unique(table["seed"]):
             mine = table["seed"] == seed
-            score = np.full(len(self.case), -np.inf, table["score"].dtype)
-            score[table["impression"][mine]] = np.nan_to_num(table["score"][mine], nan=-np.inf)
+            score = np.full(len(self.case), np.nan, table["score"].dtype)
+            score[table["impression"][mine]] = table["score"][mine]
             found[int(seed)] = score
         return found
 
+    def filled(self, score: np.ndarray) -> np.ndarray:
+        """score [m] with the median of the case where there is no opinion, 0 where the case has none at all: to know
+        nothing of a video says neither good nor bad of it."""
+        return metrics.with_medians(score, self.case, len(self.case_id))
 
-def headline_per_case(rows: Impressions, score: np.ndarray) -> Columns:
-    """Each case's HEADLINE [n]; NaN where it has none. score [m]."""
-    return {HEADLINE: metrics.grouped_auc(rows.label, score, rows.case, len(rows.case_id))}  # weighted by impressions
+
+def headline_parts(rows: Impressions, score: np.ndarray) -> Parts:
+    """HEADLINE of each case, by row. score [m]."""
+    return metrics.grouped_auc(rows.label, score, rows.case, len(rows.case_id))
 
 
-def per_case(rows: Impressions, score: np.ndarray) -> Columns:
-    """Each case's metrics [n]; NaN where it has none. score [m]."""
+def headline_estimate(rows: Impressions, parts: Parts) -> Estimate:
+    """The mean of HEADLINE over cases, weighted by their impressions."""
+    return parts.estimate(rows.n_rows[rows.case].astype(float), within_users=True)
+
+
+def case_parts(rows: Impressions, score: np.ndarray) -> dict[str, Parts]:
+    """The metrics of each case, by row; their means over cases are the results. score [m]."""
     n = len(rows.case_id)
-    headline = headline_per_case(rows, score)
-    auc = headline[HEADLINE]
+    auc = headline_parts(rows, score)
     ndcg = metrics.grouped_ndcg(rows.label, score, rows.case, rows.tie, n, K)
+    both_classes = np.bincount(rows.case, auc.share, n)[rows.case] > 0
     gain = (rows.wtg, score, rows.case, rows.tie, n)
     return {
-        **headline,
-        f"ndcg@{K}": np.where(np.isnan(auc), np.nan, ndcg),
-        f"ndcg@{K}_all_users": np.where(rows.n_rows > 0, np.nan_to_num(ndcg), np.nan),
+        HEADLINE: auc,
+        f"ndcg@{K}": Parts(ndcg.part * both_classes, ndcg.share * both_classes),
+        f"ndcg@{K}_all_users": ndcg,
         **{f"wtg@{k}": metrics.grouped_top_mean(*gain, k) for k in (K, 2 * K)},
         **{f"dcwtg@{k}": metrics.grouped_discounted_sum(*gain, k) for k in (K, 2 * K)},
     }
 
 
-def calibrated(rows: Impressions, score: np.ndarray, calibration: Calibration) -> dict[str, float]:
-    """Metrics of all rows together, by what the scores meant on valid: on valid itself they would be no results."""
-    probability = calibration.probability(score)
-    found = {f"{name}_at_half": value for name, value in _at(rows.label, probability, PLAIN).items()}
-    found |= {f"{name}_at_best": value for name, value in _at(rows.label, probability, calibration.threshold).items()}
-    found["ece"] = metrics.expected_calibration_error(metrics.reliability(rows.label, probability, N_BINS))
-    known = ~np.isnan(rows.wtr)
-    wtr, expected = rows.wtr[known], calibration.watch_ratio(score[known])
-    return {**found, "wtr_rmse": metrics.rmse(expected, wtr), "wtr_mae": metrics.mae(expected, wtr)}
+def per_case(rows: Impressions, parts: Mapping[str, Parts]) -> Columns:
+    """Each case's metrics [n]; NaN where it has none."""
+    return {metric: found.by_group(rows.case, len(rows.case_id)) for metric, found in parts.items()}
 
 
-def _at(label: np.ndarray, probability: np.ndarray, threshold: float) -> dict[str, float]:
-    return metrics.threshold_scores(label, probability, threshold)
+def together(rows: Impressions, score: np.ndarray, calibration: Calibration | None) -> dict[str, Estimate | float]:
+    """Metrics of all rows as one. Without a calibration those of the scores' order alone: on valid itself what scores
+    meant there would be no result.
 
-
-def _mean(by_seed: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """The mean over seeds of every metric."""
-    each = list(by_seed)
-    return {metric: np.mean([values[metric] for values in each], axis=0) for metric in each[0]}
+    ECE has no interval. It takes every bin's gap as positive, so noise alone raises it, and where there is no gap it
+    has no slope.
+    """
+    found: dict[str, Estimate | float] = {"auc": metrics.auc(rows.label, score).estimate()}
+    if calibration:
+        probability = calibration.probability(score)
+        for name, threshold in (("half", PLAIN), ("best", calibration.threshold)):
+            for metric, parts in metrics.threshold_scores(rows.label, probability, threshold).items():
+                estimate = parts.estimate()
+                found[f"{metric}_at_{name}"] = estimate._replace(value=float(np.nan_to_num(estimate.value)))
+        found["ece"] = metrics.expected_calibration_error(metrics.reliability(rows.label, probability, N_BINS))
+        expected = calibration.watch_ratio(score)
+        found["wtr_rmse"] = metrics.mse(expected, rows.wtr).estimate().root()
+        found["wtr_mae"] = metrics.mae(expected, rows.wtr).estimate()
+    return found | {"wtr_xauc": metrics.xauc(score, rows.wtr).estimate()}
 
 
 class ImpressionResults:
     """The scores of several models, each case's metrics, and what follows from them."""
 
-    def __init__(
-        self, impressions: Impressions, scores: Mapping[str, dict[int, np.ndarray]], params: Params, seed: int
-    ) -> None:
-        """scores: model -> what `Impressions.load_scores` returns. `seed` draws the resamples."""
+    def __init__(self, impressions: Impressions, scores: Mapping[str, dict[int, np.ndarray]], params: Params) -> None:
+        """scores: model -> what `Impressions.load_scores` returns."""
         self.impressions = impressions
-        self.scores = scores
-        self.params = params
-        self.seed = seed
-        self.values = {
-            name: {seed: per_case(impressions, score) for seed, score in by_seed.items()}
-            for name, by_seed in track(list(scores.items()), "judging impressions")
+        self.opinions = scores
+        self.scores = {
+            name: {seed: impressions.filled(score) for seed, score in by_seed.items()}
+            for name, by_seed in scores.items()
         }
-        asked = {part: (impressions.part == part) & (impressions.n_rows > 0) for part in SHOWN_IN}
-        self.of = {part: self._estimates(cases) for part, cases in asked.items() if cases.any()}
+        self.params = params
+        self.values: dict[str, dict[int, Columns]] = {}
+        self._rows = {part: keep for part in SHOWN_IN if (keep := impressions.rows(part)).any()}
+        self.of = {part: self._estimates(keep) for part, keep in self._rows.items()}
+        for name, by_seed in track(list(self.scores.items()), "judging impressions"):
+            for part, metric, found in self._judged(name, by_seed):
+                self.of[part].add(name, metric, found)
 
-    def _estimates(self, cases: np.ndarray) -> Estimates:
-        """Of the mean over seeds of some cases' metrics."""
-        mean = {name: _mean(by_seed.values()) for name, by_seed in self.values.items()}
-        return self._over_users(mean, cases, self.impressions.n_rows)
+    def _estimates(self, keep: np.ndarray) -> Estimates:
+        """Of some of the rows; an impression's video is the one that was shown."""
+        shown = self.impressions
+        clusters = Clusters(shown.user_idx[shown.case[keep]], shown.video_idx[keep])
+        return Estimates(clusters, self.params.confidence, HEADLINE)
 
-    def _over_users(self, values: Mapping[str, Columns], cases: np.ndarray, n_rows: np.ndarray) -> Estimates:
-        """values: model -> metric -> each case's [n]; the mean of HEADLINE weighs cases by their rows [n]."""
-        some = {name: {metric: x[cases] for metric, x in columns.items()} for name, columns in values.items()}
-        weights = {HEADLINE: n_rows[cases].astype(float)}
-        return Estimates.of(some, self.impressions.user_idx[cases], self.params, self.seed, weights)
-
-    def _auc(self, by_seed: Mapping[int, np.ndarray], keep: np.ndarray) -> tuple[float, float, float]:
-        """The AUC of all rows together, as the mean over seeds, with its bounds, NaN of too few users."""
-        rows = self.impressions.where(keep)
-        user_idx = rows.user_idx[rows.case]
-        value, resampled = [], []
-        for score in by_seed.values():
-            rng = np.random.default_rng(self.seed)
-            value.append(metrics.auc(rows.label, score[keep]))
-            resampled.append(bootstrap_auc(rows.label, score[keep], user_idx, self.params.n_resamples, rng))
-        if not enough_users(np.zeros((len(user_idx), 1)), user_idx)[0]:
-            return float(np.mean(value)), np.nan, np.nan
-        low, high = interval(np.mean(resampled, axis=0)[:, None], self.params.confidence)
-        return float(np.mean(value)), float(low[0]), float(high[0])
+    def _judged(self, name: str, by_seed: Mapping[int, np.ndarray]) -> Iterator[tuple[str, str, Estimate | float]]:
+        """part, metric and the mean over seeds of a model; keeps the values of its cases."""
+        values: dict[int, Columns] = {seed: {} for seed in by_seed}
+        for part, keep in self._rows.items():
+            rows, fitted = self.impressions.where(keep), {}
+            if part != "valid" and "valid" in self._rows:
+                fitted = self._calibrations[name]
+            each = []
+            for seed, score in by_seed.items():
+                parts = case_parts(rows, score[keep])
+                for metric, value in per_case(rows, parts).items():  # NaN in cases of other parts
+                    values[seed][metric] = np.fmax(values[seed].get(metric, np.nan), value)
+                means = {metric: found.estimate() for metric, found in parts.items() if metric != HEADLINE}
+                means[HEADLINE] = headline_estimate(rows, parts[HEADLINE])
+                each.append({**means, **together(rows, score[keep], fitted.get(seed))})
+            for metric in each[0]:
+                yield part, metric, _mean([found[metric] for found in each])
+        self.values[name] = values
 
     def table(self) -> Columns:
-        """Every metric: part, model, metric, value, low, high. Those of all rows together, AUC apart, have no interval;
-        those that are fitted on valid have no row of it."""
-        tables = []
-        for part in self.of:
-            tables.append(labelled(self.of[part].table(), part=part))
-            keep = self.impressions.rows(part)
-            for name in track(list(self.scores), f"judging all impressions of {part} together"):
-                found = {"auc": self._auc(self.scores[name], keep)}
-                found |= {key: (value, np.nan, np.nan) for key, value in self._pooled(name, part).items()}
-                value, low, high = np.array(list(found.values())).T
-                columns = {"metric": np.array(list(found)), "value": value, "low": low, "high": high}
-                tables.append(labelled(columns, part=part, model=name))
-        return stack(tables)
-
-    def _pooled(self, name: str, part: str) -> dict[str, float]:
-        """Metrics of all rows of a part together."""
-        keep = self.impressions.rows(part)
-        rows = self.impressions.where(keep)
-        known = ~np.isnan(rows.wtr)
-        each = []
-        for seed, score in self.scores[name].items():
-            fitted = {} if part == "valid" else calibrated(rows, score[keep], self._calibrations[name][seed])
-            each.append({**fitted, "wtr_xauc": metrics.xauc(score[keep][known], rows.wtr[known])})
-        return {metric: float(value) for metric, value in _mean(each).items()}
+        """Every metric: part, model, metric, value, low, high. Those that are fitted on valid have no row of it."""
+        return stack([labelled(found.table(), part=part) for part, found in self.of.items()])
 
     @cached_property
     def _calibrations(self) -> dict[str, dict[int, Calibration]]:
@@ -228,14 +223,14 @@ class ImpressionResults:
     def headline(self, name: str, part: str) -> dict[str, float]:
         """The flat metrics of a model."""
         found = self.of[part].of_model(name)
-        keep = self.impressions.rows(part)
-        shown = (HEADLINE, f"{HEADLINE}_half_width", f"ndcg@{K}", f"wtg@{K}")
-        auc = np.mean([metrics.auc(self.impressions.label[keep], score[keep]) for score in self.scores[name].values()])
-        return {key: found[key] for key in shown} | {"auc": float(auc), "rows": int(keep.sum())}
+        shown = (HEADLINE, f"{HEADLINE}_half_width", f"ndcg@{K}", f"wtg@{K}", "auc")
+        unknown = [np.isnan(score[self._rows[part]]).mean() for score in self.opinions[name].values()]
+        shares = {"no_opinion_share": float(np.mean(unknown)), "rows": int(self._rows[part].sum())}
+        return {key: found[key] for key in shown} | shares
 
     def comparison(self, part: str) -> Columns:
         """HEADLINE of every model and pair of models, see `Estimates.comparison`."""
-        return self.of[part].comparison(HEADLINE, self.params.confidence)
+        return self.of[part].comparison()
 
     @cached_property
     def by_day(self) -> Columns:
@@ -245,12 +240,11 @@ class ImpressionResults:
         tables = []
         for today in np.unique(day[on_test]):
             keep = on_test & (day == today)
-            rows = self.impressions.where(keep)
-            mean = {
-                name: _mean(headline_per_case(rows, score[keep]) for score in by_seed.values())
-                for name, by_seed in self.scores.items()
-            }
-            table = self._over_users(mean, rows.n_rows > 0, rows.n_rows).table()
+            rows, found = self.impressions.where(keep), self._estimates(keep)
+            for name, by_seed in self.scores.items():
+                each = [headline_estimate(rows, headline_parts(rows, score[keep])) for score in by_seed.values()]
+                found.add(name, HEADLINE, ratios.mean(each))
+            table = found.table()
             tables.append({**labelled(table, day=str(today)), "n": np.full(len(self.scores), keep.sum())})
         return stack(tables)
 
@@ -260,3 +254,9 @@ class ImpressionResults:
         values = dict(self.values[name][seed])
         about = {"user_idx": impressions.user_idx, "case_id": impressions.case_id}
         return {"part": impressions.part, **about, "rows": impressions.n_rows, "auc": values.pop(HEADLINE), **values}
+
+
+def _mean(by_seed: list[Estimate | float]) -> Estimate | float:
+    estimates = [found for found in by_seed if isinstance(found, Estimate)]
+    numbers = [found for found in by_seed if not isinstance(found, Estimate)]
+    return float(np.mean(numbers)) if numbers else ratios.mean(estimates)

@@ -11,8 +11,10 @@ from nextreel import arrays
 from nextreel.arrays import Columns
 from nextreel.cases.store import Store
 from nextreel.evaluation import Params
-from nextreel.evaluation.estimates import Estimates, stack
+from nextreel.evaluation.estimates import Estimates
+from nextreel.evaluation.intervals import Clusters
 from nextreel.metrics import lists as list_metrics
+from nextreel.metrics.ratios import Parts
 from nextreel.scoring.sets import EvalSet
 
 K = 10
@@ -62,20 +64,20 @@ def coverage(eval_set: EvalSet, listed: Columns, part: str) -> float:
 
 
 def table(eval_set: EvalSet, lists: Mapping[str, Columns], videos: Videos, params: Params) -> Columns:
-    """On test, of each model's lists (case_id, video_idx): model, metric, value, low, high; coverage and Gini are of
-    all lists together and have no interval."""
+    """On test, of each model's lists (case_id, video_idx): model, metric, value, low, high.
+
+    A list's videos were chosen from this catalogue, not drawn: from another one the model would choose others, of which
+    these tell nothing. So the intervals are for other users alone. Coverage and Gini are of all lists together and
+    depend on how many there are: they have none.
+    """
     asked, catalogue = eval_set.of("test"), eval_set.catalogue.of("test")
     ids = asked.cases.case_id
-    values, together = {}, []
+    found = Estimates(Clusters(asked.cases.user_idx), params.confidence)
     for name, listed in lists.items():
         mine = np.isin(listed["case_id"], ids)
         video_idx, list_of = listed["video_idx"][mine], np.searchsorted(ids, listed["case_id"][mine])
-        values[name] = per_list(video_idx, list_of, len(ids), videos)
-        whole = {
-            f"coverage@{K}": list_metrics.coverage(video_idx, len(catalogue)),
-            f"gini@{K}": list_metrics.gini(video_idx, catalogue),
-        }
-        none = np.full(len(whole), np.nan)
-        labels = {"model": np.full(len(whole), name), "metric": np.array(list(whole))}
-        together.append({**labels, "value": np.array(list(whole.values())), "low": none, "high": none})
-    return stack([Estimates.of(values, asked.cases.user_idx, params, eval_set.seed).table(), *together])
+        for metric, values in per_list(video_idx, list_of, len(ids), videos).items():
+            found.add(name, metric, Parts.of(values).estimate())
+        found.add(name, f"coverage@{K}", list_metrics.coverage(video_idx, len(catalogue)))
+        found.add(name, f"gini@{K}", list_metrics.gini(video_idx, catalogue))
+    return found.table()

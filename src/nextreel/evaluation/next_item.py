@@ -13,7 +13,10 @@ from nextreel.arrays import Columns
 from nextreel.clock import days_of
 from nextreel.evaluation import Params
 from nextreel.evaluation.estimates import Estimates, labelled, stack
+from nextreel.evaluation.intervals import Clusters
 from nextreel.metrics.next_item import per_case
+from nextreel.metrics.ranks import MISS
+from nextreel.metrics.ratios import Parts
 from nextreel.scoring.sets import EvalSet
 
 HEADLINE = "ndcg@10"
@@ -39,16 +42,14 @@ class NextItemResults:
         self.of_part = {part: self._estimates(self.eval_set.cases.part == part) for part in ("test", "valid")}
 
     def _estimates(self, cases: np.ndarray, only: str | None = None) -> Estimates:
-        """Of the mean over seeds of some cases' metrics."""
-        mean = {
-            name: {
-                metric: np.mean([values[metric][cases] for values in by_seed.values()], axis=0)
-                for metric in next(iter(by_seed.values()))
-                if only in (None, metric)
-            }
-            for name, by_seed in self.values.items()
-        }
-        return Estimates.of(mean, self.eval_set.cases.user_idx[cases], self.params, self.eval_set.seed)
+        """Of the mean over seeds of some cases' metrics; a case's video is its target."""
+        clusters = Clusters(self.eval_set.cases.user_idx[cases], self.eval_set.target[cases])
+        found = Estimates(clusters, self.params.confidence, HEADLINE, lowest=0.0)
+        for name, by_seed in self.values.items():
+            for metric in [only] if only else next(iter(by_seed.values())):
+                mean = np.mean([values[metric][cases] for values in by_seed.values()], axis=0)
+                found.add(name, metric, Parts.of(mean).estimate())
+        return found
 
     def table(self) -> Columns:
         """Every metric: part, model, metric, value, low, high."""
@@ -58,7 +59,10 @@ class NextItemResults:
         """The flat metrics of a model: test, and valid with the prefix `valid_`."""
         test, valid = (self.of_part[part].of_model(name) for part in ("test", "valid"))
         shown = (HEADLINE, f"{HEADLINE}_half_width", "hr@10", "hr@50")
-        return {key: test[key] for key in shown} | {f"valid_{key}": valid[key] for key in (HEADLINE, "hr@10")}
+        on_test = self.eval_set.cases.part == "test"
+        missed = [(rank[on_test] == MISS).mean() for rank in self.ranks[name].values()]
+        shares = {"unreachable_share": float(np.mean(missed))}
+        return {key: test[key] for key in shown} | {f"valid_{key}": valid[key] for key in (HEADLINE, "hr@10")} | shares
 
     def cold_share(self) -> dict[str, float]:
         """The test cases, and the share of their targets outside the catalogue."""
@@ -70,7 +74,7 @@ class NextItemResults:
 
     def comparison(self) -> Columns:
         """HEADLINE on test of every model and pair of models, see `Estimates.comparison`."""
-        return self.of_part["test"].comparison(HEADLINE, self.params.confidence)
+        return self.of_part["test"].comparison()
 
     def by_day(self) -> Columns:
         """HEADLINE by the day of the test case: day, cases, model, metric, value, low, high."""

@@ -8,9 +8,11 @@ from nextreel import arrays
 from nextreel.arrays import Columns
 from nextreel.evaluation import Params
 from nextreel.evaluation.estimates import Estimates
+from nextreel.evaluation.intervals import Clusters
 from nextreel.evaluation.next_item import HEADLINE
 from nextreel.metrics import ranks
 from nextreel.metrics.next_item import per_case
+from nextreel.metrics.ratios import Parts
 from nextreel.scoring import order
 from nextreel.scoring.sets import EvalSet
 
@@ -51,11 +53,11 @@ def table(data: Path, eval_set: EvalSet, whole: np.ndarray, pool_size: int, para
     sizes = sorted({k for k in SIZES if k < pool_size} | {pool_size})
     by_size = {str(k): rank for k, rank in ranks_by_pool_size(pool, ranked, ids, asked.target, sizes).items()}
     by_size[WHOLE] = whole
-    values = {
-        size: {"ceiling": ranks.hit(rank, np.iinfo(np.int32).max), HEADLINE: per_case(rank)[HEADLINE]}
-        for size, rank in by_size.items()
-    }
-    found = Estimates.of(values, asked.cases.user_idx, params, eval_set.seed).table()
+    estimates = Estimates(Clusters(asked.cases.user_idx, asked.target), params.confidence, lowest=0.0)
+    for size, rank in by_size.items():
+        estimates.add(size, "ceiling", Parts.of(ranks.hit(rank, np.iinfo(np.int32).max)).estimate())
+        estimates.add(size, HEADLINE, Parts.of(per_case(rank)[HEADLINE]).estimate())
+    found = estimates.table()
     ceiling, headline = (found["metric"] == name for name in ("ceiling", HEADLINE))
     return {
         "pool_size": found["model"][headline],

@@ -1,51 +1,74 @@
 """Pure functions of the scores and labels of rows.
 
-A score of -inf, no opinion, is tied below all others; NaN is not allowed. Groups are numbered 0 to G - 1, in any order.
+A metric is told by the parts of its rows [n], so that users and videos can be told apart in its error: see `ratios`.
+Scores may not be NaN: `with_medians` first. Groups are numbered 0 to G - 1, in any order.
 Ties of the grouped rankings go to the smaller `tie` [n], equal ones to the row that stands first.
 """
 
 import numpy as np
 
-
-def auc(label: np.ndarray, score: np.ndarray) -> float:
-    """Area under the ROC curve of all rows [n] (Mann-Whitney); ties count half; NaN with a single class."""
-    return float(grouped_auc(label, score, np.zeros(len(label), np.int64), 1)[0])
+from nextreel.metrics.ratios import Parts
 
 
-def grouped_auc(label: np.ndarray, score: np.ndarray, group: np.ndarray, n_groups: int) -> np.ndarray:
-    """The AUC of each group's rows [G]; NaN with a single class."""
+def with_medians(score: np.ndarray, group: np.ndarray, n_groups: int) -> np.ndarray:
+    """score [n] with the median of its group in place of NaN, 0 where a group has nothing else."""
+    known = ~np.isnan(score)
+    order = np.lexsort((score[known], group[known]))
+    ranked, count = score[known][order], np.bincount(group[known], minlength=n_groups)
+    some, first = np.flatnonzero(count), count.cumsum() - count
+    median = np.zeros(n_groups, score.dtype)
+    median[some] = (ranked[first[some] + (count[some] - 1) // 2] + ranked[first[some] + count[some] // 2]) / 2
+    return np.where(known, score, median[group])
+
+
+def auc(label: np.ndarray, score: np.ndarray) -> Parts:
+    """Area under the ROC curve of all rows [n] (Mann-Whitney); ties count half; without a value with a single class."""
+    return grouped_auc(label, score, np.zeros(len(label), np.int64), 1)
+
+
+def grouped_auc(label: np.ndarray, score: np.ndarray, group: np.ndarray, n_groups: int) -> Parts:
+    """The AUC of each group; a group with a single class has none. The part of a positive is its placement, the share
+    of its group's negatives that score below; of a negative the share of positives that score above (DeLong et al.,
+    Biometrics 1988)."""
     order = np.lexsort((score, group))
-    label, group = label[order].astype(bool), group[order]
-    rank = _mid_ranks(group, score[order])
-    positives = np.bincount(group[label], minlength=n_groups).astype(float)
-    negatives = np.bincount(group[~label], minlength=n_groups).astype(float)
-    rank_sum = np.bincount(group[label], rank[label], n_groups)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray((rank_sum - positives * (positives + 1) / 2) / (positives * negatives))
+    positive, of_group = label[order].astype(bool), group[order]
+    (first, _group), (tied, run) = _runs(of_group), _runs(of_group, score[order])
+    positives, negatives = (np.bincount(group[label == x], minlength=n_groups)[of_group] for x in (True, False))
+    below = [_below(x, first[_group], tied, run) for x in (~positive, positive)]
+    right = np.where(positive, below[0], positives - below[1])
+    alike, other = (np.where(positive, *sizes) for sizes in ((positives, negatives), (negatives, positives)))
+    share = (other > 0) / alike
+    return Parts(right / np.maximum(other, 1) * share, share, pairs=True).at(order, len(order))
 
 
-def _mid_ranks(group: np.ndarray, score: np.ndarray) -> np.ndarray:
-    """Ranks [n] from 1 within each group, ties at their mean; rows in order of (group, score)."""
-    n = len(group)
-    new_group, new = np.ones(n, bool), np.ones(n, bool)
-    new_group[1:] = group[1:] != group[:-1]
-    new[1:] = new_group[1:] | (score[1:] != score[:-1])
-    first = np.flatnonzero(new)
-    last = np.append(first[1:], n)[: len(first)] - 1
-    start = np.maximum.accumulate(np.where(new_group, np.arange(n), 0))
-    return np.repeat((first + last) / 2, last - first + 1) - start + 1
+def _runs(*columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where rows [n] begin to differ from the one before in any column, and the number of each row's run."""
+    new = np.ones(len(columns[0]), bool)
+    new[1:] = np.logical_or.reduce([column[1:] != column[:-1] for column in columns])
+    return np.flatnonzero(new), new.cumsum() - 1
+
+
+def _below(counted: np.ndarray, first: np.ndarray, tied: np.ndarray, run: np.ndarray) -> np.ndarray:
+    """How many of the counted rows [n] score lower than each row from the first of its group on, equal ones half.
+
+    first [n]: that row; tied: where rows of equal score begin; run [n]: the number of each row's.
+    """
+    before = np.append(0, counted.cumsum())
+    middle = (before[tied] + before[np.append(tied[1:], len(counted))[: len(tied)]]) / 2
+    return np.asarray(middle[run] - before[first])
 
 
 def grouped_ndcg(
     label: np.ndarray, score: np.ndarray, group: np.ndarray, tie: np.ndarray, n_groups: int, k: int
-) -> np.ndarray:
-    """NDCG@k of each group's rows [G] with gain 1 for a positive; NaN in a group without one."""
+) -> Parts:
+    """NDCG@k of each group with gain 1 for a positive; 0 in a group without one. The first k rows have the shares of
+    their discounts."""
     order, place = _ranked(score, group, tie)
-    gain = np.where(label[order] & (place <= k), 1 / np.log2(1.0 + place), 0.0)
-    positives = np.bincount(group[label.astype(bool)], minlength=n_groups)
-    ideal = np.concatenate([[0.0], (1 / np.log2(1.0 + np.arange(1, k + 1))).cumsum()])[np.minimum(positives, k)]
-    with np.errstate(invalid="ignore"):
-        return np.asarray(np.bincount(group[order], gain, n_groups) / ideal)
+    discount = np.where(place <= k, 1 / np.log2(1.0 + place), 0.0)
+    positives, rows = np.bincount(group[label.astype(bool)], minlength=n_groups), np.bincount(group, minlength=n_groups)
+    total = np.concatenate([[1.0], (1 / np.log2(1.0 + np.arange(1, k + 1))).cumsum()])  # 1: nothing to divide
+    ideal, possible = (total[np.minimum(n, k)][group[order]] for n in (positives, rows))
+    return Parts(discount * label[order] / ideal, discount / possible).at(order, len(order))
 
 
 def _ranked(score: np.ndarray, group: np.ndarray, tie: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -58,82 +81,78 @@ def _ranked(score: np.ndarray, group: np.ndarray, tie: np.ndarray) -> tuple[np.n
 
 def grouped_top_mean(
     value: np.ndarray, score: np.ndarray, group: np.ndarray, tie: np.ndarray, n_groups: int, k: int
-) -> np.ndarray:
-    """The mean value of the k rows scored highest in each group [G], WTG@K where values are WTG (DVR; Zheng et al., MM
-    2022). NaN in groups without more than k rows; rows whose value is NaN are none."""
-    return _top_sum(value, score, group, tie, n_groups, k, np.full(k, 1 / k))
+) -> Parts:
+    """The mean value of the k rows scored highest in each group, WTG@K where values are WTG (DVR; Zheng et al., MM
+    2022). Groups without more than k rows have none; rows whose value is NaN are none."""
+    return _top(value, score, group, tie, n_groups, np.full(k, 1 / k))
 
 
 def grouped_discounted_sum(
     value: np.ndarray, score: np.ndarray, group: np.ndarray, tie: np.ndarray, n_groups: int, k: int
-) -> np.ndarray:
+) -> Parts:
     """DCWTG@K: the sum over the k rows scored highest in each group of value / ln(1 + place); else as
     `grouped_top_mean`."""
-    return _top_sum(value, score, group, tie, n_groups, k, 1 / np.log(1.0 + np.arange(1, k + 1)))
+    return _top(value, score, group, tie, n_groups, 1 / np.log(1.0 + np.arange(1, k + 1)))
 
 
-def _top_sum(
-    value: np.ndarray,
-    score: np.ndarray,
-    group: np.ndarray,
-    tie: np.ndarray,
-    n_groups: int,
-    k: int,
-    weight: np.ndarray,
-) -> np.ndarray:
+def _top(
+    value: np.ndarray, score: np.ndarray, group: np.ndarray, tie: np.ndarray, n_groups: int, weight: np.ndarray
+) -> Parts:
     """The sum of value x weight [k] by place."""
-    known = ~np.isnan(value)
-    value, score, group, tie = value[known], score[known], group[known], tie[known]
-    order, place = _ranked(score, group, tie)
-    order, place = order[place <= k], place[place <= k]
-    total = np.bincount(group[order], value[order] * weight[place - 1], n_groups)
-    return np.where(np.bincount(group, minlength=n_groups) > k, total, np.nan)
+    rows = np.flatnonzero(~np.isnan(value))
+    order, place = _ranked(score[rows], group[rows], tie[rows])
+    many = np.bincount(group[rows], minlength=n_groups) > len(weight)
+    listed = (place <= len(weight)) & many[group[rows[order]]]
+    rows, by_place = rows[order[listed]], weight[place[listed] - 1]
+    return Parts(value[rows] * by_place, by_place / weight.sum()).at(rows, len(value))
 
 
-def xauc(predicted: np.ndarray, true: np.ndarray) -> float:
+def xauc(predicted: np.ndarray, true: np.ndarray) -> Parts:
     """XAUC: the share of pairs of rows [n] with different true values that the predictions put in the right order; tied
-    predictions count half (Zhan et al., KDD 2022). NaN without such a pair."""
-    _values, p = np.unique(predicted, return_inverse=True)
-    _values, t = np.unique(true, return_inverse=True)
-    n_pairs = _pairs(np.array([len(p)]))
-    tied_true, tied_predicted = _pairs(np.bincount(t)), _pairs(np.bincount(p))
-    tied_both = _pairs(np.unique(t.astype(np.int64) * (len(p) + 1) + p, return_counts=True)[1])
-    wrong = _inversions(p[np.lexsort((p, t))])
-    asked = n_pairs - tied_true
-    half = tied_predicted - tied_both
-    return float((asked - wrong - half + half / 2) / asked) if asked else np.nan
+    predictions count half (Zhan et al., KDD 2022). The part of a row are its own pairs in the right order; one whose
+    true value is NaN is no part."""
+    rows = np.flatnonzero(~np.isnan(true))
+    n = len(rows)
+    _values, p, n_predicted = np.unique(predicted[rows], return_inverse=True, return_counts=True)
+    _values, t, n_true = np.unique(true[rows], return_inverse=True, return_counts=True)
+    _values, both, n_both = np.unique(t.astype(np.int64) * (n + 1) + p, return_inverse=True, return_counts=True)
+    order = np.lexsort((p, t))
+    wrong = np.empty(n, np.int64)
+    wrong[order] = _inversions(p[order])
+    asked = n - n_true[t]
+    half = n_predicted[p] - n_both[both]
+    return Parts(asked - wrong - half / 2, asked, pairs=True).at(rows, len(true))
 
 
-def _pairs(count: np.ndarray) -> int:
-    """How many pairs there are within groups of these sizes."""
-    return int((count.astype(np.int64) * (count.astype(np.int64) - 1) // 2).sum())
-
-
-def _inversions(x: np.ndarray) -> int:
-    """How many pairs of non-negative integers [n] stand with the larger one first.
+def _inversions(x: np.ndarray) -> np.ndarray:
+    """For each of the non-negative integers [n], in how many pairs with it the larger one stands first.
 
     Radix by bits from the highest: a pair is told apart by the first bit in which it differs, within rows that share
     all bits above it.
     """
-    found, n = 0, len(x)
-    x = x.astype(np.int64)
+    found, row, x = np.zeros(len(x), np.int64), np.arange(len(x)), x.astype(np.int64)
     for bit in range(int(x.max(initial=0)).bit_length() - 1, -1, -1):
+        start, run = _runs(x >> (bit + 1))  # rows are in order of it: those that share it stand together
         one = (x >> bit) & 1
-        above = x >> (bit + 1)  # rows are in order of it: those that share it stand together
-        ones_before = one.cumsum() - one
-        start = np.maximum.accumulate(np.where(np.diff(above, prepend=-1) != 0, np.arange(n), 0))
-        found += int(((1 - one) * (ones_before - ones_before[start])).sum())
-        x = x[np.argsort(x >> bit, kind="stable")]
+        ones, end = np.append(0, one.cumsum()), np.append(start[1:], len(x))
+        before = ones[:-1] - ones[start][run]
+        after = (end[run] - np.arange(len(x))) - (ones[end][run] - ones[:-1])  # zeros
+        found[row] += np.where(one == 1, after, before)
+        order = np.argsort(x >> bit, kind="stable")
+        x, row = x[order], row[order]
     return found
 
 
-def threshold_scores(label: np.ndarray, probability: np.ndarray, threshold: float) -> dict[str, float]:
-    """Precision, recall, F1 and accuracy of saying positive from `threshold` on; 0 where undefined."""
-    said = probability >= threshold
-    right = float((said & label).sum())
-    precision, recall = right / max(int(said.sum()), 1), right / max(int(label.sum()), 1)
-    f1 = 2 * precision * recall / (precision + recall) if right else 0.0
-    return {"precision": precision, "recall": recall, "f1": f1, "accuracy": float((said == label).mean())}
+def threshold_scores(label: np.ndarray, probability: np.ndarray, threshold: float) -> dict[str, Parts]:
+    """Precision, recall, F1 and accuracy of saying positive from `threshold` on; without a value where undefined."""
+    said, there = (x.astype(float) for x in (probability >= threshold, label))
+    right = said * there
+    return {
+        "precision": Parts(right, said),
+        "recall": Parts(right, there),
+        "f1": Parts(2 * right, said + there),
+        "accuracy": Parts((said == there).astype(float), np.ones(len(label))),
+    }
 
 
 def best_threshold(label: np.ndarray, probability: np.ndarray) -> float:
@@ -147,14 +166,14 @@ def best_threshold(label: np.ndarray, probability: np.ndarray) -> float:
     return float(probability[last][np.argmax(f1[last])])
 
 
-def rmse(predicted: np.ndarray, true: np.ndarray) -> float:
-    """Root mean squared error."""
-    return float(np.sqrt(((predicted - true) ** 2).mean())) if len(true) else np.nan
+def mse(predicted: np.ndarray, true: np.ndarray) -> Parts:
+    """Mean squared error over rows [n]; one without a true value, NaN, is no part."""
+    return Parts.of((predicted - true) ** 2)
 
 
-def mae(predicted: np.ndarray, true: np.ndarray) -> float:
-    """Mean absolute error."""
-    return float(np.abs(predicted - true).mean()) if len(true) else np.nan
+def mae(predicted: np.ndarray, true: np.ndarray) -> Parts:
+    """Mean absolute error, as `mse`."""
+    return Parts.of(np.abs(predicted - true))
 
 
 def reliability(label: np.ndarray, probability: np.ndarray, n_bins: int) -> dict[str, np.ndarray]:

@@ -10,7 +10,7 @@ from nextreel.files import read_json, replacing
 from nextreel.params import Params
 
 NOTHING = "-"  # where there is no value
-COLUMNS = ("ndcg@10", "hr@10", "hr@50", "coverage@10", "valid_ndcg@10")
+COLUMNS = ("ndcg@10", "hr@10", "hr@50", "coverage@10", "unreachable_share", "valid_ndcg@10")
 
 
 class Estimate(NamedTuple):
@@ -49,12 +49,12 @@ def impressions(metrics: Path, confidence: float) -> str:
     standard, random = (_by_model(metrics / protocol) for protocol in ("impressions", "random"))
     intervals = {protocol: estimates(metrics, protocol) for protocol in ("impressions", "random")}
     interval = f"{percent(confidence)} interval"
-    lines = [f"| model | gauc | {interval} | auc | ndcg@5 | wtg@5 | gauc, random | {interval} | auc, random |"]
-    lines.append("|---" * 9 + "|")
+    heads = f"gauc | {interval} | auc | ndcg@5 | wtg@5 | no_opinion_share | gauc, random | {interval} | auc, random"
+    lines = [f"| model | {heads} |", "|---" * 10 + "|"]
     for name in sorted(standard, key=lambda name: (-standard[name]["gauc"], name)):
         cells = [name]
         for protocol, found, columns in (
-            ("impressions", standard[name], ("auc", "ndcg@5", "wtg@5")),
+            ("impressions", standard[name], ("auc", "ndcg@5", "wtg@5", "no_opinion_share")),
             ("random", random[name], ("auc",)),
         ):
             cells += [_digits(found["gauc"]), intervals[protocol][name].interval]
