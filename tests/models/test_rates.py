@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy.special import expit, logit
+from sklearn.metrics import roc_auc_score as auc
 
 from nextreel.cases.pairs import Pairs
 from nextreel.cases.store import NamedColumns
-from nextreel.metrics.impressions import auc
 from nextreel.models import rates
 
 KINDS = ["video", "author", "tag", "user", "user x tag"]

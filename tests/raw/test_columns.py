@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ibis import _
 
 from nextreel.raw.columns import TEXT, Column, as_double, bad_if, faults, literal
 from nextreel.raw.intake import Intake
@@ -203,18 +204,19 @@ def of_text_ids(type_, cell, _column):
     return (None, "inexact") if abs(int(cell)) >= 2 ** MANTISSA[str(type_)] else str(int(cell))
 
 
-def check(connect, tmp_path, type_, cells, column, form="parquet"):
-    path = tmp_path / f"x.{form}"
+def check(intake, name, type_, cells, column):
+    """Read a file of that name, its only column of a type and these cells."""
+    path, form = intake.folder / name, name.split(".")[1]
     if form == "parquet":
         pq.write_table(pa.table({"x": pa.array(cells, type_)}), path)
     else:
         with path.open("w", newline="", encoding="utf-8") as file:
             csv.writer(file, quoting=csv.QUOTE_ALL).writerows([("x", "title"), *((cell, "a, b") for cell in cells)])
-    intake = Intake(connect(), tmp_path)
     rows = intake.read([path], {"x": column})
     kept = {row["row"]: row["x"] for row in rows.to_pyarrow().to_pylist()}
+    rejected = intake.quarantine().filter(_.file == name).to_pyarrow().to_pylist()
     header = int(form == "csv")
-    aside = {row["line"] - header: row["reason"] for row in intake.quarantine().to_pyarrow().to_pylist()}
+    aside = {row["line"] - header: row["reason"] for row in rejected}
     found = [(kept.get(line), aside.get(line)) for line in range(1, len(cells) + 1)]
     assert sorted([*kept, *aside]) == list(range(1, len(cells) + 1))
     wanted = [expected(type_, cell, column) for cell in cells]
@@ -224,15 +226,14 @@ def check(connect, tmp_path, type_, cells, column, form="parquet"):
 
 @pytest.mark.parametrize("use", USES)
 def test_every_cell_is_kept_exactly_or_set_aside_with_its_reason(connect, tmp_path, use):
+    intake = Intake(connect(), tmp_path)
     for number, (type_, cells) in enumerate(COLUMNS):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        check(connect, folder, type_, cells, USES[use])
+        check(intake, f"{number}.parquet", type_, cells, USES[use])
 
 
 @pytest.mark.parametrize("use", USES)
 def test_every_cell_of_a_csv_file_is_judged_alike(connect, tmp_path, use):
-    check(connect, tmp_path, pa.string(), [text for text in TEXTS if text != ""], USES[use], "csv")
+    check(Intake(connect(), tmp_path), "x.csv", pa.string(), [text for text in TEXTS if text != ""], USES[use])
 
 
 def test_so_many_pairs_of_a_type_and_a_use_are_tried():
@@ -248,11 +249,12 @@ NUMBERS = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=30, deadline=None, derandomize=True)
 @given(cells=st.lists(NUMBERS, min_size=1, max_size=20), use=st.sampled_from(["id", "amount", "seconds"]))
 def test_numbers_as_text_are_what_their_digits_say(connect, tmp_path_factory, cells, use):
-    for form in ("parquet", "csv"):
-        check(connect, tmp_path_factory.mktemp("raw"), pa.string(), cells, USES[use], form)
+    intake = Intake(connect(), tmp_path_factory.mktemp("raw"))
+    for name in ("x.parquet", "x.csv"):
+        check(intake, name, pa.string(), cells, USES[use])
 
 
 def cells_that_may_be_bad():
@@ -270,10 +272,11 @@ def test_a_cell_is_bad_if_and_only_if_it_has_a_fault(connect, use):
     assert [row for row in con.raw_sql(query).fetchall() if row[1] != row[2]] == []
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=30, deadline=None, derandomize=True)
 @given(
     cells=st.lists(st.integers(-(10**30), 10**30).map(lambda i: Decimal(i).scaleb(-3)), min_size=1, max_size=20),
     use=st.sampled_from(["id", "amount", "seconds", "milliseconds"]),
 )
 def test_decimals_are_never_rounded_to_floats(connect, tmp_path_factory, cells, use):
-    check(connect, tmp_path_factory.mktemp("raw"), pa.decimal128(38, 3), cells, USES[use])
+    intake = Intake(connect(), tmp_path_factory.mktemp("raw"))
+    check(intake, "x.parquet", pa.decimal128(38, 3), cells, USES[use])
