@@ -699,7 +699,7 @@ def test_a_file_that_looks_like_data_is_read_whatever_it_is_called(log):
 
 
 def test_what_is_there_twice_is_read_once(log):
-    text = "user_id,video_id,time_ms\n1,{},%d\n" % FIRST_MS  # noqa: UP031
+    text = f"user_id,video_id,time_ms\n1,{{}},{FIRST_MS}\n"
     (log.path / "x/sub").mkdir(parents=True)
     log.csv(text.format(1), "x/sub/a.csv")
     (log.path / "a_link").symlink_to(log.path / "x/sub")

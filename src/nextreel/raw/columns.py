@@ -1,8 +1,8 @@
 """What a column of a raw file may hold, what it holds, and the SQL that reads and judges it.
 
 A cell is kept exactly as it is meant, or is a fault with its reason. Nothing that is exact passes through a type that
-is not: whole numbers, decimals and digits are never read as floats, and a float is taken for a number only where no
-other number of the file's own precision could have become it.
+is not: whole numbers and decimals are never read as floats, digits only where they are too few to lose any, and a float
+is taken for a number only where no other number of the file's own precision could have become it.
 """
 
 from collections.abc import Iterable, Iterator, Mapping

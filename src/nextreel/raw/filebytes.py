@@ -8,9 +8,9 @@ import sys
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
-from typing import IO, Any, NamedTuple, cast
+from typing import IO, NamedTuple, cast
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +22,7 @@ from nextreel.raw import listing
 _PLAIN = b"0123456789,\r"  # the bytes of a line of whole numbers
 _BLOCK = 1 << 20
 _TAIL = 1 << 12  # enough for the blank lines at the end of a file
+_HEAD = 1_000  # lines that the header and the first row may take: a stray quote would go on to the end of the file
 _GZIP = b"\x1f\x8b"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _OTHERS = {";": "semicolons", "\t": "tabs", "|": "bars"}  # that some put between cells
@@ -74,8 +75,8 @@ def _csv_header(path: Path) -> list[str]:
     if not start.strip():
         raise UserError(f"{path} is empty or begins with a blank line; a header line and data rows are expected")
     try:
-        with _records(path) as records:
-            return next(records)
+        with _lines(path) as lines:
+            return next(csv.reader(islice(lines, _HEAD)))
     except csv.Error as error:
         raise UserError(f"{path}: the header cannot be read: {error}; lines must end in LF or CRLF") from None
 
@@ -111,7 +112,8 @@ def quote(path: Path) -> str:
 def n_spare_cells(path: Path) -> int:
     """How many empty cells the first row has beyond the header: some programs end their rows, but not the header, with
     a comma."""
-    with _records(path) as records:
+    with _lines(path) as lines:
+        records = csv.reader(islice(lines, _HEAD))
         n_names, cells = len(next(records)), next(records, [""])
     return 0 if any(cells[n_names:]) else max(len(cells) - n_names, 0)
 
@@ -149,11 +151,11 @@ def digest(path: Path) -> Digest:
 
 
 @contextmanager
-def _records(path: Path, more: Iterable[str] = ()) -> Iterator[Any]:
-    """A reader of a CSV file's records, each a list of texts, and of `more` lines; what is no UTF-8 does not matter."""
+def _lines(path: Path) -> Iterator[IO[str]]:
+    """The lines of a CSV file as Python's reader of such files wants them; what is no UTF-8 does not matter."""
     csv.field_size_limit(sys.maxsize)
-    with opened(path) as file, io.TextIOWrapper(file, "utf-8-sig", errors="replace", newline="") as text:
-        yield csv.reader(chain(text, more))
+    with opened(path) as file, io.TextIOWrapper(file, "utf-8-sig", errors="replace", newline="") as lines:
+        yield lines
 
 
 class Breaks(NamedTuple):
@@ -167,14 +169,15 @@ class Breaks(NamedTuple):
 def breaks(path: Path) -> Breaks:
     """Where they are in a CSV file. Row by row, and so only asked for where a file has fewer records than lines, or a
     quote that has no other."""
-    record, so_far, n_lines, last, end = [], [], 0, [""], ["the end"]
-    with _records(path, end) as records:
-        for number, last in enumerate(records, 1):  # noqa: B007
+    record, so_far, n_lines, closed, end = [], [], 0, False, "the end"
+    with _lines(path) as lines:
+        records = csv.reader(chain(lines, [end]))
+        for number, cells in enumerate(records, 1):
             if records.line_num > n_lines + 1:
                 record.append(number)
                 so_far.append(records.line_num - number)
-            n_lines = records.line_num
-    return Breaks(np.array(record, np.int64), np.array(so_far, np.int64), closed=last == end)
+            n_lines, closed = records.line_num, cells == [end]
+    return Breaks(np.array(record, np.int64), np.array(so_far, np.int64), closed)
 
 
 def oddity(path: Path) -> str:

@@ -105,8 +105,8 @@ class Intake:
         columns that are not read hold text; elsewhere they are no part of a number, and a stray one spoils its own line
         only.
 
-        Raises UserError where a file is empty, compressed, has duplicate or missing columns, or where lines are lost
-        (a stray quote can swallow many).
+        Raises UserError where a file cannot be read, changes meanwhile, lacks one of the columns or has it twice, or
+        where lines are lost (a stray quote can swallow many).
         """
         for path in paths:
             filebytes.check_header(path, columns)
@@ -363,7 +363,7 @@ def time_range(
 
 def _parquet(path: Path, schema: pa.Schema, null: Sequence[str]) -> str:
     """A Parquet file as a source in SQL, its columns called c0, c1, ... by their places, since names need not differ.
-    Words for a missing value are null, as a CSV reader makes them."""
+    Words for a missing value are null, in texts."""
     places = [f"c{at}" for at in range(len(schema))]
     cells = [_nulled(c, null) if held(field.type) == TEXT else c for c, field in zip(places, schema, strict=True)]
     return f"(SELECT {', '.join(cells)} FROM {engine.parquet([path])} AS raw({', '.join(places)}))"

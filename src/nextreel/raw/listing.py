@@ -47,11 +47,11 @@ def _walk(folder: Path, found: list[Path], seen: set[str]) -> None:
         if path.is_dir():
             _walk(path, found, seen)
         else:
-            check_file(path)
+            _check_file(path)
             found.append(path)
 
 
-def check_file(path: Path) -> None:
+def _check_file(path: Path) -> None:
     """Raise UserError where something that is to be read is no file: it may be a link to nothing, or never end."""
     if not path.is_file():
         kind = "a link that leads to nothing" if path.is_symlink() else "no plain file"
