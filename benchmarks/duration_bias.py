@@ -32,7 +32,7 @@ from scipy.stats import spearmanr
 
 from nextreel import engine, evaluation, labels
 from nextreel.cases import write
-from nextreel.oracle import Oracle
+from nextreel.oracle.truth import Oracle
 from nextreel.params import Params
 from nextreel.simulation import generator
 

@@ -40,7 +40,7 @@ from nextreel.metrics.next_item import per_case
 from nextreel.metrics.ratios import Parts
 from nextreel.models import sasrec
 from nextreel.nn import trainer
-from nextreel.oracle import Oracle
+from nextreel.oracle.truth import Oracle
 from nextreel.scoring import validation
 from nextreel.scoring.retrieve import target_ranks
 from nextreel.scoring.sets import EvalSet

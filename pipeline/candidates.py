@@ -18,8 +18,7 @@ def main(params: Params) -> None:
     fusion.forget_others(Path(), {*params.get("recall"), *params.get("train")})
     asked = EvalSet.load(Path("data"), params.seed)
     lists = {name: Path("data/lists") / f"{name}.parquet" for name in settings.channels}
-    path = Path("data/candidates.parquet")
-    ranks, n_empty = fusion.write(lists, asked, settings, path)
+    ranks, n_empty = fusion.write(lists, asked, settings, Path("data/systems/pool"))
     files.write_csv(Path("plots/recall.csv"), recall.chart(asked, ranks, settings.pool_size))
     found = recall.summary(asked, ranks, settings.pool_size)
     files.write_json(Path("metrics/recall.json"), found | {"cases_without_candidates": n_empty})

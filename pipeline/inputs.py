@@ -1,4 +1,4 @@
-"""The columns of the store that each model names, and no others: what fitting and scoring depend on."""
+"""The columns of the store that each model names and the cuts that it is to be fitted on, and no others."""
 
 import sys
 from pathlib import Path
@@ -12,8 +12,10 @@ def main(params: Params) -> None:
     runtime.limit_threads(params.threads)
     from nextreel import files, models
     from nextreel.cases import store
+    from nextreel.parts import cuts_to_fit
 
-    named = {"oracle": ()}  # reads what every model does
+    recommending = {*params.get("candidates.from"), params.get("rank.model"), params.get("rank.exposure")}
+    named = {"oracle": ("events/positive", "events/time_ms")}
     for name in params.get("recall"):
         module = models.module(name)
         named[name] = module.Model.columns(params.section(f"recall.{name}", module.Params))
@@ -22,7 +24,8 @@ def main(params: Params) -> None:
         named[name] = module.Model.columns(params.section(f"train.{name}", module.Params, defaults="model"))
     with files.replacing(Path("data/inputs")) as folder:
         for name, columns in named.items():
-            store.link(Path("data/store"), folder / name, columns)
+            cuts = cuts_to_fit(params.get("split.refit"), recommends=name in recommending)
+            store.link(Path("data/store"), folder / name, columns, cuts)
 
 
 stage.run(main)

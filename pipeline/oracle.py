@@ -1,4 +1,4 @@
-"""In a simulated world, the best possible answers to the same questions; elsewhere an empty folder."""
+"""In a simulated world, the best possible answers and the true worth of every system's lists; elsewhere nothing."""
 
 import sys
 from pathlib import Path
@@ -10,17 +10,11 @@ from nextreel.params import Params
 
 def main(params: Params) -> None:
     runtime.limit_threads(params.threads)
-    from nextreel import files, labels, oracle
-    from nextreel.cases.store import Store
-    from nextreel.scoring.sets import EvalSet, ShownPairs
+    from nextreel import labels
+    from nextreel.oracle import answers
 
-    data = Path("data")
-    with files.replacing(data / "systems/oracle") as folder:
-        folder.mkdir()
-        if oracle.Oracle.knows(data):
-            best = oracle.Oracle(data, params.section("label", labels.Params))
-            asked, shown = EvalSet.load(data, params.seed), ShownPairs.load(data)
-            oracle.write(best, Store.load(data / "inputs/oracle"), asked, shown, folder)
+    models = [name for family in ("recall", "train") for name in params.get(family)]
+    answers.write_systems(Path("data"), params.section("label", labels.Params), models, params.seed)
 
 
 stage.run(main)

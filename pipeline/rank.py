@@ -1,4 +1,4 @@
-"""The ranker orders the pool: the two-stage system's lists and ranks, and recommendations for every user."""
+"""The ranking stage: the weight of exposure chosen on valid, the pool in order, recommendations for every user."""
 
 import sys
 from pathlib import Path
@@ -10,17 +10,29 @@ from nextreel.params import Params
 
 def main(params: Params) -> None:
     runtime.prepare(params.threads, params.cpu_isa)
-    from nextreel import engine, models
+    from nextreel import engine, files, models
     from nextreel.cases.store import Store
-    from nextreel.scoring.sets import EvalSet
-    from nextreel.two_stage import recommend, rerank
+    from nextreel.scoring.sets import EvalSet, ShownPairs
+    from nextreel.two_stage import exhaustive, recommend, rerank, weigh
+    from nextreel.two_stage.blend import Blend, Fits
 
-    settings = params.section("rank", rerank.Params)
-    data, name = Path("data"), settings.model
-    asked = EvalSet.load(data, params.seed)
-    fitted = models.load(name, data / "models" / name)
-    store, system = Store.load(data / "inputs" / name), data / "systems/two_stage"
-    rerank.rerank(fitted, name, store, asked, data / "candidates.parquet", system)
+    settings = params.section("rank", weigh.Params)
+    data, pool = Path("data"), Path("data/systems/pool/lists.parquet")
+    asked, shown = EvalSet.load(data, params.seed), ShownPairs.load(data)
+    ranker, exposure = (
+        Fits(models.load(name, data / "models" / name), Store.load(data / "inputs" / name))
+        for name in (settings.model, settings.exposure)
+    )
+    names = [name for family in ("recall", "train") for name in params.get(family)]
+    found = weigh.weigh(Blend(ranker, exposure), asked, pool, weigh.Labelled.load(data, shown), settings, data, names)
+    rerank.rerank(found.blend, found.weight, asked, pool, data / "systems/two_stage")
+    rerank.score_shown(found.blend, found.weight, shown, asked, data / "systems/two_stage")
+    with files.replacing(data / "systems/exhaustive") as folder:
+        folder.mkdir()
+        if exhaustive.small_enough(asked):
+            exhaustive.write(found.blend, found.weight, asked, folder)
+    files.write_json(Path("metrics/rank.json"), found.about)
+    files.write_csv(Path("plots/rank.csv"), found.chart)
     con = engine.connect(params.section("engine", engine.Params), params.threads, Path(".work"))
     recommend.recommend(con, data, settings.n_recommendations)
 

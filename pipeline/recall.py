@@ -1,4 +1,4 @@
-"""Fit one counting or factor model on train; its lists, target ranks and scores of what was shown."""
+"""Fit one counting or factor model; its lists, target ranks and scores of what was shown."""
 
 import sys
 from pathlib import Path
@@ -17,11 +17,11 @@ def main(params: Params, name: str) -> None:
 
     module = models.module(name)
     settings = params.section(f"recall.{name}", module.Params)
-    n_seeds, refit = int(params.get("model.seeds")), params.get("split.refit")
+    n_seeds = int(params.get("model.seeds"))
     data = Path("data")
     store = Store.load(data / "inputs" / name)
     asked, shown = EvalSet.load(data, params.seed), ShownPairs.load(data)
-    predict.fit_and_predict(name, module.Model, settings, store, asked, shown, n_seeds, refit, data)
+    predict.fit_and_predict(name, module.Model, settings, store, asked, shown, n_seeds, data)
 
 
 stage.run(main)

@@ -18,13 +18,12 @@ def main(params: Params, name: str) -> None:
 
     module = models.module(name)
     settings: recommender.NeuralParams = params.section(f"train.{name}", module.Params, defaults="model")
-    refit = params.get("split.refit")
     data = Path("data")
     store = Store.load(data / "inputs" / name)
     asked, shown = EvalSet.load(data, params.seed), ShownPairs.load(data)
     curves = {asked.seed: Path("plots/curves") / f"{name}.csv"}  # of the first seed
     predict.fit_and_predict(
-        name, module.Model, settings, store, asked, shown, settings.seeds, refit, data,
+        name, module.Model, settings, store, asked, shown, settings.seeds, data,
         lambda seed: trainer.Session(lambda model: validation.validate(model, store, asked), curves.get(seed)),
     )  # fmt: skip
 

@@ -220,9 +220,9 @@ def impression_scores(name, data, committed):
     settings = Params(committed | {"model": committed["model"] | short}).section(
         f"{family}.{name}", module.Params, defaults="model" if family == "train" else None
     )
-    link(data / "store", data / "inputs" / name, module.Model.columns(settings))
+    link(data / "store", data / "inputs" / name, module.Model.columns(settings), ["train"])
     store, eval_set, shown_pairs = Store.load(data / "inputs" / name), EvalSet.load(data, 42), ShownPairs.load(data)
-    predict.fit_and_predict(name, module.Model, settings, store, eval_set, shown_pairs, 1, None, data)
+    predict.fit_and_predict(name, module.Model, settings, store, eval_set, shown_pairs, 1, data)
     scores, asked = arrays.load(data / "scores" / f"{name}.parquet"), arrays.load(data / "cases.parquet")
     shown = arrays.load(data / "impressions.parquet")
     row = np.argsort(scores["impression"])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nextreel.parts import ANSWERED_BY, CUTS, PARTS, QUESTIONS, answering
+from nextreel.parts import ANSWERED_BY, CUTS, PARTS, QUESTIONS, answering, cuts_to_fit
 
 
 @pytest.mark.parametrize(
@@ -12,7 +12,7 @@ from nextreel.parts import ANSWERED_BY, CUTS, PARTS, QUESTIONS, answering
         ("fuse", ["early"]),
         ("valid", ["train"]),
         ("test", ["train_valid", "train"]),
-        ("next", ["all", "train_valid", "train"]),
+        ("next", ["all"]),
     ],
 )
 def test_the_fit_that_reads_furthest_of_those_that_may_answers(part, order):
@@ -33,8 +33,15 @@ def test_the_order_in_which_models_were_fitted_does_not_matter():
     assert [answering(part, fitted) for part in ("fuse", *QUESTIONS)] == ["early", "train", "train_valid", "all"]
 
 
-def test_one_fit_on_train_answers_every_question():
-    assert {answering(part, {"train": 1}) for part in QUESTIONS} == {1}
+def test_one_fit_on_train_answers_what_is_judged():
+    assert {answering(part, {"train": 1}) for part in ("valid", "test")} == {1}
+
+
+def test_the_cuts_to_fit_are_those_that_are_asked_for():
+    assert cuts_to_fit(None, recommends=False) == ("train",)
+    assert cuts_to_fit("train_valid", recommends=False) == ("train", "train_valid")
+    assert cuts_to_fit(None, recommends=True) == ("train", "all")
+    assert cuts_to_fit("train_valid", recommends=True) == ("train", "train_valid", "all")
 
 
 def test_what_is_missing_is_named():

@@ -15,7 +15,8 @@ from nextreel.errors import UserError
 from nextreel.nn import recommender
 from nextreel.params import Params, Run, Section, from_yaml, nearest, parse
 from nextreel.simulation import generator, world
-from nextreel.two_stage import fusion, rerank
+from nextreel.systems import SYSTEMS
+from nextreel.two_stage import fusion, weigh
 
 SIMULATED = Path("data/raw/simulated")
 SECTIONS: dict[str, type[Section]] = {
@@ -28,11 +29,11 @@ SECTIONS: dict[str, type[Section]] = {
     "eda": eda.Params,
     "model": recommender.NeuralParams,
     "candidates": fusion.Params,
-    "rank": rerank.Params,
+    "rank": weigh.Params,
     "evaluate": evaluation.Params,
 }
 FAMILIES = ("recall", "train")  # sections whose keys name models
-SYSTEMS = ("two_stage", "oracle", fusion.FUSED)  # stand beside the models, in tables and metrics
+TAKEN = (*SYSTEMS, fusion.FUSED)  # names that stand beside the models, in tables and metrics
 
 
 def changes(params: Params) -> list[str]:
@@ -114,7 +115,7 @@ def _models(raw: Mapping[str, Any]) -> Iterator[str]:
             yield f"`{family}` must be a section whose keys name models, such as `{family}.itemcf`"
             continue
         for name, own in section.items():
-            if name in SYSTEMS:
+            if name in TAKEN:
                 yield f"`{family}.{name}` is the name of a system's own tables; choose another"
                 continue
             if not models.exists(str(name)):
@@ -142,9 +143,11 @@ def _names(raw: Mapping[str, Any]) -> Iterator[str]:
     if not all(isinstance(raw.get(family), Mapping) for family in FAMILIES):
         return
     defined = [str(name) for family in FAMILIES for name in raw[family]]
-    rank = parse("rank", raw.get("rank"), rerank.Params)[0]
+    rank = parse("rank", raw.get("rank"), weigh.Params)[0]
     candidates = parse("candidates", raw.get("candidates"), fusion.Params)[0]
-    wanted = [("rank.model", rank.model)] if rank else []
+    wanted = [("rank.model", rank.model), ("rank.exposure", rank.exposure)] if rank else []
+    if rank and rank.model == rank.exposure:
+        yield f"`rank.exposure` is {rank.exposure!r}, as is `rank.model`; choose another model"
     wanted += [("candidates.from", name) for name in (candidates.channels if candidates else [])]
     for key, name in wanted:
         if name not in defined:

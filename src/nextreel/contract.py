@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
 import numpy as np
 from scipy import sparse
@@ -13,6 +13,11 @@ from nextreel.cases.pairs import Pairs, product
 from nextreel.cases.store import Histories, Store
 
 _PAIRS = 1 << 16  # whose vectors are held at a time
+
+
+# What a model's scores are: log-odds of P(positive | shown); in proportion to how likely a video is shown next and
+# liked; or the logs of such shares, up to a constant, as a softmax or BPR leaves them.
+Scale = Literal["log_odds", "share", "log_share"]
 
 
 class Scorer(Protocol):
@@ -61,6 +66,7 @@ class Training:
 class Model(Scorer, Protocol):
     """A fitted scorer, Factored or Sparse."""
 
+    scale: ClassVar[Scale]
     params: Any  # its section, as fitted: with the number of epochs that validation chose
 
     @classmethod

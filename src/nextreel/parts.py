@@ -17,16 +17,21 @@ PARTS = ("before", "train", "valid", "test", "after")  # of the standard rows
 RANDOM = "random"  # the part of the rows exposed at random: they judge, and teach nothing
 QUESTIONS = ("valid", "test", "next")  # what models are asked; `next` is whatever comes after the log
 CUTS = ("early", "train", "train_valid", "all")  # how far a fit reads
-FITTED = ("train", "train_valid")  # those that a fit of today reads
 # Which fit answers which part: the first of these that was made. One that reads further would know the answers.
 ANSWERED_BY = {
     "fuse": ("early",),
     "valid": ("train",),
     "test": ("train_valid", "train"),
-    "next": ("all", "train_valid", "train"),
+    "next": ("all",),
 }
 
 T = TypeVar("T")
+
+
+def cuts_to_fit(refit: str | None, recommends: bool) -> tuple[str, ...]:
+    """The cuts that a model is fitted on: train, the one that answers test, and `all` if it takes part in
+    recommendations."""
+    return ("train", *((refit,) if refit else ()), *(("all",) if recommends else ()))
 
 
 def answering(part: str, fitted: Mapping[str, T]) -> T:

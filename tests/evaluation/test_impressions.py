@@ -33,6 +33,7 @@ def shown():
     day = np.array([0, 0, 0, 1, 1, 2, 1, 1, 1, 2])
     return Impressions(
         CASE, VIDEO, day * DAY_MS, LABEL, np.where(LABEL, 0.8, 0.1), WTG, np.arange(len(ROWS)).astype(np.uint64),
+        known=VIDEO != 2,
         case_id=np.array([10, 11, 12, 13]), part=np.array(["valid", "test", "test", "random"]),
         user_idx=np.array([1, 1, 2, 3]),
     )  # fmt: skip
@@ -80,6 +81,24 @@ def test_gauc_weighs_users_by_their_impressions(shown):
 def test_seeds_are_averaged(shown):
     found = ImpressionResults(shown, {"both": {42: SCORE, 43: -SCORE}}, SETTINGS).headline("both", "random")
     assert found["gauc"] == found["auc"] == 0.5
+
+
+def test_known_and_new_videos_are_judged_apart(judged):
+    """GAUC of test by hand, by pairs of a user's rows; video 2 is new."""
+    table, shown = judged.by_video, judged.impressions
+    assert table["videos"].tolist() == ["known"] * len(judged.scores) + ["new"] * len(judged.scores)
+    for videos, model, value, n in zip(*(table[name] for name in ("videos", "model", "value", "n")), strict=True):
+        rows = np.flatnonzero(shown.rows("test") & (shown.known == (videos == "known")))
+        assert n == len(rows)
+        score, users = judged.scores[model], []
+        for case in np.unique(shown.case[rows]):
+            mine = rows[shown.case[rows] == case]
+            pairs = [(a, b) for a in mine for b in mine if shown.label[a] > shown.label[b]]
+            if pairs:
+                by_seed = [np.mean([(s[a] > s[b]) + (s[a] == s[b]) / 2 for a, b in pairs]) for s in score.values()]
+                users.append((len(mine), np.mean(by_seed)))
+        expected = np.average([auc for _n, auc in users], weights=[n for n, _auc in users]) if users else np.nan
+        assert value == pytest.approx(expected, nan_ok=True)
 
 
 def test_days_of_test_alone(judged):

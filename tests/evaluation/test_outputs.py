@@ -39,7 +39,7 @@ def by_score(parts):
     label = np.tile([True, False], n)
     shown = Impressions(
         np.repeat(np.arange(n), 2), np.tile([1, 2], n), np.zeros(2 * n, np.int64), label, np.where(label, 0.8, 0.1),
-        np.where(label, 1.0, -1.0), np.arange(2 * n).astype(np.uint64), case_id=np.arange(n),
+        np.where(label, 1.0, -1.0), np.arange(2 * n).astype(np.uint64), np.ones(2 * n, bool), case_id=np.arange(n),
         part=np.array(parts), user_idx=np.arange(n),
     )  # fmt: skip
     score = np.where(label, 0.9, 0.2)

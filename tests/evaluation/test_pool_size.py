@@ -3,8 +3,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nextreel import arrays, evaluation
+from nextreel import arrays, evaluation, systems
 from nextreel.evaluation import pool_size
+from nextreel.evaluation.next_item import NextItemResults
 
 CASES = np.array([3, 8])
 
@@ -29,7 +30,8 @@ def test_the_chart_has_a_level_line_for_the_whole_catalogue():
         "pool_size": np.array(["10", "50", pool_size.WHOLE]),
         "ndcg@10": np.array([0.1, 0.2, 0.25]),
     }
-    chart = pool_size.chart(table, "sasrec")
+    chart = pool_size.chart(table)
+    assert chart["model"].tolist() == ["two_stage"] * 2 + ["exhaustive"] * 2
     assert chart["k"].tolist() == [10, 50, 10, 50]
     assert chart["ndcg@10"].tolist() == [0.1, 0.2, 0.25, 0.25]
 
@@ -43,16 +45,18 @@ def test_the_table_reads_the_system_s_lists_where_they_are_written(cycle, tmp_pa
     pool = {"case_id": case_id, "video_idx": np.stack([np.full(n, 60), target], 1).ravel()}
     ranked = {"case_id": case_id, "video_idx": np.stack([target, np.full(n, 60)], 1).ravel()}
     rank = np.tile(np.array([1, 2], np.int32), n)
-    arrays.write(pool | {"rank": rank}, tmp_path / "candidates.parquet")
-    lists = evaluation.tables(tmp_path, [])["lists"]
-    assert lists == {}
+    arrays.write(pool | {"rank": rank}, tmp_path / "systems/pool/lists.parquet")
     arrays.write(ranked | {"rank": rank}, tmp_path / "systems/two_stage/lists.parquet")
-    lists = evaluation.tables(tmp_path, [])["lists"]
-    assert lists == {"two_stage": tmp_path / "systems/two_stage/lists.parquet"}
+    lists = systems.tables(tmp_path, [])["lists"]
+    assert lists == {name: tmp_path / f"systems/{name}/lists.parquet" for name in ("pool", "two_stage")}
     asked = replace(asked, target=np.where(asked.target > 0, target, 0))
-    whole = np.full((asked.cases.part == "test").sum(), 2)
-    settings = evaluation.Params(confidence=0.9)
-    table = pool_size.table(tmp_path, asked, whole, 20, settings)
+    whole = {pool_size.EXHAUSTIVE: {42: np.full((asked.cases.part != "next").sum(), 2)}}
+    results = NextItemResults(asked, whole, evaluation.Params(confidence=0.9))
+    table = pool_size.table(tmp_path, results, 20)
     assert table["pool_size"].tolist() == ["10", "20", pool_size.WHOLE]
     assert table["ceiling"].tolist() == [1, 1, 1]
     assert table["ndcg@10"] == pytest.approx([1, 1, 1 / np.log2(3)])
+    without = pool_size.table(
+        tmp_path, NextItemResults(asked, {"model": whole[pool_size.EXHAUSTIVE]}, results.params), 20
+    )
+    assert without["pool_size"].tolist() == ["10", "20"]

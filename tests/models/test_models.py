@@ -292,27 +292,37 @@ def nothing_shown(asked):
     return ShownPairs(asked.cases.where(none), asked.user_key[none], none, video_idx, none, tab)
 
 
-def predicted(name, model, world, shown, n_seeds, refit, data, curve):
-    """`fit_and_predict` with the seed of `fit`."""
+def predicted(name, model, world, shown, n_seeds, cuts, data, curve):
+    """`fit_and_predict` with the seed of `fit`, on these cuts."""
     asked = replace(world.asked, seed=0)
+    store = replace(world.store, cuts={cut: world.store.cuts[cut] for cut in ("start", *cuts)})
     how = session(replace(world, asked=asked), curve) if neural(name) else None
-    predict.fit_and_predict(
-        name, type(model), params_of(name), world.store, asked, shown, n_seeds, refit, data, lambda seed: how
-    )
+    predict.fit_and_predict(name, type(model), params_of(name), store, asked, shown, n_seeds, data, lambda seed: how)
     return models.load(name, data / "models" / name)
 
 
 def test_fitting_again_is_fitting_on_a_longer_train(fitted, blocks, tmp_path):
-    """`split.refit`: the model that answers test is the one of a world whose train ends where valid does."""
+    """The model that answers test is the one of a world whose train ends where valid does; what recommends, of one that
+    is all train."""
     name, model = fitted
-    by_cut = predicted(name, model, blocks, nothing_shown(blocks.asked), 1, "train_valid", tmp_path, None)
-    assert set(by_cut) == {"train", "train_valid"}
+    cuts = ("train", "train_valid", "all")
+    by_cut = predicted(name, model, blocks, nothing_shown(blocks.asked), 1, cuts, tmp_path, None)
+    assert set(by_cut) == set(cuts)
     assert (whole_score(answering("valid", by_cut), blocks, "valid") == whole_score(model, blocks, "valid")).all()
-    longer = with_cut(blocks, "train", blocks.store.cuts["train_valid"]).store.fitted_on("train")
-    afresh = type(model).fit(model.params, Training(longer, np.random.default_rng(0)))
-    for part in ("test", "next"):
+    for part, cut in (("test", "train_valid"), ("next", "all")):
+        longer = with_cut(blocks, "train", blocks.store.cuts[cut]).store.fitted_on("train")
+        afresh = type(model).fit(model.params, Training(longer, np.random.default_rng(0)))
         assert (whole_score(answering(part, by_cut), blocks, part) == whole_score(afresh, blocks, part)).all()
     assert (whole_score(answering("test", by_cut), blocks) != whole_score(model, blocks)).any()
+
+
+def test_a_model_that_does_not_recommend_answers_nothing_after_the_log(fitted, blocks, tmp_path):
+    name, model = fitted
+    by_cut = predicted(name, model, blocks, nothing_shown(blocks.asked), 1, ("train",), tmp_path, None)
+    assert set(by_cut) == {"train"}
+    listed = set(load(tmp_path / f"lists/{name}.parquet")["case_id"])
+    assert len(listed) > 0
+    assert listed.isdisjoint(blocks.cases("next").case_id)
 
 
 @pytest.fixture
@@ -327,7 +337,7 @@ def shown(blocks):
 def test_every_seed_answers_and_the_first_is_saved(fitted, blocks, shown, tmp_path):
     """A model that draws nothing is fitted once."""
     name, model = fitted
-    saved = predicted(name, model, blocks, shown, 2, None, tmp_path, tmp_path / "curve.csv")
+    saved = predicted(name, model, blocks, shown, 2, ["train"], tmp_path, tmp_path / "curve.csv")
     tables = {kind: load(tmp_path / kind / f"{name}.parquet") for kind in ("lists", "ranks", "scores")}
     seeds = [0, 1] if name in ("bpr_mf", "gru4rec", "sasrec") else [0]
     for table in tables.values():
@@ -346,7 +356,7 @@ def test_without_refit_one_model_answers_all(fitted, blocks, tmp_path):
     name, model = fitted
     model.save(tmp_path / "train")
     by_cut = models.load(name, tmp_path)
-    assert answering("valid", by_cut) is answering("test", by_cut) is answering("next", by_cut)
+    assert answering("valid", by_cut) is answering("test", by_cut)
 
 
 def test_an_empty_history_is_answered(fitted, blocks):

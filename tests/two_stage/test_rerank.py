@@ -2,27 +2,23 @@ import numpy as np
 import pytest
 
 from nextreel import arrays
-from nextreel.contract import Training
-from nextreel.models import most_popular
 from nextreel.scoring import order
 from nextreel.two_stage import rerank
 
 
-class Favourite:
-    """Likes videos the more, the larger their number."""
+@pytest.fixture
+def favourite(cycle, blend_of, known):
+    """Likes videos the more, the larger their number; all are shown alike."""
+    return blend_of(cycle, known(np.arange(61.0)), known(np.ones(61), "share"))
 
-    def score(self, pairs):
-        return pairs.video_idx.astype(np.float32)
 
-
-def ranked(scorer, world, folder, **by_cut):
-    """The lists and ranks of the system on the pools in pool.parquet; one scorer is fitted on train."""
-    fitted = {"train": scorer} | by_cut
-    rerank.rerank(fitted, "ranker", world.store, world.asked, folder / "pool.parquet", folder / "system")
+def ranked(world, folder, blend, weight=0.0):
+    """The lists and ranks of the system on the pools in pool.parquet."""
+    rerank.rerank(blend, weight, world.asked, folder / "pool.parquet", folder / "system")
     return [arrays.load(folder / f"system/{kind}.parquet") for kind in ("lists", "ranks")]
 
 
-def test_the_ranker_orders_the_pool_and_no_more(cycle, tmp_path):
+def test_the_ranker_orders_the_pool_and_no_more(cycle, tmp_path, favourite):
     """Every pool holds the case's target and video 60; a target is ranked by its place among the two."""
     asked = cycle.asked
     n = len(asked.cases)
@@ -37,20 +33,20 @@ def test_the_ranker_orders_the_pool_and_no_more(cycle, tmp_path):
         },
         tmp_path / "pool.parquet",
     )
-    listed, marked = ranked(Favourite(), cycle, tmp_path)
+    listed, marked = ranked(cycle, tmp_path, favourite)
     assert (listed["video_idx"].reshape(n, 2) == -np.sort(-first, axis=1)).all()
     assert listed["rank"].tolist() == [1, 2] * n
     assert marked["case_id"].tolist() == asked.cases.case_id[asked.target > 0].tolist()
     assert (marked["rank"] == np.where(marked["video_idx"] == 60, 1, 2)).all()
 
 
-def test_a_target_outside_the_pool_is_a_miss(cycle, tmp_path):
+def test_a_target_outside_the_pool_is_a_miss(cycle, tmp_path, favourite):
     asked = cycle.asked
     n = len(asked.cases)
     other = np.where(asked.target == 7, 8, 7).astype(np.int32)
     pool = {"case_id": asked.cases.case_id, "video_idx": other, "rank": np.ones(n, np.int32)}
     arrays.write(pool, tmp_path / "pool.parquet")
-    _listed, marked = ranked(Favourite(), cycle, tmp_path)
+    _listed, marked = ranked(cycle, tmp_path, favourite)
     assert (marked["rank"] == order.MISS).all()
 
 
@@ -65,37 +61,50 @@ def write_pools(cases, path, videos):
     arrays.write(pool, path)
 
 
-class NoOpinion:
-    def score(self, pairs):
-        return np.full(len(pairs), -np.inf, np.float32)
-
-
-def test_without_an_opinion_the_pool_s_own_order_stands(cycle, tmp_path):
-    write_pools(cycle.asked.cases, tmp_path / "pool.parquet", [9, 3, 50, 1])
-    listed, _marked = ranked(NoOpinion(), cycle, tmp_path)
-    assert listed["video_idx"].reshape(-1, 4).tolist() == [[9, 3, 50, 1]] * len(cycle.asked.cases)
-
-
-class Aloof(Favourite):
-    def score(self, pairs):
-        return -super().score(pairs)
-
-
-def test_each_part_is_ranked_by_the_fit_that_may_answer_it(cycle, tmp_path):
+def test_each_part_is_ranked_by_the_fit_that_may_answer_it(cycle, tmp_path, blend_of, known):
     write_pools(cycle.asked.cases, tmp_path / "pool.parquet", [9, 3])
-    listed, _marked = ranked(Favourite(), cycle, tmp_path, train_valid=Aloof())
+    even = known(np.ones(61), "share")
+    by_cut = {"train_valid": (known(-np.arange(61.0)), even)}
+    listed, _marked = ranked(cycle, tmp_path, blend_of(cycle, known(np.arange(61.0)), even, **by_cut))
     first = listed["video_idx"][listed["rank"] == 1]
-    assert (first == np.where(cycle.asked.cases.part == "valid", 9, 3)).all()
+    assert (first == np.where(cycle.asked.cases.part == "test", 3, 9)).all()
+
+
+def test_exposure_counts_by_its_weight(cycle, tmp_path, blend_of, known):
+    """Video 9 is liked by .5 more; video 3 is shown more often."""
+    write_pools(cycle.asked.cases, tmp_path / "pool.parquet", [9, 3])
+    liked, often = np.zeros(61), np.ones(61)
+    liked[9], often[3] = 0.5, 3.0
+    blend = blend_of(cycle, known(liked), known(often, "share"))  # r is log 4 - log 2 more, or less where 3 is seen
+    for weight, first in ((0.0, 9), (0.7, 9), (0.75, 3)):
+        listed, _marked = ranked(cycle, tmp_path, blend, weight)
+        reference = np.exp(np.concatenate([blend.references(part, cycle.asked) for part in ("valid", "test", "next")]))
+        tenth_is_one = np.isin(listed["case_id"], cycle.asked.cases.case_id[reference == 1])
+        assert tenth_is_one.mean() > 0.9
+        assert (listed["video_idx"][tenth_is_one & (listed["rank"] == 1)] == first).all()
+
+
+def test_impressions_are_scored_like_pools(cycle, tmp_path, blend_of, known, shown_all):
+    liked, often = np.random.default_rng(0).random((2, 61))
+    blend, shown = blend_of(cycle, known(liked), known(often, "share")), shown_all(cycle, [9, 3, 5], [0, 0, 0]).shown
+    rerank.score_shown(blend, 2.0, shown, cycle.asked, tmp_path / "system")
+    scores = arrays.load(tmp_path / "system/scores.parquet")
+    assert sorted(scores["impression"]) == list(range(len(shown.row)))
+    write_pools(cycle.asked.cases, tmp_path / "pool.parquet", [9, 3, 5])
+    listed, _marked = ranked(cycle, tmp_path, blend, 2.0)
+    key = shown.cases.case_id[shown.row[scores["impression"]]] * 100 + shown.video_idx[scores["impression"]]
+    of_pool = listed["case_id"] * 100 + listed["video_idx"]
+    at = np.searchsorted(of_pool, key, sorter=np.argsort(of_pool))
+    np.testing.assert_array_equal(listed["score"][np.argsort(of_pool)[at]], scores["score"])
 
 
 @pytest.mark.parametrize("left_out", ["all", "valid"])
-def test_cases_without_a_candidate_are_misses(cycle, tmp_path, left_out):
+def test_cases_without_a_candidate_are_misses(cycle, tmp_path, left_out, favourite):
     """No channel has one for a whole part, or for anybody."""
     cases = cycle.asked.cases
     keep = cases.part != left_out if left_out != "all" else np.zeros(len(cases), bool)
     write_pools(cases.where(keep), tmp_path / "pool.parquet", [9, 3])
-    model = most_popular.Model.fit(most_popular.Params(), Training(cycle.store.fitted_on("train"), None))
-    listed, marked = ranked(model, cycle, tmp_path)
+    listed, marked = ranked(cycle, tmp_path, favourite)
     assert set(listed["case_id"]) == set(cases.case_id[keep])
     missing = ~np.isin(marked["case_id"], cases.case_id[keep])
     assert (marked["rank"][missing] == order.MISS).all()

@@ -14,7 +14,7 @@ A set of ids a row is two files: <name>.npy, the ids of all rows one after the o
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
@@ -23,7 +23,6 @@ import numpy as np
 
 from nextreel.errors import UserError
 from nextreel.files import replacing
-from nextreel.parts import FITTED
 
 ALWAYS = ("events/video_idx",)  # what scoring needs, whatever the model: seen videos are left out
 START = "start"  # beside the cuts: where the first event lies that teaches a model
@@ -149,9 +148,9 @@ class Store:
         return cls(_mapped(folder / "offsets.npy"), cuts, tables, columns)
 
 
-def link(store: Path, folder: Path, names: Iterable[str]) -> None:
-    """Make `folder` a store of these columns and of the cuts that are fitted: hard links, or copies where the file
-    system has none. A column whose name ends with `?` is left out where the data lack it.
+def link(store: Path, folder: Path, names: Iterable[str], cuts: Collection[str]) -> None:
+    """Make `folder` a store of these columns and cuts: hard links, or copies where the file system has none. A column
+    whose name ends with `?` is left out where the data lack it.
 
     Raises UserError where the data lack another.
     """
@@ -161,7 +160,7 @@ def link(store: Path, folder: Path, names: Iterable[str]) -> None:
     wanted = sorted(asked - can_lack | {name[:-1] for name in can_lack} & columns.keys())
     if lacking := [name for name in wanted if name not in columns]:
         raise UserError(f"{folder.name} reads {', '.join(lacking)}; the data have {', '.join(columns)}")
-    files = ["offsets.npy", *(f"cuts/{cut}.npy" for cut in (START, *FITTED))]
+    files = ["offsets.npy", *(f"cuts/{cut}.npy" for cut in (START, *cuts))]
     files += [f"{name}.npy" for name in wanted]
     files += [f"{name}.offsets.npy" for name in wanted if columns[name].kind == "set"]
     for file in files:

@@ -34,6 +34,7 @@ def write(
     catalogue.parquet      video_idx, video_id, video_key, first_part: see `asked.Catalogue`
     impressions.parquet    impression (from 0), case_id, video_idx, track (standard, random), time_ms, tab
                            (what was shown)
+    valid_labels.parquet   impression, label of the part valid: what a ranking stage may be fitted to
     outcomes.parquet       impression, label, wtr, wtg: what came of it; nothing that fits or scores reads them
 
     Raw ids are for people; what is fitted or breaks ties has their keys, see `columns.key`.
@@ -83,6 +84,8 @@ def write(
     engine.write(con, shown.select(shown_columns), data / "impressions.parquet", ["impression"])
     outcomes = shown.select("impression", label=_.positive, wtr=_.wtr, wtg=_.wtg)
     engine.write(con, outcomes, data / "outcomes.parquet", ["impression"])
+    on_valid = shown.filter(_.part == "valid").select("impression", label=_.positive)
+    engine.write(con, on_valid, data / "valid_labels.parquet", ["impression"])
     return questions
 
 

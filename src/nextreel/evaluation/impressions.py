@@ -25,6 +25,7 @@ from nextreel.evaluation.intervals import Clusters
 from nextreel.metrics import impressions as metrics
 from nextreel.metrics import ratios
 from nextreel.metrics.ratios import Estimate, Parts
+from nextreel.parts import PARTS
 from nextreel.progress import track
 from nextreel.scoring import order
 from nextreel.scoring.sets import ShownPairs
@@ -46,6 +47,7 @@ class Impressions:
     wtr: np.ndarray  # [m], NaN where unknown
     wtg: np.ndarray  # [m], NaN where unknown
     tie: np.ndarray  # [m] uint64, see `order.tie_hash`
+    known: np.ndarray  # [m] bool: the video had an event before the case's part began
     case_id: np.ndarray  # [n]
     part: np.ndarray  # [n] str, of SHOWN_IN
     user_idx: np.ndarray  # [n]
@@ -59,10 +61,12 @@ class Impressions:
         random = np.zeros(len(cases), bool)
         random[row] = of_track == "random"
         key = order.case_key(shown.user_key, cases.time_ms, seed)
-        tie = order.tie_hash(key[row], Catalogue.load(data).video_key[shown.video_idx])
+        catalogue = Catalogue.load(data)
+        tie = order.tie_hash(key[row], catalogue.video_key[shown.video_idx])
+        known = catalogue.first_part[shown.video_idx] < _number_of(cases.part)[row]
         label, wtr, wtg = outcomes["label"].astype(bool), outcomes["wtr"], outcomes["wtg"]
         return cls(
-            row, shown.video_idx, shown.time_ms, label, wtr, wtg, tie,
+            row, shown.video_idx, shown.time_ms, label, wtr, wtg, tie, known,
             cases.case_id, np.where(random, "random", cases.part), cases.user_idx,
         )  # fmt: skip
 
@@ -77,7 +81,7 @@ class Impressions:
 
     def where(self, keep: np.ndarray) -> "Impressions":
         """Some of the rows; the cases stay."""
-        names = ("case", "video_idx", "time_ms", "label", "wtr", "wtg", "tie")
+        names = ("case", "video_idx", "time_ms", "label", "wtr", "wtg", "tie", "known")
         return replace(self, **{name: getattr(self, name)[keep] for name in names})
 
     def load_scores(self, path: Path) -> dict[int, np.ndarray]:
@@ -95,6 +99,13 @@ class Impressions:
         """score [m] with the median of the case where there is no opinion, 0 where the case has none at all: to know
         nothing of a video says neither good nor bad of it."""
         return metrics.with_medians(score, self.case, len(self.case_id))
+
+
+def _number_of(part: np.ndarray) -> np.ndarray:
+    """The positions in PARTS of their names [n]."""
+    names = np.array(PARTS)
+    by_name = np.argsort(names)
+    return np.asarray(by_name[np.searchsorted(names, part, sorter=by_name)])
 
 
 def headline_parts(rows: Impressions, score: np.ndarray) -> Parts:
@@ -226,7 +237,8 @@ class ImpressionResults:
         shown = (HEADLINE, f"{HEADLINE}_half_width", f"ndcg@{K}", f"wtg@{K}", "auc")
         unknown = [np.isnan(score[self._rows[part]]).mean() for score in self.opinions[name].values()]
         shares = {"no_opinion_share": float(np.mean(unknown)), "rows": int(self._rows[part].sum())}
-        return {key: found[key] for key in shown} | shares
+        fitted = {key: found[key] for key in ("ece",) if key in found}  # where valid has rows to fit to
+        return {key: found[key] for key in shown} | fitted | shares
 
     def comparison(self, part: str) -> Columns:
         """HEADLINE of every model and pair of models, see `Estimates.comparison`."""
@@ -235,17 +247,26 @@ class ImpressionResults:
     @cached_property
     def by_day(self) -> Columns:
         """HEADLINE on test by the day of the impression: day, rows, model, metric, value, low, high."""
-        on_test = self.impressions.rows("test")
         day = days_of(self.impressions.time_ms)
-        tables = []
-        for today in np.unique(day[on_test]):
-            keep = on_test & (day == today)
+        return self._by("day", {str(today): day == today for today in np.unique(day[self.impressions.rows("test")])})
+
+    @cached_property
+    def by_video(self) -> Columns:
+        """HEADLINE on test among videos with an event before test, and among new ones: videos (known or new), model,
+        metric, value, low, high, n rows."""
+        known = self.impressions.known
+        return self._by("videos", {"known": known, "new": ~known})
+
+    def _by(self, name: str, groups: Mapping[str, np.ndarray]) -> Columns:
+        """HEADLINE of the rows of test that are in each group [m]."""
+        on_test, tables = self.impressions.rows("test"), []
+        for group, inside in groups.items():
+            keep = on_test & inside
             rows, found = self.impressions.where(keep), self._estimates(keep)
-            for name, by_seed in self.scores.items():
+            for model, by_seed in self.scores.items():
                 each = [headline_estimate(rows, headline_parts(rows, score[keep])) for score in by_seed.values()]
-                found.add(name, HEADLINE, ratios.mean(each))
-            table = found.table()
-            tables.append({**labelled(table, day=str(today)), "n": np.full(len(self.scores), keep.sum())})
+                found.add(model, HEADLINE, ratios.mean(each))
+            tables.append({**labelled(found.table(), **{name: group}), "n": np.full(len(self.scores), keep.sum())})
         return stack(tables)
 
     def per_user(self, name: str, seed: int) -> Columns:

@@ -18,6 +18,8 @@ from nextreel.metrics.ratios import Parts
 from nextreel.scoring.sets import EvalSet
 
 K = 10
+COVERAGE = f"coverage@{K}"
+LIST_VALUE = f"list_value@{K}"  # in a simulated world: the mean true P(positive | shown) of a list's first K
 
 
 @dataclass(frozen=True)
@@ -57,14 +59,29 @@ def load_first(lists: Path, seed: int) -> Columns:
     return arrays.load(lists, [("seed", "=", seed), ("rank", "<=", K)], ["case_id", "video_idx"])
 
 
-def coverage(eval_set: EvalSet, listed: Columns, part: str) -> float:
-    """The share of the part's catalogue that stands in any list of the part. listed: case_id, video_idx."""
-    mine = np.isin(listed["case_id"], eval_set.of(part).cases.case_id)
-    return list_metrics.coverage(listed["video_idx"][mine], len(eval_set.catalogue.of(part)))
+def load_values(data: Path) -> dict[str, Columns]:
+    """system -> case_id and list_value: what its first K are truly worth, see `oracle.answers`; {} of real data."""
+    table = arrays.load(data / "list_values.parquet")
+    of = table.pop("system").astype(str)
+    return {str(system): {name: x[of == system] for name, x in table.items()} for system in np.unique(of)}
 
 
-def table(eval_set: EvalSet, lists: Mapping[str, Columns], videos: Videos, params: Params) -> Columns:
-    """On test, of each model's lists (case_id, video_idx): model, metric, value, low, high.
+def headline(table: Columns, model: str) -> dict[str, float]:
+    """The flat metrics of a model, from what `table` returns."""
+    found = {}
+    for at in np.flatnonzero(table["model"] == model):
+        metric, value = str(table["metric"][at]), float(table["value"][at])
+        if metric == COVERAGE:
+            found[metric] = value
+        if metric == LIST_VALUE:
+            found |= {metric: value, f"{metric}_half_width": float(table["high"][at]) - value}
+    return found
+
+
+def table(
+    eval_set: EvalSet, lists: Mapping[str, Columns], worth: Mapping[str, Columns], videos: Videos, params: Params
+) -> Columns:
+    """On test, of each model's lists (case_id, video_idx): model, metric, value, low, high. worth: see `load_values`.
 
     A list's videos were chosen from this catalogue, not drawn: from another one the model would choose others, of which
     these tell nothing. So the intervals are for other users alone. Coverage and Gini are of all lists together and
@@ -76,8 +93,14 @@ def table(eval_set: EvalSet, lists: Mapping[str, Columns], videos: Videos, param
     for name, listed in lists.items():
         mine = np.isin(listed["case_id"], ids)
         video_idx, list_of = listed["video_idx"][mine], np.searchsorted(ids, listed["case_id"][mine])
-        for metric, values in per_list(video_idx, list_of, len(ids), videos).items():
-            found.add(name, metric, Parts.of(values).estimate())
-        found.add(name, f"coverage@{K}", list_metrics.coverage(video_idx, len(catalogue)))
+        values = per_list(video_idx, list_of, len(ids), videos)
+        if name in worth:
+            values[LIST_VALUE] = np.full(len(ids), np.nan)
+            on_test = np.isin(worth[name]["case_id"], ids)
+            at = np.searchsorted(ids, worth[name]["case_id"][on_test])
+            values[LIST_VALUE][at] = worth[name]["list_value"][on_test]
+        for metric, value in values.items():
+            found.add(name, metric, Parts.of(value).estimate())
+        found.add(name, COVERAGE, list_metrics.coverage(video_idx, len(catalogue)))
         found.add(name, f"gini@{K}", list_metrics.gini(video_idx, catalogue))
     return found.table()

@@ -1,6 +1,5 @@
 """What the evaluate stage writes: metrics, plots and every user's own values."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,27 +22,23 @@ def write(
     root: Path,
     next_item: NextItemResults,
     shown: ImpressionResults | None,
-    listed: Mapping[str, Columns],
     beyond: Columns,
     by_pool: Columns,
-    ranker: str,
 ) -> None:
-    """Everything. `shown` is None where there are no impressions; listed: the first videos of every model's lists;
-    beyond: what `lists.table` makes of them; by_pool: what `pool_size.table` returns."""
-    write_headlines(root / "metrics", next_item, shown, listed)
+    """Everything. `shown` is None where there are no impressions; beyond: what `lists.table` returns; by_pool: what
+    `pool_size.table` does."""
+    write_headlines(root / "metrics", next_item, shown, beyond)
     write_tables(root / "metrics", next_item, shown, beyond, by_pool)
-    write_charts(root / "plots", next_item, shown, pool_size.chart(by_pool, ranker))
+    write_charts(root / "plots", next_item, shown, pool_size.chart(by_pool))
     write_per_user(root / "data", next_item, shown)
 
 
-def write_headlines(
-    folder: Path, next_item: NextItemResults, shown: ImpressionResults | None, listed: Mapping[str, Columns]
-) -> None:
+def write_headlines(folder: Path, next_item: NextItemResults, shown: ImpressionResults | None, beyond: Columns) -> None:
     """models/, impressions/ and random/<model>.json: a small table each, for `dvc metrics show` and `diff`."""
     with files.replacing(folder / "models") as models:
         for name in next_item.ranks:
-            coverage = {f"coverage@{lists.K}": lists.coverage(next_item.eval_set, listed[name], "test")}
-            files.write_json(models / f"{name}.json", next_item.headline(name) | coverage | next_item.cold_share())
+            of_lists = lists.headline(beyond, name)
+            files.write_json(models / f"{name}.json", next_item.headline(name) | of_lists | next_item.cold_share())
     for part, protocol in PROTOCOL_OF.items():
         with files.replacing(folder / protocol) as models:
             models.mkdir()
@@ -72,6 +67,7 @@ def write_tables(
         "lists": beyond,
         "two_stage": by_pool,
         "by_day": stack(by_day),
+        "by_video": shown.by_video if shown else EMPTY,
         "by_seed": next_item.by_seed(),
         "comparison": stack(comparison),
     }

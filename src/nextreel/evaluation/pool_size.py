@@ -1,4 +1,4 @@
-"""The two-stage system beside its own ranker over the whole catalogue: what a pool of each size costs."""
+"""The two-stage system beside the same scores over the whole catalogue: what a pool of each size costs."""
 
 from pathlib import Path
 
@@ -6,18 +6,17 @@ import numpy as np
 
 from nextreel import arrays
 from nextreel.arrays import Columns
-from nextreel.evaluation import Params
 from nextreel.evaluation.estimates import Estimates
 from nextreel.evaluation.intervals import Clusters
-from nextreel.evaluation.next_item import HEADLINE
+from nextreel.evaluation.next_item import HEADLINE, NextItemResults
 from nextreel.metrics import ranks
 from nextreel.metrics.next_item import per_case
 from nextreel.metrics.ratios import Parts
 from nextreel.scoring import order
-from nextreel.scoring.sets import EvalSet
 
 SIZES = (10, 20, 50, 100, 200, 500, 1000, 2000)
 WHOLE = "catalogue"
+EXHAUSTIVE = "exhaustive"  # the system without a pool
 
 
 def ranks_by_pool_size(
@@ -41,18 +40,19 @@ def ranks_by_pool_size(
     return found
 
 
-def table(data: Path, eval_set: EvalSet, whole: np.ndarray, pool_size: int, params: Params) -> Columns:
+def table(data: Path, results: NextItemResults, pool_size: int) -> Columns:
     """On test, by pool size: the ceiling (recall of the pool) and HEADLINE with its interval; the last row is the
-    ranker over the whole catalogue. whole [n]: the rank of every test target there."""
-    asked = eval_set.of("test")
+    catalogue as the pool, where that was tried."""
+    asked, params = results.eval_set.of("test"), results.params
     ids = asked.cases.case_id
     within: list[tuple[str, str, object]] = [("case_id", ">=", ids[0]), ("case_id", "<=", ids[-1])]
     columns = ["case_id", "video_idx", "rank"]
-    pool = arrays.load(data / "candidates.parquet", within, columns)
+    pool = arrays.load(data / "systems/pool/lists.parquet", within, columns)
     ranked = arrays.load(data / "systems/two_stage/lists.parquet", within, columns)
     sizes = sorted({k for k in SIZES if k < pool_size} | {pool_size})
     by_size = {str(k): rank for k, rank in ranks_by_pool_size(pool, ranked, ids, asked.target, sizes).items()}
-    by_size[WHOLE] = whole
+    if EXHAUSTIVE in results.ranks:
+        by_size[WHOLE] = results.on_test(EXHAUSTIVE)
     estimates = Estimates(Clusters(asked.cases.user_idx, asked.target), params.confidence, lowest=0.0)
     for size, rank in by_size.items():
         estimates.add(size, "ceiling", Parts.of(ranks.hit(rank, np.iinfo(np.int32).max)).estimate())
@@ -68,12 +68,12 @@ def table(data: Path, eval_set: EvalSet, whole: np.ndarray, pool_size: int, para
     }
 
 
-def chart(table: Columns, ranker: str) -> Columns:
-    """HEADLINE by pool size, and of the ranker over the whole catalogue as a level line: model, k, HEADLINE."""
+def chart(table: Columns) -> Columns:
+    """HEADLINE by pool size, and of the whole catalogue as a level line: model, k, HEADLINE."""
     pools = table["pool_size"] != WHOLE
-    k, n = table["pool_size"][pools].astype(int), int(pools.sum())
+    k, n, whole = table["pool_size"][pools].astype(int), int(pools.sum()), table[HEADLINE][~pools]
     return {
-        "model": np.repeat(["two_stage", f"{ranker} over the whole catalogue"], n),
-        "k": np.tile(k, 2),
-        HEADLINE: np.concatenate([table[HEADLINE][pools], np.full(n, table[HEADLINE][~pools])]),
+        "model": np.repeat(["two_stage", EXHAUSTIVE][: 1 + len(whole)], n),
+        "k": np.tile(k, 1 + len(whole)),
+        HEADLINE: np.concatenate([table[HEADLINE][pools], np.repeat(whole, n)]),
     }

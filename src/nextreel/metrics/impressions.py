@@ -13,6 +13,8 @@ from nextreel.metrics.ratios import Parts
 def with_medians(score: np.ndarray, group: np.ndarray, n_groups: int) -> np.ndarray:
     """score [n] with the median of its group in place of NaN, 0 where a group has nothing else."""
     known = ~np.isnan(score)
+    if known.all():
+        return score
     order = np.lexsort((score[known], group[known]))
     ranked, count = score[known][order], np.bincount(group[known], minlength=n_groups)
     some, first = np.flatnonzero(count), count.cumsum() - count

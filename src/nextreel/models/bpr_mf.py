@@ -10,7 +10,7 @@ a positive there, or of another log, has no factors and gets the rest.
 """
 
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 from implicit.cpu.bpr import BayesianPersonalizedRanking
@@ -20,7 +20,7 @@ from scipy import sparse
 from nextreel.cases.asked import Cases
 from nextreel.cases.pairs import Pairs
 from nextreel.cases.store import Histories
-from nextreel.contract import Training, product_scores
+from nextreel.contract import Scale, Training, product_scores
 from nextreel.errors import UserError
 from nextreel.models import load_arrays, save_arrays
 from nextreel.params import NonNegativeFloat, PositiveFloat, PositiveInt, Section
@@ -36,6 +36,8 @@ class Params(Section):
 
 class Model:
     """No opinion on videos without a positive in train."""
+
+    scale: ClassVar[Scale] = "log_share"
 
     def __init__(
         self, params: Params, user_key: np.ndarray, user_factors: np.ndarray, video_factors: np.ndarray

@@ -10,7 +10,7 @@ Sarwar et al., WWW 2001, with the recency weights that make it a strong baseline
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 import numpy as np
 from pydantic import Field
@@ -19,7 +19,7 @@ from scipy import sparse
 from nextreel.cases.asked import Cases
 from nextreel.cases.pairs import Pairs
 from nextreel.cases.store import Histories
-from nextreel.contract import Training
+from nextreel.contract import Scale, Training
 from nextreel.models import load_arrays, save_arrays
 from nextreel.params import Float, NonNegativeFloat, PositiveInt, Section, Share
 from nextreel.progress import track
@@ -40,6 +40,8 @@ class Params(Section):
 
 class Model:
     """Scores by similarity to what the history holds; no opinion on videos that it does not lead to."""
+
+    scale: ClassVar[Scale] = "share"
 
     def __init__(self, params: Params, similarity: sparse.csr_array) -> None:
         self.params = params

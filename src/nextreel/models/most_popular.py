@@ -1,14 +1,14 @@
 """The most popular videos of train for everybody: the floor that every other model must clear."""
 
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 
 from nextreel.cases.asked import Cases
 from nextreel.cases.pairs import Pairs
 from nextreel.cases.store import Histories
-from nextreel.contract import Training, product_scores
+from nextreel.contract import Scale, Training, product_scores
 from nextreel.models import load_arrays, save_arrays
 from nextreel.params import Section
 
@@ -19,6 +19,8 @@ class Params(Section):
 
 class Model:
     """Score = how often the video was a positive in train."""
+
+    scale: ClassVar[Scale] = "share"
 
     def __init__(self, params: Params, count: np.ndarray) -> None:
         self.params = params

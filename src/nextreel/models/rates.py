@@ -20,7 +20,7 @@ column, and then user x tag is the user's rate. A product is as wide as there ar
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import ClassVar, NamedTuple, Self
 
 import numpy as np
 from scipy.special import expit, logit
@@ -28,7 +28,7 @@ from scipy.special import expit, logit
 from nextreel.cases.asked import Cases
 from nextreel.cases.pairs import Pairs
 from nextreel.cases.store import Histories, Sets
-from nextreel.contract import Training, product_scores
+from nextreel.contract import Scale, Training, product_scores
 from nextreel.models import load_arrays, save_arrays
 from nextreel.params import Section
 
@@ -42,6 +42,8 @@ class Params(Section):
 
 class Model:
     """Log-odds from rates; see above."""
+
+    scale: ClassVar[Scale] = "log_odds"
 
     def __init__(
         self, params: Params, video: np.ndarray, tags: np.ndarray, tag_offsets: np.ndarray, variances: np.ndarray

@@ -1,14 +1,14 @@
 """The most popular videos of train, recent watches counting more: on a stream that is soon stale a hard floor."""
 
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 
 from nextreel.cases.asked import Cases
 from nextreel.cases.pairs import Pairs
 from nextreel.cases.store import Histories
-from nextreel.contract import Training, product_scores
+from nextreel.contract import Scale, Training, product_scores
 from nextreel.models import load_arrays, save_arrays
 from nextreel.params import PositiveFloat, Section
 
@@ -21,6 +21,8 @@ class Params(Section):
 
 class Model:
     """Score = sum over the video's positives in train of 2 ** (-age / half-life), age from the last positive of all."""
+
+    scale: ClassVar[Scale] = "share"
 
     def __init__(self, params: Params, weight: np.ndarray) -> None:
         self.params = params

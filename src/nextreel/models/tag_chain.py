@@ -20,14 +20,14 @@ product is as wide as there are tags: meant for some hundreds at most.
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import ClassVar, NamedTuple, Self
 
 import numpy as np
 
 from nextreel.cases.asked import Cases
 from nextreel.cases.pairs import Pairs
 from nextreel.cases.store import Histories, Sets
-from nextreel.contract import Training, product_scores
+from nextreel.contract import Scale, Training, product_scores
 from nextreel.models import load_arrays, save_arrays
 from nextreel.params import NonNegativeFloat, PositiveFloat, Section, Share
 
@@ -46,6 +46,8 @@ class Params(Section):
 
 class Model:
     """See above."""
+
+    scale: ClassVar[Scale] = "share"
 
     def __init__(
         self,

@@ -13,7 +13,7 @@ from torch import Tensor
 from nextreel.cases.asked import Cases
 from nextreel.cases.pairs import Pairs
 from nextreel.cases.store import Histories
-from nextreel.contract import Training, product_scores
+from nextreel.contract import Scale, Training, product_scores
 from nextreel.errors import UserError
 from nextreel.nn import trainer
 from nextreel.nn.batch import FIRST, UNKNOWN, Batch, Example, Tokens, known_values
@@ -46,6 +46,7 @@ class Recommender:
     `forward(batch) -> states [T, D]`. Videos that were no token of train have no embedding and get no opinion.
     """
 
+    scale: ClassVar[Scale] = "log_share"
     Network: ClassVar[type[torch.nn.Module]]
     Params: ClassVar[type[NeuralParams]]
 

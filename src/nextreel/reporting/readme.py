@@ -1,6 +1,7 @@
 """The tables of README.md, from the committed metrics: `make table`."""
 
 import csv
+from collections.abc import Mapping
 from math import isnan
 from pathlib import Path
 from typing import NamedTuple
@@ -10,7 +11,7 @@ from nextreel.files import read_json, replacing
 from nextreel.params import Params
 
 NOTHING = "-"  # where there is no value
-COLUMNS = ("ndcg@10", "hr@10", "hr@50", "coverage@10", "unreachable_share", "valid_ndcg@10")
+COLUMNS = ("ndcg@10", "hr@10", "hr@50", "list_value@10", "coverage@10", "unreachable_share", "valid_ndcg@10")
 
 
 class Estimate(NamedTuple):
@@ -25,6 +26,43 @@ class Estimate(NamedTuple):
         return NOTHING if isnan(self.low) else f"{self.low:.4f} to {self.high:.4f}"
 
 
+def stages(metrics: Path, confidence: float) -> str:
+    """Markdown: from the best channel to the pool, the ranking stage and the ceilings; every task side by side."""
+    next_item, standard, random = (_by_model(metrics / name) for name in ("models", "impressions", "random"))
+    about = read_json(metrics / "rank.json")
+    channels = sorted({key.split("_recall@")[0] for key in read_json(metrics / "recall.json") if "_recall@" in key})
+    channel = max((name for name in channels if name in next_item), key=lambda name: next_item[name]["valid_ndcg@10"])
+    rows = {
+        f"{channel}, the best channel": channel,
+        "pool, in the order of its channels": "pool",
+        "**two_stage**, the pool in the order of the blend": "two_stage",
+        "exhaustive, the same without a pool": "exhaustive",
+        f"{about['ranker']}, the ranker alone": str(about["ranker"]),
+        "oracle_ranker, the pool by the true P(positive given shown)": "oracle_ranker",
+        "oracle_laws, what can be known without the hidden state": "oracle_laws",
+        "oracle, with the hidden state": "oracle",
+    }
+    columns = (
+        ("next video: ndcg@10", next_item, "ndcg@10"),
+        ("worth of the first 10: list_value@10", next_item, "list_value@10"),
+        ("impressions: gauc", standard, "gauc"),
+        ("shown at random: gauc", random, "gauc"),
+    )
+    lines = ["| stage | " + " | ".join(head for head, *_rest in columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    for label, name in rows.items():
+        if name in next_item:
+            cells = [_with_reach(found.get(name, {}), metric) for _head, found, metric in columns]
+            lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    how = f"{about['weight']:.3g}, chosen on valid" if about["weight_from"] == "valid" else str(about["weight_from"])
+    lines += ["", f"Test; ± half of the {percent(confidence)} interval. Weight of exposure: {how}."]
+    return "\n".join(lines)
+
+
+def _with_reach(found: Mapping[str, float | None], metric: str) -> str:
+    value, reach = found.get(metric), found.get(f"{metric}_half_width")
+    return _digits(value) if reach is None else f"{_digits(value)} ± {reach:.4f}"
+
+
 def results(metrics: Path, confidence: float) -> str:
     """Markdown: a row a model, best first, with the interval of ndcg@10 on test at `confidence`."""
     own = estimates(metrics, "next_item")
@@ -33,7 +71,7 @@ def results(metrics: Path, confidence: float) -> str:
     lines = ["| model | " + " | ".join((COLUMNS[0], f"{percent(confidence)} interval", *COLUMNS[1:])) + " |"]
     lines.append("|---" * (len(COLUMNS) + 2) + "|")
     for name in best_first:
-        first, *rest = (_digits(found[name][column]) for column in COLUMNS)
+        first, *rest = (_digits(found[name].get(column)) for column in COLUMNS)
         lines.append(f"| {name} | " + " | ".join((first, own[name].interval, *rest)) + " |")
     test = next(iter(found.values()))
     lines += [
@@ -49,16 +87,21 @@ def impressions(metrics: Path, confidence: float) -> str:
     standard, random = (_by_model(metrics / protocol) for protocol in ("impressions", "random"))
     intervals = {protocol: estimates(metrics, protocol) for protocol in ("impressions", "random")}
     interval = f"{percent(confidence)} interval"
-    heads = f"gauc | {interval} | auc | ndcg@5 | wtg@5 | no_opinion_share | gauc, random | {interval} | auc, random"
-    lines = [f"| model | {heads} |", "|---" * 10 + "|"]
+    heads = f"gauc | {interval} | auc | ndcg@5 | wtg@5 | ece | no_opinion_share"
+    heads += f" | gauc, known videos | gauc, new ones | gauc, random | {interval} | auc, random"
+    lines = [f"| model | {heads} |", "|---" * 13 + "|"]
+    by_video = _by_video(metrics)
     for name in sorted(standard, key=lambda name: (-standard[name]["gauc"], name)):
         cells = [name]
         for protocol, found, columns in (
-            ("impressions", standard[name], ("auc", "ndcg@5", "wtg@5", "no_opinion_share")),
-            ("random", random[name], ("auc",)),
+            ("impressions", standard[name], ("auc", "ndcg@5", "wtg@5", "ece", "no_opinion_share")),
+            ("random", random.get(name, {}), ("auc",)),
         ):
-            cells += [_digits(found["gauc"]), intervals[protocol][name].interval]
-            cells += [_digits(found[column]) for column in columns]
+            own = intervals[protocol].get(name)
+            cells += [_digits(found.get("gauc")), own.interval if own else NOTHING]
+            cells += [_digits(found.get(column)) for column in columns]
+            if protocol == "impressions":
+                cells += [_digits(by_video.get((name, videos))) for videos in ("known", "new")]
         lines.append("| " + " | ".join(cells) + " |")
     n_rows = [f"{next(iter(found.values()))['rows']:,.0f}" for found in (standard, random)]
     return "\n".join([*lines, "", f"{n_rows[0]} impressions of test, {n_rows[1]} shown at random."])
@@ -66,6 +109,12 @@ def impressions(metrics: Path, confidence: float) -> str:
 
 def _digits(value: float | None) -> str:
     return NOTHING if value is None else f"{value:.4f}"
+
+
+def _by_video(metrics: Path) -> dict[tuple[str, str], float]:
+    """(model, known or new) -> GAUC among such videos."""
+    with (metrics / "by_video.csv").open(encoding="utf-8") as file:
+        return {(row["model"], row["videos"]): float(row["value"]) for row in csv.DictReader(file) if row["value"]}
 
 
 def _by_model(folder: Path) -> dict[str, dict[str, float]]:
@@ -116,6 +165,7 @@ def update(text: str, metrics: Path, confidence: float) -> str:
     confidence: of the intervals in `metrics`, which do not name it themselves.
     """
     tables = {
+        "stages": stages(metrics, confidence),
         "results": results(metrics, confidence),
         "impressions": impressions(metrics, confidence),
         "statistics": statistics(metrics),

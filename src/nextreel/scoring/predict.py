@@ -1,6 +1,6 @@
 """What models answer: lists, the ranks of the targets, and scores of what was shown."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from nextreel import arrays, files
 from nextreel.cases.store import Store
 from nextreel.contract import Model, Scorer, Training
 from nextreel.params import Section
-from nextreel.parts import QUESTIONS, answering
+from nextreel.parts import ANSWERED_BY, CUTS, QUESTIONS, answering
 from nextreel.progress import track
 from nextreel.scoring.answers import LIST_SIZE, score_columns, write_answers
 from nextreel.scoring.retrieve import retrieve
@@ -27,34 +27,34 @@ def fit_and_predict(
     asked: EvalSet,
     shown: ShownPairs,
     n_seeds: int,
-    refit: str | None,
     data: Path,
     session: Callable[[int], Any] = lambda seed: None,
 ) -> None:
-    """Fit a model on train, once for each seed (`asked.seed`, the next one, ...), save the first and write the answers
-    of all under the folder `data`:
+    """Fit a model on every cut that its store holds, once for each seed (`asked.seed`, the next one, ...), save the
+    first and write the answers of all under the folder `data`:
 
-    models/<name>/<cut>        the first seed's model, fitted on train (and on train and valid with `refit`)
+    models/<name>/<cut>        the first seed's model by the cut that it was fitted on
     lists/<name>.parquet       seed, case_id, video_idx, score, rank: the first LIST_SIZE of every case
     ranks/<name>.parquet       seed, case_id, video_idx, rank: of every target over the whole catalogue
     scores/<name>.parquet      seed, impression, score: of every row of impressions.parquet, null = no opinion
 
-    A model that draws no random number is fitted once. `session(seed)` is what a neural model chooses its epoch by.
-    With `refit` train_valid the model is fitted once more on both, for as many epochs as were chosen; `parts.answering`
-    says which fit answers what.
+    A model that draws no random number is fitted once. `session(seed)` is what a neural model chooses its epoch by, in
+    the fit on train; the others take as many epochs. The first seed alone recommends, so it alone is fitted on `all`.
+    `parts.answering` says which fit answers what; what none may answer is not asked.
     """
     to_lists, to_ranks, to_scores = (
         arrays.Writer(data / kind / f"{name}.parquet") for kind in ("lists", "ranks", "scores")
     )
     with to_lists, to_ranks, to_scores:
         for seed in range(asked.seed, asked.seed + n_seeds):
-            fitted, random = _fit(model, params, store, refit, seed, session(seed))
+            cuts = [cut for cut in CUTS if cut in store.cuts and (cut != "all" or seed == asked.seed)]
+            fitted, random = _fit(model, params, store, cuts, seed, session(seed))
             if seed == asked.seed:
                 with files.replacing(data / "models" / name) as folder:
                     folder.mkdir()
                     for cut, each in fitted.items():
                         each.save(folder / cut)
-            for part in QUESTIONS:
+            for part in [part for part in QUESTIONS if not fitted.keys().isdisjoint(ANSWERED_BY[part])]:
                 answers = retrieve(answering(part, fitted), store, asked, part, LIST_SIZE, f"{name} answers {part}")
                 for found in answers:
                     write_answers(found, part, seed, to_lists, to_ranks)
@@ -64,16 +64,17 @@ def fit_and_predict(
 
 
 def _fit(
-    model: type[Model], params: Section, store: Store, refit: str | None, seed: int, session: Any
+    model: type[Model], params: Section, store: Store, cuts: Iterable[str], seed: int, session: Any
 ) -> tuple[dict[str, Model], bool]:
     """The model by the cut that it was fitted on, and whether it drew random numbers."""
     rng = np.random.default_rng(seed)
     before = rng.bit_generator.state
     fitted = {"train": model.fit(params, Training(store.fitted_on("train"), rng, session))}
     random = rng.bit_generator.state != before
-    if refit is not None:
-        chosen = fitted["train"].params
-        fitted[refit] = model.fit(chosen, Training(store.fitted_on(refit), np.random.default_rng(seed)))
+    chosen = fitted["train"].params
+    for cut in cuts:
+        if cut != "train":
+            fitted[cut] = model.fit(chosen, Training(store.fitted_on(cut), np.random.default_rng(seed)))
     return fitted, random
 
 

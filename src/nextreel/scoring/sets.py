@@ -84,6 +84,10 @@ class ShownPairs:
         row = np.searchsorted(cases.case_id, shown.pop("case_id"))
         return cls(cases, user_key, row, **shown)
 
+    def asked(self, like: EvalSet) -> EvalSet:
+        """The cases as if they were asked for the next video, without targets; catalogue and seed of another set."""
+        return replace(like, cases=self.cases, user_key=self.user_key, target=np.zeros(len(self.cases), np.int32))
+
     def pairs(self, store: Store) -> Pairs:
         """An entry an impression; histories are frozen at their case."""
         return Pairs(

@@ -61,15 +61,16 @@ def fuse(lists: Mapping[str, dict[str, np.ndarray]], pool_size: int, tie: Tie) -
     return {name: column[kept] for name, column in pooled.items()} | {"rank": rank}
 
 
-def write(lists: Mapping[str, Path], asked: EvalSet, params: Params, path: Path) -> tuple[dict[str, np.ndarray], int]:
-    """Write the pools of all cases [n], in order of case_id.
+def write(lists: Mapping[str, Path], asked: EvalSet, params: Params, system: Path) -> tuple[dict[str, np.ndarray], int]:
+    """Write the pools of all cases [n], in order of case_id: lists.parquet and ranks.parquet in the folder `system`, as
+    `predict` writes a model's.
 
     Returns each target's rank [n] in every channel's list and in the pool (`fused`), MISS where it is not there, and
     how many cases no channel has a candidate for.
     """
     found: dict[str, list[np.ndarray]] = {name: [] for name in (*lists, FUSED)}
     n_empty = 0
-    with arrays.Writer(path) as writer:
+    with arrays.Writer(system / "lists.parquet") as writer:
         for start in track(range(0, len(asked.cases), _CASES_AT_A_TIME), "fusing lists"):
             some = asked.where(slice(start, start + _CASES_AT_A_TIME))
             ids = some.cases.case_id
@@ -80,11 +81,16 @@ def write(lists: Mapping[str, Path], asked: EvalSet, params: Params, path: Path)
             ]
             channels = {name: arrays.load(file, within) for name, file in lists.items()}
             pool = fuse(channels, params.pool_size, some.tie)
-            writer.add(pool)
+            writer.add({"seed": np.full(len(pool["rank"]), asked.seed), **pool})
             n_empty += len(ids) - len(np.unique(pool["case_id"]))
             for name, entries in {**channels, FUSED: pool}.items():
                 found[name].append(listed_rank(entries, ids, some.target))
-    return {name: np.concatenate(blocks) for name, blocks in found.items()}, n_empty
+    by_list = {name: np.concatenate(blocks) for name, blocks in found.items()}
+    answered = asked.cases.part != "next"
+    ids, target, rank = (x[answered] for x in (asked.cases.case_id, asked.target, by_list[FUSED]))
+    seed = np.full(len(ids), asked.seed)
+    arrays.write({"seed": seed, "case_id": ids, "video_idx": target, "rank": rank}, system / "ranks.parquet")
+    return by_list, n_empty
 
 
 def forget_others(root: Path, names: Collection[str]) -> None:

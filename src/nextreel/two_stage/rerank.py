@@ -1,53 +1,79 @@
-"""The ranker orders the pool: what the two-stage system answers."""
+"""The blend orders the pool: what the two-stage system answers, to cases and to what was shown."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from nextreel import arrays
 from nextreel.cases.pairs import Pairs
-from nextreel.cases.store import Store
-from nextreel.contract import Scorer
-from nextreel.params import Name, PositiveInt, Section
-from nextreel.parts import QUESTIONS, answering
+from nextreel.parts import QUESTIONS
 from nextreel.progress import track
 from nextreel.scoring import order
-from nextreel.scoring.answers import Retrieved, write_answers
-from nextreel.scoring.sets import EvalSet
+from nextreel.scoring.answers import Retrieved, score_columns, write_answers
+from nextreel.scoring.sets import EvalSet, ShownPairs
+from nextreel.two_stage.blend import Blend, PairsOf, Terms
 
 _CASES_AT_A_TIME = 512
 
 
-class Params(Section):
-    """The section `rank`."""
+class Pool(NamedTuple):
+    """The candidates [m] of some cases."""
 
-    model: Name  # the ranker: one of the models under `recall` or `train`
-    n_recommendations: PositiveInt  # a user, in data/recommendations.parquet
+    asked: EvalSet
+    first: int  # of the cases among those of the part
+    row: np.ndarray  # [m] of the case
+    video_idx: np.ndarray  # [m]
+
+    @property
+    def pairs(self) -> PairsOf:
+        return lambda store: Pairs.at_cases(store, self.asked.cases, self.row, self.video_idx)
+
+    @property
+    def tie(self) -> np.ndarray:
+        return self.asked.tie_at(self.row, self.video_idx)
 
 
-def rerank(
-    fitted: Mapping[str, Scorer], name: str, store: Store, asked: EvalSet, candidates: Path, system: Path
-) -> None:
-    """Order each case's candidates by the score of the ranker, by the cut it was fitted on; write lists.parquet and
-    ranks.parquet of the whole system into the folder `system`, as `predict` does for a model.
+def pools(candidates: Path, asked: EvalSet, part: str, doing: str) -> Iterator[Pool]:
+    """The pools of a part's cases, some at a time."""
+    asked = asked.of(part)
+    for start in track(range(0, len(asked.cases), _CASES_AT_A_TIME), doing):
+        some = asked.where(slice(start, start + _CASES_AT_A_TIME))
+        ids = some.cases.case_id
+        within: list[tuple[str, str, object]] = [("case_id", ">=", ids[0]), ("case_id", "<=", ids[-1])]
+        pool = arrays.load(candidates, within, ["case_id", "video_idx"])
+        yield Pool(some, start, np.searchsorted(ids, pool["case_id"]), pool["video_idx"])
 
-    A target that is not among its case's candidates is a MISS. Where the model has no opinion the pool's own order
-    stands.
-    """
+
+def rerank(blend: Blend, weight: float, asked: EvalSet, candidates: Path, system: Path) -> None:
+    """Order each case's candidates; write lists.parquet and ranks.parquet of the whole system into the folder `system`,
+    as `predict` does for a model. A target that is not among its case's candidates is a MISS."""
     with arrays.Writer(system / "lists.parquet") as lists, arrays.Writer(system / "ranks.parquet") as ranks:
         for part in QUESTIONS:
-            mine = asked.of(part)
-            for start in track(range(0, len(mine.cases), _CASES_AT_A_TIME), f"{name} ranks the pools of {part}"):
-                some = mine.where(slice(start, start + _CASES_AT_A_TIME))
-                ids = some.cases.case_id
-                pool = arrays.load(candidates, [("case_id", ">=", ids[0]), ("case_id", "<=", ids[-1])])
-                row = np.searchsorted(ids, pool["case_id"])
-                score = answering(part, fitted).score(Pairs.at_cases(store, some.cases, row, pool["video_idx"]))
-                tie = some.tie_at(row, pool["video_idx"])
-                tie = np.where(score == -np.inf, pool["rank"].astype(np.uint64), tie)
-                by, rank = order.order(row, score, tie.__getitem__, len(row))
-                listed = {"case_id": pool["case_id"][by], "video_idx": pool["video_idx"][by]}
+            reference = blend.references(part, asked)
+            for pool in pools(candidates, asked, part, f"ranking the pools of {part}"):
+                some, ids = pool.asked, pool.asked.cases.case_id
+                score = blend.terms(part, pool.pairs, pool.row, reference[pool.first :][: len(ids)]).score(weight)
+                by, rank = order.order(pool.row, score, pool.tie.__getitem__, len(score))
+                listed = {"case_id": ids[pool.row[by]], "video_idx": pool.video_idx[by]}
                 listed |= {"score": score[by], "rank": rank}
                 target_rank = order.listed_rank(listed, ids, some.target)
                 write_answers(Retrieved(some, target_rank, listed), part, asked.seed, lists, ranks)
+
+
+def shown_terms(blend: Blend, part: str, shown: ShownPairs, asked: EvalSet) -> tuple[np.ndarray, Terms]:
+    """Which impressions [m] are of the part's cases, and their terms."""
+    mine = shown.cases.part == part
+    reference = np.full(len(mine), np.nan)
+    reference[mine] = blend.references(part, shown.asked(asked))
+    at = np.flatnonzero(mine[shown.row])
+    return at, blend.terms(part, lambda store: shown.pairs(store).where(at), shown.row[at], reference)
+
+
+def score_shown(blend: Blend, weight: float, shown: ShownPairs, asked: EvalSet, system: Path) -> None:
+    """Write scores.parquet, of every row of impressions.parquet, into the folder `system`."""
+    with arrays.Writer(system / "scores.parquet") as scores:
+        for part in ("valid", "test"):
+            at, terms = shown_terms(blend, part, shown, asked)
+            scores.add(score_columns(asked.seed, at, terms.score(weight)))

@@ -2,12 +2,13 @@
 
 P(the next exposure is v | state, day, seen) x P(v is a positive | exposed, state)
 
-and for logged rows, standard or random, the second factor alone, or the interest behind it. It knows the session's
-hidden state, the policy, its redraws of seen videos and the law of watch time; no model does.
+and for logged rows, standard or random, the second factor alone, or the interest behind it. It knows each user's taste,
+the session's hidden state, the policy, its redraws of seen videos and the law of watch time; no model does.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,17 +16,29 @@ from nextreel import arrays, labels
 from nextreel.cases.asked import Cases
 from nextreel.cases.store import Histories, Store
 from nextreel.progress import track
-from nextreel.scoring.answers import LIST_SIZE, Retrieved, columns_of, ranked, score_columns, write_answers
+from nextreel.scoring.answers import Retrieved, columns_of, ranked
 from nextreel.scoring.sets import EvalSet, ShownPairs
 from nextreel.simulation import world
 
 _SCORES = 1 << 22  # bounded at a time: 32 MB
-_IMPRESSIONS = 1 << 18  # scored at a time
 _TRIED = 4  # times as many scores as the list is long, the highest bounds first, tell how low a bound may be
 
 
+class Belief(NamedTuple):
+    """What is held of n users, each at a moment."""
+
+    taste: np.ndarray  # [n, D]
+    preferences: np.ndarray  # [n, K] probability of each topic
+    before: np.ndarray  # [n] the topic that the next one may follow from, -1 none
+    day: np.ndarray  # [n] of the session
+
+    def where(self, keep: np.ndarray | slice) -> "Belief":
+        """Some of them, by mask, positions or slice."""
+        return Belief(*(column[keep] for column in self))
+
+
 class Oracle:
-    """Answers cases whose moment is a logged row."""
+    """Answers cases whose moment is a logged row, from the true state of each."""
 
     def __init__(self, data: Path, label: labels.Params) -> None:
         tables = data / "tables"
@@ -63,13 +76,15 @@ class Oracle:
         for start in track(blocks, f"oracle answers {part}"):
             some = asked.where(slice(start, start + size))
             histories = some.cases.histories(store)
-            exposed = self._exposed(some.cases, histories, self.position[catalogue])
+            belief = self.belief(some.cases, histories)
+            exposed = self._exposed(belief, histories, self.position[catalogue])
             position, owner = histories.flat()
             seen, listed = columns_of(catalogue, store.events("video_idx")[position])
             exposed[owner[listed], seen[listed]] = 0
+            exposed[:, ~self.known(store, part)[catalogue]] = 0
             target, has_target = columns_of(catalogue, some.target)
             entries = [
-                self._entries(some.cases.where(np.array([row])), catalogue, each, target[[row]][has_target[[row]]], k)
+                self._entries(belief.where(np.array([row])), catalogue, each, target[[row]][has_target[[row]]], k)
                 for row, each in enumerate(exposed)
             ]
             row = np.repeat(np.arange(len(entries)), [len(column) for column, _score in entries])
@@ -77,26 +92,22 @@ class Oracle:
             yield ranked(some, catalogue, row, column, score, k)
 
     def _entries(
-        self, case: Cases, catalogue: np.ndarray, exposed: np.ndarray, target: np.ndarray, k: int
+        self, belief: Belief, catalogue: np.ndarray, exposed: np.ndarray, target: np.ndarray, k: int
     ) -> tuple[np.ndarray, np.ndarray]:
         """Columns and scores of all that may reach the first k of a case, or its target [0 or 1 column]."""
         at = self.position[catalogue]
         bounds = _log(exposed * self.ceiling[at])
         tried = np.append(_highest(bounds, _TRIED * k), target)
-        found = self._scores(case, catalogue, exposed, tried)
+        found = self._scores(belief, at[tried], exposed[tried])
         best = np.sort(found[: len(found) - len(target)])[::-1][:k]
         floor = min(best[-1] if len(best) else np.inf, found[-1] if len(target) else np.inf)
         reaching = np.flatnonzero((bounds >= floor) & (bounds > -np.inf))
-        score = self._scores(case, catalogue, exposed, reaching)
+        score = self._scores(belief, at[reaching], exposed[reaching])
         return reaching[score > -np.inf], score[score > -np.inf]
 
-    def _scores(self, case: Cases, catalogue: np.ndarray, exposed: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        """log P(shown next and a positive) [n] of some columns of the catalogue, for a case."""
-        n = len(columns)
-        positive = self.positive_probability(
-            np.repeat(case.user_idx, n), np.repeat(case.time_ms, n), catalogue[columns]
-        )
-        return _log(exposed[columns] * positive)
+    def _scores(self, belief: Belief, at: np.ndarray, exposed: np.ndarray) -> np.ndarray:
+        """log P(shown next and a positive) [n] of the videos at these positions [n] for one user, exposed [n] known."""
+        return _log(exposed * self._positive(self._interest(belief.where(np.zeros(len(at), int)), at), at))
 
     def _ceiling(self) -> np.ndarray:
         """The highest P(positive | exposed, interest) of each video [N] for any user, and a little more than rounding.
@@ -109,15 +120,26 @@ class Oracle:
         ends = [self._positive(interest, everything) for interest in (most, np.full(len(most), -1e6))]
         return np.maximum(*ends) * (1 + 1e-9)
 
-    def _exposed(self, cases: Cases, histories: Histories, at: np.ndarray) -> np.ndarray:
+    def known(self, store: Store, part: str) -> np.ndarray:
+        """Which videos [n_videos + 1] may be an answer in a part."""
+        return np.ones(store.n_videos + 1, bool)
+
+    def belief(self, cases: Cases, histories: Histories) -> Belief:
+        """The true state of each case."""
+        return self._truth(cases.user_idx, cases.time_ms)
+
+    def _truth(self, user_idx: np.ndarray, time_ms: np.ndarray) -> Belief:
+        before, day = self._state(user_idx, time_ms)
+        user = np.searchsorted(self.users["user_idx"], user_idx)
+        return Belief(self.users["taste"][user], self.users["topic_probability"][user], before, day)
+
+    def _exposed(self, belief: Belief, histories: Histories, at: np.ndarray) -> np.ndarray:
         """P(the next exposure is v | state, day, seen) [B, N] of the videos at these positions."""
-        before, day = self._state(cases.user_idx, cases.time_ms)
-        user = np.searchsorted(self.users["user_idx"], cases.user_idx)
         following = self.topics["next_probability"]
-        topic = world.topic_probability(before, self.users["topic_probability"][user], following, self.strength)
-        exposed = np.empty((len(cases), len(at)))
-        for today in np.unique(day):
-            rows = np.flatnonzero(day == today)
+        topic = world.topic_probability(belief.before, belief.preferences, following, self.strength)
+        exposed = np.empty((len(topic), len(at)))
+        for today in np.unique(belief.day):
+            rows = np.flatnonzero(belief.day == today)
             share = self._share(int(today))
             topic[rows] *= world.unseen_factor(self._seen_mass(share, histories.where(rows)))
             exposed[rows] = topic[rows][:, self.videos["topic"][at]] * share[at]
@@ -136,11 +158,7 @@ class Oracle:
         Bit for bit the generator's, but for a random row on the very millisecond of a standard row of its user: it
         gets that row's mood.
         """
-        before, _day = self._state(user_idx, time_ms)
-        user = np.searchsorted(self.users["user_idx"], user_idx)
-        at = self.position[video_idx]
-        fit = np.einsum("nd,nd->n", self.users["taste"][user], self.videos["vector"][at])
-        return self._interest(fit, before, at)
+        return self._interest(self._truth(user_idx, time_ms), self.position[video_idx])
 
     def positive_probability(self, user_idx: np.ndarray, time_ms: np.ndarray, video_idx: np.ndarray) -> np.ndarray:
         """P(positive | exposed, state) [n] of logged rows; as for `interest`."""
@@ -165,10 +183,17 @@ class Oracle:
             raise ValueError(f"{unknown} of {len(wanted)} moments are those of no logged row")
         return self.before[row], self.day[row]
 
-    def _interest(self, fit: np.ndarray, before: np.ndarray, at: np.ndarray) -> np.ndarray:
-        """Interest from fit = taste . vector, topic before and position of the video; shapes broadcast."""
-        following = self.topics["next_probability"][before, self.videos["topic"][at]]
-        mood = self.strength * np.where(before >= 0, following, 0.0)
+    def shown_probability(self, shown: ShownPairs, store: Store, part: str, rows: np.ndarray) -> np.ndarray:
+        """P(positive | shown) [m] of some rows of a part."""
+        return self.positive_probability(
+            shown.cases.user_idx[shown.row[rows]], shown.time_ms[rows], shown.video_idx[rows]
+        )
+
+    def _interest(self, belief: Belief, at: np.ndarray) -> np.ndarray:
+        """Of users [n] in the videos at these positions [n]."""
+        fit = np.einsum("nd,nd->n", belief.taste, self.videos["vector"][at])
+        following = self.topics["next_probability"][belief.before, self.videos["topic"][at]]
+        mood = self.strength * np.where(belief.before >= 0, following, 0.0)
         return world.interest(fit, self.videos["quality"][at], mood)
 
     def _positive(self, interest: np.ndarray, at: np.ndarray) -> np.ndarray:
@@ -204,21 +229,3 @@ def _bounds_ms(true_ms: np.ndarray, logged_ms: np.ndarray, label: labels.Params,
     at = np.searchsorted(durations["duration_ms"], logged_ms).clip(max=len(durations["duration_ms"]) - 1)
     known = durations["duration_ms"][at] == logged_ms
     return np.where(known, durations["positive_above_ms"][at], labels.NEVER)
-
-
-def write(oracle: Oracle, store: Store, asked: EvalSet, shown: ShownPairs, folder: Path) -> None:
-    """The oracle's lists, ranks and scores as tables like a model's, see `predict.fit_and_predict`. Its scores are
-    probabilities, in double precision."""
-    names = (folder / f"{kind}.parquet" for kind in ("lists", "ranks", "scores"))
-    lists, ranks, scores = map(arrays.Writer, names)
-    with lists, ranks, scores:
-        for part in ("valid", "test"):
-            for found in oracle.answers(store, asked, part, LIST_SIZE):
-                write_answers(found, part, asked.seed, lists, ranks)
-        scores.add(score_columns(asked.seed, np.zeros(0, np.int64), np.zeros(0)))
-        for start in range(0, len(shown.row), _IMPRESSIONS):
-            at = np.arange(start, min(start + _IMPRESSIONS, len(shown.row)))
-            user_idx, moment = shown.cases.user_idx[shown.row[at]], shown.time_ms[at]
-            scores.add(
-                score_columns(asked.seed, at, oracle.positive_probability(user_idx, moment, shown.video_idx[at]))
-            )
