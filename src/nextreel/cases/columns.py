@@ -13,9 +13,7 @@ import pyarrow as pa
 from ibis import _
 from ibis.common.deferred import Deferred, deferrable
 
-from nextreel.cases.store import Column, Kind, NamedColumns, Sets
-
-UNKNOWN = -1
+from nextreel.cases.store import UNKNOWN, Column, Kind, NamedColumns, Sets
 
 
 @deferrable
@@ -42,7 +40,7 @@ DECLARED = {
     "events": {
         "video_idx": Declared(_.video_idx, "id"),
         "time_ms": Declared(_.time_ms, "number"),
-        "positive": Declared(_.positive, "id", size=2),
+        "positive": Declared(_.positive.cast("int8"), "id", size=2),
         "tab": Declared(_.tab, "id"),
     },
     "videos": {
@@ -87,7 +85,7 @@ def _ids(values: pa.Array, declared: Declared) -> tuple[np.ndarray, int]:
         array[values.is_valid().to_numpy(zero_copy_only=False)] = number
         return array, len(ids)
     if values.null_count:
-        values = (values.cast(pa.int8()) if pa.types.is_boolean(values.type) else values).fill_null(UNKNOWN)
+        values = values.fill_null(UNKNOWN)
     array = values.to_numpy(zero_copy_only=False)
     return array, declared.size or int(array.max(initial=UNKNOWN)) + 1
 
