@@ -40,7 +40,7 @@ DECLARED = {
     "events": {
         "video_idx": Declared(_.video_idx, "id"),
         "time_ms": Declared(_.time_ms, "number"),
-        "positive": Declared(_.positive.cast("int8"), "id", size=2),
+        "positive": Declared(_.positive, "id", size=2),
         "tab": Declared(_.tab, "id"),
     },
     "videos": {
@@ -84,6 +84,8 @@ def _ids(values: pa.Array, declared: Declared) -> tuple[np.ndarray, int]:
         array = np.full(len(values), UNKNOWN, np.int32)
         array[values.is_valid().to_numpy(zero_copy_only=False)] = number
         return array, len(ids)
+    if pa.types.is_boolean(values.type):
+        values = values.cast(pa.int8())
     if values.null_count:
         values = values.fill_null(UNKNOWN)
     array = values.to_numpy(zero_copy_only=False)
