@@ -226,7 +226,7 @@ def tally(reaction: np.ndarray, user: np.ndarray) -> str:
 
 
 class Fitted:
-    """Models fitted on train under a rule, and their scores of what was shown."""
+    """Models fitted on train under a rule, and their scores of what was shown: by part, an array each."""
 
     def __init__(self, data: Path, log: Log, rule: labels.Params) -> None:
         parts = engine.read(con := connected(data), data / "parts.parquet")
@@ -242,16 +242,13 @@ class Fitted:
     def _rows(self, part: str) -> np.ndarray:
         return np.flatnonzero(self.shown.cases.part[self.shown.row] == part)
 
-    def by_rates(self) -> list[dict[str, np.ndarray]]:
-        return [
-            self._scores(rates.Model.fit(params.section("recall.rates", rates.Params), self._training(params.seed)))
-        ]
+    def by_rates(self) -> dict[str, np.ndarray]:
+        return self._scores(rates.Model.fit(params.section("recall.rates", rates.Params), self._training(params.seed)))
 
-    def by_sasrec(self, n_seeds: int) -> list[dict[str, np.ndarray]]:
+    def by_sasrec(self, seed: int) -> dict[str, np.ndarray]:
         settings = params.section("train.sasrec", sasrec.Params, defaults="model")
         session = trainer.Session(lambda model: validation.validate(model, self.store, self.asked), None)
-        seeds = range(params.seed, params.seed + n_seeds)
-        return [self._scores(sasrec.Model.fit(settings, self._training(seed, session))) for seed in seeds]
+        return self._scores(sasrec.Model.fit(settings, self._training(seed, session)))
 
     def _training(self, seed: int, session: Any = None) -> Training:
         return Training(self.store.fitted_on("train"), np.random.default_rng(seed), session)
@@ -296,16 +293,19 @@ def main() -> None:
         fitted_to = {label: found[label].rule for label in dict.fromkeys([DVR, *chosen, LONG_VIEW])}
         fitted = {label: Fitted(data, log, rule) for label, rule in fitted_to.items() if rule is not None}
         as_published = {"DVR as published": Fitted(data, log, made_of(positive="dvr"))}
-        by_rates = {label: each.by_rates() for label, each in (fitted | as_published).items()}
+        by_rates = {label: [each.by_rates()] for label, each in (fitted | as_published).items()}
         print("\nrates")
         judged = trained(log, by_rates, "valid")
         z_scores = [label for label in even if label in Z_SCORES]
         best = max((label for label in chosen if label in even), key=judged.__getitem__)
         print(f"\neven enough: {', '.join(even) or 'none'}; of the z-scores: {', '.join(z_scores) or 'none'}")
         print(f"the highest of them: {best}", flush=True)
-        by_sasrec = {label: each.by_sasrec(n_seeds) for label, each in fitted.items()}
-        print("\nsasrec")
-        trained(log, by_sasrec, "valid")
+        by_sasrec: dict[str, list[dict[str, np.ndarray]]] = {label: [] for label in fitted}
+        for seed in range(params.seed, params.seed + n_seeds):
+            for label, each in fitted.items():
+                by_sasrec[label].append(each.by_sasrec(seed))
+            print(f"\nsasrec, seeds {params.seed} to {seed}")
+            trained(log, by_sasrec, "valid")
         some = [DVR, best, LONG_VIEW]
         without_training(log, {label: found[label] for label in some}, "test")
         for model, scores in (("rates", by_rates), ("sasrec", by_sasrec)):
