@@ -1,17 +1,20 @@
 """Which watch label says most of explicit reactions, on real rows in KuaiRand's layout? The rule by which the default
 is chosen was written before: experiments/labels.md, whose tables these are.
 
-(a) the value of each label as the score of its row, no model; (b) what models fitted to it make of it. Judged on valid;
-the last table is of test, for the label that the rule picks.
+(a) the value of each label as the score of its row, no model; (b) what models fitted to it make of it. Judged on valid,
+and on test for the label that the rule picks beside DVR and long_view.
 
     python benchmarks/labels.py FOLDER [SEEDS]
 
-FOLDER holds the logs and features, such as $NEXTREEL_REAL_DATA/kuairand-pure-slice/data; SEEDS of sasrec, 3 by default.
+FOLDER holds the logs and features, such as $NEXTREEL_REAL_DATA/kuairand-pure-slice/data; SEEDS of sasrec, 3 by
+default, 0 for none: a table is printed after each, over the seeds so far.
 """
 
+import copy
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +30,7 @@ from ibis import _
 
 from nextreel import datasets, engine, evaluation, labels, splits
 from nextreel.cases import protocols, write
-from nextreel.cases.store import Store
+from nextreel.cases.store import NamedColumns, Store
 from nextreel.contract import Training
 from nextreel.datasets import kuairand
 from nextreel.evaluation.intervals import Clusters, Sums
@@ -210,8 +213,8 @@ def without_training(log: Log, found: Mapping[str, Label], part: str) -> dict[st
     )
     cells = zip(found.items(), texts(over_all, clusters, minus), texts(within, clusters, minus), strict=True)
     for (name, each), auc, gauc in cells:
-        ratios_ = [evenness(log, part, positive) for positive in (each.positive, each.own)]
-        print(f"| {name} | {auc} | {gauc} | {ratios_[0]:.2f} | {ratios_[1]:.2f} |", flush=True)
+        even = " | ".join(f"{evenness(log, part, cut):.2f}" if cut.any() else "" for cut in (each.positive, each.own))
+        print(f"| {name} | {auc} | {gauc} | {even} |", flush=True)
     return {name: each.value for name, each in zip(found, within, strict=True)}
 
 
@@ -241,6 +244,13 @@ class Fitted:
 
     def _rows(self, part: str) -> np.ndarray:
         return np.flatnonzero(self.shown.cases.part[self.shown.row] == part)
+
+    def with_positive(self, positive: np.ndarray) -> "Fitted":
+        """The same log with other positives [n]; what is asked stays."""
+        other = copy.copy(self)
+        events = NamedColumns(self.store.tables["events"] | {"positive": positive})
+        other.store = replace(self.store, tables={**self.store.tables, "events": events})
+        return other
 
     def by_rates(self) -> dict[str, np.ndarray]:
         return self._scores(rates.Model.fit(params.section("recall.rates", rates.Params), self._training(params.seed)))
@@ -292,25 +302,29 @@ def main() -> None:
         chosen = [*gains[:2], *(even[:1] if even and even[0] not in gains[:2] else [])]
         fitted_to = {label: found[label].rule for label in dict.fromkeys([DVR, *chosen, LONG_VIEW])}
         fitted = {label: Fitted(data, log, rule) for label, rule in fitted_to.items() if rule is not None}
-        as_published = {"DVR as published": Fitted(data, log, made_of(positive="dvr"))}
-        by_rates = {label: [each.by_rates()] for label, each in (fitted | as_published).items()}
+        beside = {
+            "DVR as published": Fitted(data, log, made_of(positive="dvr")),
+            "the reactions themselves": fitted[LONG_VIEW].with_positive(log.reaction.astype(np.int8)),
+        }
+        by_rates = {label: [each.by_rates()] for label, each in (fitted | beside).items()}
         print("\nrates")
         judged = trained(log, by_rates, "valid")
         z_scores = [label for label in even if label in Z_SCORES]
         best = max((label for label in chosen if label in even), key=judged.__getitem__)
         print(f"\neven enough: {', '.join(even) or 'none'}; of the z-scores: {', '.join(z_scores) or 'none'}")
         print(f"the highest of them: {best}", flush=True)
+        some = [DVR, best, LONG_VIEW]
+        without_training(log, {label: found[label] for label in some}, "test")
+        print("\nrates")
+        trained(log, {label: by_rates[label] for label in some}, "test")
         by_sasrec: dict[str, list[dict[str, np.ndarray]]] = {label: [] for label in fitted}
         for seed in range(params.seed, params.seed + n_seeds):
             for label, each in fitted.items():
                 by_sasrec[label].append(each.by_sasrec(seed))
             print(f"\nsasrec, seeds {params.seed} to {seed}")
             trained(log, by_sasrec, "valid")
-        some = [DVR, best, LONG_VIEW]
-        without_training(log, {label: found[label] for label in some}, "test")
-        for model, scores in (("rates", by_rates), ("sasrec", by_sasrec)):
-            print(f"\n{model}")
-            trained(log, {label: scores[label] for label in some}, "test")
+        if n_seeds:
+            trained(log, {label: by_sasrec[label] for label in some}, "test")
 
 
 if __name__ == "__main__":
