@@ -70,7 +70,7 @@ class Logged(NamedTuple):
 
 def logged(part: str, changes: dict[str, float]) -> Logged:
     """The rows of a part, in a world with these changes."""
-    committed = params.section("label", labels.Params).model_copy(update={"wtr_cap": 1.0})
+    committed = params.section("label", labels.Params).model_copy(update={"positive": "wtg"})
     with tempfile.TemporaryDirectory() as name:
         data = Path(name)
         con = engine.connect(params.section("engine", engine.Params), params.threads, data)
@@ -82,7 +82,7 @@ def logged(part: str, changes: dict[str, float]) -> Logged:
             labelled = labels.label(parts.filter(_.part == part), durations, settings)
             arrow = labelled.order_by("user_idx", "time_ms", "row").to_pyarrow()
             rows = {column: arrow[column].to_numpy() for column in arrow.column_names}
-            orders[scheme] = rows["wtg"]
+            orders[scheme] = rows["z"]
         oracle = Oracle(data, committed.model_copy(update={"positive": "all"}))
         interest = oracle.interest(rows["user_idx"], rows["time_ms"], rows["video_idx"])
         video = np.searchsorted(oracle.videos["video_idx"], rows["video_idx"])

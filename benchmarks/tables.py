@@ -75,22 +75,29 @@ def bare_sql(tables: Path, out: Path) -> None:
         f"COPY (SELECT *, {part} AS part FROM {rows} UNION ALL SELECT *, 'random' FROM {random} WHERE time_ms >= {test}"
         f" ORDER BY user_idx, time_ms, row) TO '{out}/parts.parquet' (COMPRESSION zstd)"
     )
-    parts, watched = f"read_parquet('{out}/parts.parquet')", "least(play_time_ms, duration_ms)"
+    parts = f"read_parquet('{out}/parts.parquet')"
+    known = f"{parts} WHERE part = 'train' AND duration_ms IS NOT NULL AND play_time_ms IS NOT NULL"
     con.execute(
-        f"CREATE TABLE buckets AS SELECT duration_ms // 1000 AS bucket, avg({watched}) AS mean, stddev_samp({watched})"
-        f" AS std FROM {parts} WHERE part = 'train' AND duration_ms IS NOT NULL GROUP BY 1"
+        "CREATE TABLE numbered AS SELECT duration_ms, (sum(n) OVER (ORDER BY duration_ms) - n) * 30 // sum(n) OVER ()"
+        f" AS bucket FROM (SELECT duration_ms, count(*) AS n FROM {known} GROUP BY 1)"
+    )
+    con.execute(
+        "CREATE TABLE buckets AS SELECT bucket, min(duration_ms) AS from_ms, avg(play_time_ms) AS mean,"
+        " stddev_samp(play_time_ms) AS std, quantile_cont(play_time_ms, .8) AS bound"
+        f" FROM (SELECT * FROM {known}) JOIN numbered USING (duration_ms) GROUP BY 1"
     )
     labelled = (
-        f"(SELECT p.*, play_time_ms / duration_ms AS wtr, CASE WHEN std > 0 THEN ({watched} - mean) / std ELSE 0 END"
-        f" AS wtg FROM {parts} p LEFT JOIN buckets ON duration_ms // 1000 = bucket)"
+        "(SELECT p.*, least(play_time_ms / duration_ms, 1) AS wtr, bound, bucket, CASE WHEN std > 0 THEN"
+        f" (play_time_ms - mean) / std ELSE 0 END AS wtg FROM {parts} p ASOF LEFT JOIN buckets ON duration_ms >="
+        " from_ms)"
     )
-    positive = "coalesce(wtg > 1, false)"
+    positive = "(play_time_ms > bound)"
     for name, query in {
         "sequences": "SELECT user_idx, list(video_idx), list(time_ms), list(positive) FROM (SELECT user_idx, video_idx,"
         f" time_ms, {positive} AS positive FROM {labelled} WHERE part <> 'random' ORDER BY user_idx, time_ms, row)"
         " GROUP BY user_idx",
-        "impressions": f"SELECT user_idx, part, video_idx, time_ms, row, {positive} AS label, wtr, wtg FROM {labelled}"
-        " WHERE part <> 'train' ORDER BY user_idx, part, time_ms, row",
+        "impressions": f"SELECT user_idx, part, video_idx, time_ms, row, {positive} AS label, wtr, wtg, bucket"
+        f" FROM {labelled} WHERE part <> 'train' ORDER BY user_idx, part, time_ms, row",
         "catalogue": "SELECT video_idx, min(CASE part WHEN 'train' THEN 1 WHEN 'valid' THEN 2 ELSE 3 END) FROM"
         f" {parts} WHERE part <> 'random' GROUP BY 1 ORDER BY 1",
         "cases": f"SELECT user_idx, part, arg_min(video_idx, time_ms), min(time_ms) FROM {labelled} WHERE {positive}"

@@ -218,6 +218,13 @@ def test_every_script_is_a_stage() -> None:
     assert {stage.script for stage in STAGES} == set(SCRIPTS.values())
 
 
+def test_no_stage_that_scores_reads_what_came_of_impressions() -> None:
+    """The table is for people, and for judgement."""
+    readers = {stage.name.split("@")[0] for stage in STAGES if "data/outcomes.parquet" in stage.deps}
+    assert "evaluate" in readers
+    assert not readers & {"inputs", "recall", "train", "candidates", "oracle"}
+
+
 @by_stage
 def test_a_stage_lists_all_code_that_it_loads(stage: Stage) -> None:
     missing = [file for file in sorted(closure(stage)) if not any(covers(dep, file) for dep in stage.deps)]

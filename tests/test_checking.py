@@ -207,7 +207,12 @@ def parsed(value):
         ("ingest.table.tbl", 1, "`ingest.table.tbl` is unknown; did you mean `tab`?"),
         ("ingest.table.user_id", DELETED, "`ingest.table.user_id` is missing"),
         ("ingest.table.user_id", 1.5, "`ingest.table.user_id` is 1.5; allowed: text of at least one character; a word"),
-        ("label.wtr_cap", 0, "`label.wtr_cap` is 0; allowed: a number, above 0, or none"),
+        ("label.wtr_cap", 1, "`label.wtr_cap` is unknown"),
+        (
+            "label.positive",
+            "sasrec",
+            "`label.positive` is 'sasrec'; allowed: 'wtg_quantile', 'wtg', 'dvr', 'sasrec4sv',",
+        ),
         ("evaluate.confidence", 1, "`evaluate.confidence` is 1; allowed: a number, above 0, below 1"),
         ("seed", 2**63, "`seed` is 9223372036854775808; allowed: an integer, at least 0, below 9.22337e+18"),
     ],

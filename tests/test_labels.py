@@ -14,7 +14,6 @@ DEFAULT = {
     "wtg_threshold": 1.0,
     "wtr_threshold": 0.5,
     "quantile": 0.2,
-    "wtr_cap": 1.0,
     "bucket": "width",
     "bucket_width_s": 1,
     "n_buckets": 30,
@@ -36,7 +35,7 @@ def rows(play, duration, part="train", **columns):
 
 def label(table, settings):
     durations = write.fit(table, settings, leave_one_out=False)
-    return labels.label(table, durations, settings).order_by("play_time_ms").to_pandas()
+    return labels.label(table, durations, settings).order_by("play_time_ms", "duration_ms").to_pandas()
 
 
 def fit(table, settings):
@@ -49,12 +48,68 @@ def random_rows(n=4000, seed=0):
     return (duration * rng.lognormal(-1, 1, n)).astype(int), duration
 
 
-def test_wtg_by_hand():
+def test_gains_by_hand():
     # One bucket of 10 s: truncated watch times 2, 4, 10 s: mean 16/3, std (ddof 1) 4.1633.
     out = label(rows([2_000, 4_000, 50_000], [10_000, 10_500, 10_000]), params())
-    assert out.wtg.tolist() == pytest.approx([-0.80064, -0.32026, 1.12090], abs=1e-5)
+    assert out.z.tolist() == pytest.approx([-0.80064, -0.32026, 1.12090], abs=1e-5)
     assert out.positive.tolist() == [False, False, True]
     assert out.wtr.tolist() == pytest.approx([0.2, 4 / 10.5, 1.0])  # capped
+    assert out.bucket.tolist() == [0, 0, 0]
+
+
+def test_the_reference_gain_by_hand():
+    """30 buckets for two durations: each is a bucket, and leans on the other by 50 rows like its neighbours'."""
+    play, duration = [2_000, 4_000, 9_000, 1_000, 50_000], [10_000, 10_000, 10_000, 40_000, 40_000]
+    out = label(rows(play, duration), params()).sort_values(["duration_ms", "play_time_ms"])
+    apart = np.exp(-0.5 * (np.log(4) / labels.SMOOTHING) ** 2)
+    groups = [np.array([2_000.0, 4_000, 9_000]), np.array([1_000.0, 50_000])]
+    expected = []
+    for mine, other in (groups, groups[::-1]):
+        moments = []
+        for power in (1, 2):
+            near = ((mine**power).sum() + apart * (other**power).sum()) / (len(mine) + apart * len(other))
+            moments.append(((mine**power).sum() + 50 * near) / (len(mine) + 50))
+        std = np.sqrt((moments[1] - moments[0] ** 2) * (len(mine) + 50) / (len(mine) + 49))
+        expected += ((mine - moments[0]) / std).tolist()
+    assert out.wtg.tolist() == pytest.approx(expected)
+
+
+RULERS = ("wtr", "wtg")
+
+
+@pytest.mark.parametrize("positive", ["wtg_quantile", "dvr", "sasrec4sv", "wtr", "long_view", "click", "all"])
+def test_the_ruler_is_the_same_whatever_the_label(positive):
+    play, duration = random_rows(2_000)
+    table = rows([*play, 5, None], [*duration, None, 9_000])
+    expected = label(table, params(bucket_width_s=7, truncate=True))
+    found = label(table, params(positive=positive, bucket="frequency", n_buckets=4, shrinkage=9))
+    for name in RULERS:
+        pd.testing.assert_series_equal(found[name], expected[name], check_exact=True)
+    assert found.wtr.max() == labels.WTR_CAP
+
+
+@pytest.mark.parametrize("positive", ["wtr", "long_view", "click", "all"])
+def test_a_rule_without_buckets_has_no_gain_of_its_own(positive):
+    out = label(rows(*random_rows(50)), params(positive=positive))
+    assert out.z.isna().all()
+    assert out.bucket.isna().all()
+
+
+PUBLISHED = {
+    "dvr": {"bucket_width_s": 1, "truncate": True},
+    "sasrec4sv": {"bucket_width_s": 60, "truncate": False},
+}
+
+
+@pytest.mark.parametrize("positive", PUBLISHED)
+def test_a_published_rule_is_one_word(positive):
+    """Whatever the other keys say."""
+    table = rows(*random_rows(2_000))
+    other = {"bucket": "frequency", "bucket_width_s": 5, "truncate": positive != "dvr", "shrinkage": 50}
+    found = label(table, params(positive=positive, wtg_threshold=-2, **other))
+    spelled = params(positive="wtg", wtg_threshold=1, bucket="width", shrinkage=0, **PUBLISHED[positive])
+    pd.testing.assert_frame_equal(found, label(table, spelled), check_exact=True)
+    assert 0.05 < found.positive.mean() < 0.3
 
 
 def test_sasrec4sv_bucket_zero():
@@ -68,12 +123,12 @@ def test_sasrec4sv_bucket_zero():
 @pytest.mark.parametrize("width", [1, 60])
 def test_width_buckets_agree_with_pandas(truncate, width):
     play, duration = random_rows()
-    settings = params(truncate=truncate, bucket_width_s=width, wtr_cap="none")
+    settings = params(truncate=truncate, bucket_width_s=width)
     out = label(rows(play, duration), settings)
     w = out[["play_time_ms", "duration_ms"]].min(axis=1) if truncate else out.play_time_ms
     grouped = w.astype(float).groupby(out.duration_ms // (1000 * width))
     theirs = ((w - grouped.transform("mean")) / grouped.transform("std")).fillna(0)
-    assert out.wtg.to_numpy(float) == pytest.approx(theirs.to_numpy(float), abs=1e-8)
+    assert out.z.to_numpy(float) == pytest.approx(theirs.to_numpy(float), abs=1e-8)
     assert (out.positive == (theirs > 1)).mean() > 0.9995  # a bound met to the last bit may fall either way
 
 
@@ -113,22 +168,38 @@ def test_shrinkage_pulls_small_buckets_to_their_neighbours():
     assert np.abs(shrunk.mean_ms[many] / raw.mean_ms[many] - 1).max() < 0.4
 
 
-@pytest.mark.parametrize("positive", ["wtg", "wtr", "wtg_quantile"])
-def test_no_duration_is_never_positive(positive):
+@pytest.mark.parametrize("positive", ["wtg", "wtr", "wtg_quantile", "dvr", "sasrec4sv"])
+@pytest.mark.parametrize("lacking", ["duration_ms", "play_time_ms"])
+def test_without_duration_or_play_time_nobody_knows(positive, lacking):
+    """Neither positive nor negative; every other row is."""
     play, duration = random_rows(500)
-    table = rows([*play, 10**6], [*duration, None])
-    out = label(table, params(positive=positive))
-    last = out[out.duration_ms.isna()].iloc[0]
-    assert pd.isna(last.wtg)
-    assert pd.isna(last.wtr)
-    assert not last.positive
+    last = {"play_time_ms": 10**6, "duration_ms": 9_000} | {lacking: None}
+    out = label(rows([*play, last["play_time_ms"]], [*duration, last["duration_ms"]]), params(positive=positive))
+    unknown = out[lacking].isna()
+    assert unknown.sum() == 1
+    assert (out.positive.isna() == unknown).all()
+    for name in ("wtr", "wtg", "z"):
+        assert out[name][unknown].isna().all()
+    share = labels.share_by_duration(ibis.memtable(out.assign(positive=out.positive.astype("boolean"))))
+    assert share["rows"].sum() == 500
 
 
 @pytest.mark.parametrize("positive", ["click", "long_view"])
 def test_logged_labels_keep_their_value(positive):
-    flags = [True, False, True]
-    out = label(rows([1, 2, 3], [None, 5_000, 5_000], **{positive: flags}), params(positive=positive))
-    assert out.positive.tolist() == flags
+    flags = [True, False, None]
+    logged = {positive: pd.array(flags, "boolean")}
+    out = label(rows([1, 2, 3], [None, 5_000, 5_000], **logged), params(positive=positive))
+    assert [None if pd.isna(x) else bool(x) for x in out.positive] == flags
+
+
+def test_without_any_watch_time_every_row_is_positive():
+    table = rows([None, None], [9_000, 9_000])
+    asked = params(positive="wtg_quantile")
+    settings = labels.usable(table, asked)
+    assert settings.positive == "all"
+    assert label(table, settings).positive.all()
+    known = rows([None, 5], [9_000, 9_000])
+    assert labels.usable(known, asked) == asked
 
 
 def test_quantile_label_is_even_over_duration():
@@ -202,20 +273,20 @@ SCHEMES = st.fixed_dictionaries(
 
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(logged=LOGGED, scheme=SCHEMES)
-def test_wtg_has_mean_0_and_deviation_1_in_each_bucket_of_train(logged, scheme):
+def test_a_gain_has_mean_0_and_deviation_1_in_each_bucket_of_train(logged, scheme):
     play, duration = zip(*logged, strict=True)
     wanted = params(**scheme | {"shrinkage": 0})
     table = rows(play, duration)
     out = label(table, wanted)
     buckets = fit(table, wanted)
     assert buckets.n.sum() == len(logged)
-    for bucket, wtg in out.groupby(buckets.of(out.duration_ms.to_numpy(np.int64))).wtg:
-        assert len(wtg) == buckets.n[bucket]
-        assert wtg.mean() == pytest.approx(0, abs=1e-6)
+    for bucket, z in out.groupby("bucket").z:
+        assert len(z) == buckets.n[bucket]
+        assert z.mean() == pytest.approx(0, abs=1e-6)
         if buckets.std_ms[bucket]:
-            assert wtg.std(ddof=1) == pytest.approx(1)
+            assert z.std(ddof=1) == pytest.approx(1)
         else:
-            assert (wtg == 0).all()
+            assert (z == 0).all()
 
 
 @settings(max_examples=15, deadline=None, derandomize=True)
@@ -227,7 +298,7 @@ def test_labels_do_not_depend_on_the_order_of_rows(logged, positive, scheme, see
     for order in (np.arange(len(logged)), mixed):
         play, duration = np.array(logged)[order].T
         out = labels.label(rows(play, duration, key=order), by_duration(play, duration, wanted), wanted)
-        found.append(out.order_by("key").select("wtr", "wtg", "positive").to_pandas())
+        found.append(out.order_by("key").select("wtr", "wtg", "z", "bucket", "positive").to_pandas())
     pd.testing.assert_frame_equal(*found, check_exact=True)
 
 

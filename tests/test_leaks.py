@@ -39,7 +39,7 @@ NAMES = ["most_popular", "recent_popular", "bpr_mf", "itemcf", "rates", "tag_cha
 
 
 def labelled_log(con, params, data, committed, positive):
-    """Ingest, split and label a folder; the labelled rows that a scorer may learn from and is asked about."""
+    """Ingest, split and label a folder; the rows of known label, that a scorer may learn from and is judged by."""
     source = kuairand.read(con, params)
     datasets.write_tables(con, source, data / "tables")
     return label_again(con, data, committed, positive)
@@ -55,6 +55,7 @@ def label_again(con, data, committed, positive):
     videos = pd.read_parquet(data / "tables/videos.parquet", columns=["video_idx", "author_id", "tags"])
     videos["tag"] = [tags[0] if tags is not None and len(tags) else -1 for tags in videos.pop("tags")]
     rows = labelled.select(columns).order_by("part", "user_idx", "time_ms", "row").to_pandas()
+    rows = rows[rows.positive.notna()].astype({"positive": bool})
     return rows.merge(videos, on="video_idx", how="left")
 
 
@@ -115,7 +116,7 @@ def simple_scorers(train, rows):
 def judge(data, rows, scores):
     """The scores of the rows of valid and test, judged as a model's are."""
     shown = Impressions.load(data, seed=42)
-    standard = shown.where(~shown.rows("random"))
+    standard = shown.where(shown.rows("valid") | shown.rows("test"))
     key = pd.MultiIndex.from_arrays([standard.user_idx[standard.case], standard.video_idx, standard.time_ms])
     wanted = pd.MultiIndex.from_frame(rows[["user_idx", "video_idx", "time_ms"]])
     at = wanted.get_indexer(key)

@@ -218,8 +218,8 @@ def test_options_of_the_command_line_keep_their_types(project: Project) -> None:
         "model.lr": "1e-5",
         "model.weight_decay": "1e-3",
         "recall.itemcf.recency": "5e-1",
+        "label.positive": "sasrec4sv",
         "label.truncate": "no",
-        "label.wtr_cap": "null",
         "split.train_from": "none",
     }
     done = project.dvc("exp", "run", "check", *(f"-S{key}={value}" for key, value in options.items()))
@@ -230,7 +230,7 @@ def test_options_of_the_command_line_keep_their_types(project: Project) -> None:
     neural = params.section("train.sasrec", sasrec.Params, defaults="model")
     assert (neural.lr, neural.weight_decay) == (1e-5, 1e-3)
     label = params.section("label", labels.Params)
-    assert (label.truncate, label.wtr_cap) == (False, None)
+    assert label.truncate is False
     assert params.section("split", splits.Params).train_from is None
     assert params.section("recall.itemcf", itemcf.Params).recency == 0.5
 

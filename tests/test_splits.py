@@ -247,11 +247,12 @@ def test_each_row_is_in_one_part_or_left_out_and_parts_follow_in_time(standard, 
 
 
 def log(*users):
-    """Standard rows with `positive`, from a drawing as "x+xx+": a user each, a row a second, file order the reverse."""
+    """Standard rows with `positive`, from a drawing as "x+xx?+", ? unknown: a user each, a row a second, file order the
+    reverse."""
     drawn = [(user, step, mark) for user, marks in enumerate(users, 1) for step, mark in enumerate(marks)]
     user, step, mark = (list(column) for column in zip(*drawn, strict=True))
     columns = {"user_idx": np.array(user, np.int32), "time_ms": np.array(step) * 1000, "row": -np.arange(len(user))}
-    return ibis.memtable(pa.table(columns | {"positive": [m == "+" for m in mark]}))
+    return ibis.memtable(pa.table(columns | {"positive": [None if m == "?" else m == "+" for m in mark]}))
 
 
 def drawn(labelled, random=None):
@@ -272,7 +273,17 @@ def test_leave_one_out_as_the_docstring_draws_it():
 
 @pytest.mark.parametrize(
     ("marks", "expected"),
-    [("+++", "nvt"), ("++", "nn"), ("x", "n"), ("+x+x+x", "nnvvtt"), ("xx+++xx", "nnnvttt"), ("++++", "nnvt")],
+    [
+        ("+++", "nvt"),
+        ("++", "nn"),
+        ("x", "n"),
+        ("+x+x+x", "nnvvtt"),
+        ("xx+++xx", "nnnvttt"),
+        ("++++", "nnvt"),
+        ("?+?+?+?", "nnnvvtt"),
+        ("???", "nnn"),
+        ("?++", "nnn"),
+    ],
 )
 def test_a_part_begins_with_the_positive_that_is_asked(marks, expected):
     assert drawn(log(marks)) == [expected]

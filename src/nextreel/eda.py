@@ -173,8 +173,14 @@ def statistics(
         "first_day": str(days["date"][0]),
         "last_day": str(days["date"][-1]),
         "days": len(days["day"]),
-        "positive_share": int(labelled.positive.sum().to_pyarrow().as_py()) / by_user.total,
+        "positive_share": positive_share(labelled),
     }
+
+
+def positive_share(labelled: ir.Table) -> float:
+    """Of the rows of which it is known."""
+    counts = _numpy(labelled.aggregate(known=_.positive.count(), positives=_.positive.sum().fill_null(0)))
+    return float(counts["positives"][0]) / max(int(counts["known"][0]), 1)
 
 
 def n_features(table: ir.Table) -> int:
@@ -237,7 +243,7 @@ def by_day(events: ir.Table) -> tuple[Columns, Columns]:
 def watch_time(labelled: ir.Table) -> Columns:
     """Quartiles of play time, WTR and WTG in bins of duration with about equally many rows; the mean of WTG.
 
-    WTR is play / duration without the label's cap: a cap would hide the videos that loop. WTG is the label's own.
+    WTR is play / duration without a cap, which would hide the videos that loop. WTG is that of `labels.REFERENCE`.
     Rows without a WTG are left out: they lack the duration or the play time.
     """
     known = _with_watch_time(labelled)

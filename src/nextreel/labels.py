@@ -1,39 +1,40 @@
 """Watch time -> fair labels. Fitted on train, applied to every row; under leave-one-out the bounds of positives are
 fitted on all rows, since the positives make the split.
 
-- WTR, the watch-time ratio: play_time / duration.
-- WTG, the watch-time gain (DVR; Zheng et al., MM 2022): (w - mean_b) / std_b over the duration bucket b, where w is the
-  play time, truncated at the duration or not. 0 where std is 0.
+- A gain (DVR; Zheng et al., MM 2022) is (w - mean_b) / std_b over the duration bucket b, where w is the play time,
+  truncated at the duration or not. 0 where std is 0. A label's own is `z`.
 - positive: every rule is a bound on play time that depends on the duration alone, except `click` and `long_view`,
   which keep the logged value.
 
-A row without duration has neither WTR nor WTG and is positive under no rule that needs them. A log without any watch
-time is another matter: see `usable`.
+A row that lacks what the rule asks for, play time, duration or the logged value, is unknown: `positive` is null,
+neither positive nor negative. A log without any watch time is another matter: see `usable`.
+
+What models are judged by beside the label is the same whatever the label, so that metrics compare models:
+
+- WTG, the watch-time gain: the gain of REFERENCE.
+- WTR, the watch-time ratio: play_time / duration, at most WTR_CAP.
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import ibis
 import ibis.expr.types as ir
 import numpy as np
 from ibis import _
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from nextreel.errors import UserError
-from nextreel.params import Float, NonNegativeFloat, PositiveFloat, PositiveInt, Section
+from nextreel.params import Float, NonNegativeFloat, PositiveInt, Section
 
 SMOOTHING = 0.25  # width of the neighbourhood of a bucket, in log duration: buckets within some 25 % of its length
 ROUNDING = 1e-12  # of the mean square: a smaller variance is what float64 leaves of none
 NEVER = np.inf
 
 
-class Params(Section):
-    positive: Literal["wtg", "wtr", "long_view", "click", "wtg_quantile", "all"]
-    wtg_threshold: Float  # standard deviations
-    wtr_threshold: NonNegativeFloat
-    quantile: Annotated[Float, Field(gt=0, lt=1)]  # the top share of each bucket that `wtg_quantile` takes
-    wtr_cap: PositiveFloat | None  # reported WTR is at most this
+class Scheme(Section):
+    """What a play time is compared with."""
+
     bucket: Literal["width", "frequency"]
     bucket_width_s: PositiveInt  # by width
     n_buckets: PositiveInt  # by equal frequency
@@ -41,11 +42,35 @@ class Params(Section):
     shrinkage: NonNegativeFloat  # a bucket is mixed with this many rows like its neighbours'
 
 
+REFERENCE = Scheme(bucket="frequency", bucket_width_s=1, n_buckets=30, truncate=False, shrinkage=50)
+WTR_CAP = 1.0  # above it a video loops
+GAINS = ("wtg", "wtg_quantile", "dvr", "sasrec4sv")  # rules by duration buckets
+_PUBLISHED = {"wtg_threshold": 1.0, "bucket": "width", "shrinkage": 0}
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "dvr": _PUBLISHED | {"bucket_width_s": 1, "truncate": True},  # Zheng et al., MM 2022
+    "sasrec4sv": _PUBLISHED | {"bucket_width_s": 60, "truncate": False},  # SASRec4SV's own code
+}
+
+
+class Params(Scheme):
+    """The section `label`. A published rule fixes the keys that it is about, whatever they say."""
+
+    positive: Literal["wtg_quantile", "wtg", "dvr", "sasrec4sv", "wtr", "long_view", "click", "all"]
+    quantile: Annotated[Float, Field(gt=0, lt=1)]  # the top share of each bucket that `wtg_quantile` takes
+    wtg_threshold: Float  # standard deviations
+    wtr_threshold: NonNegativeFloat
+
+    @model_validator(mode="before")
+    @classmethod
+    def _published(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return {**values, **PUBLISHED.get(str(values.get("positive")), {})}
+
+
 @dataclass(frozen=True)
 class Buckets:
     """Watch time by duration bucket, [B] each, in order of duration."""
 
-    scheme: Params
+    scheme: Scheme
     from_ms: np.ndarray  # the shortest duration seen in train
     number: np.ndarray  # of the bucket within its scheme
     n: np.ndarray  # train rows
@@ -65,6 +90,7 @@ class Buckets:
 
 
 NO_WATCH_TIME = "the log has no watch time: WTR and WTG are left out"
+NEEDS_WATCH_TIME = ("wtr", *GAINS)
 
 
 def usable(rows: ir.Table, params: Params) -> Params:
@@ -82,23 +108,23 @@ def usable(rows: ir.Table, params: Params) -> Params:
         return params
     if counts["watch_time"]:
         raise UserError(
-            f"`label.positive` is {params.positive!r}, which the log does not say; allowed with its watch times: wtg,"
-            " wtr, wtg_quantile, all"
+            f"`label.positive` is {params.positive!r}, which the log does not say; allowed with its watch times:"
+            f" {', '.join(NEEDS_WATCH_TIME)}, all"
         )
     return params.model_copy(update={"positive": "all"})
 
 
-def watch_ms(params: Params) -> ir.IntegerValue:
+def watch_ms(scheme: Scheme) -> ir.IntegerValue:
     """The play time that counts."""
-    return ibis.least(_.play_time_ms, _.duration_ms) if params.truncate else _.play_time_ms
+    return ibis.least(_.play_time_ms, _.duration_ms) if scheme.truncate else _.play_time_ms
 
 
-def statistics(train: ir.Table, params: Params) -> dict[str, np.ndarray]:
+def statistics(train: ir.Table, scheme: Scheme) -> dict[str, np.ndarray]:
     """Rows, sum and sum of squares of watch time for each duration: exact integers, so that no engine or number of
     threads changes a bit. Arrays in order of `duration_ms`; the sums hold Python integers."""
     by_duration = (
         train.filter(_.duration_ms.notnull() & _.play_time_ms.notnull())
-        .mutate(w=watch_ms(params))
+        .mutate(w=watch_ms(scheme))
         .group_by("duration_ms")
         .aggregate(
             n=_.count(),
@@ -112,31 +138,31 @@ def statistics(train: ir.Table, params: Params) -> dict[str, np.ndarray]:
     return {"duration_ms": by_duration["duration_ms"].to_numpy(), "n": by_duration["n"].to_numpy(), **exact}
 
 
-def fit(stats: dict[str, np.ndarray], params: Params) -> Buckets:
+def fit(stats: dict[str, np.ndarray], scheme: Scheme) -> Buckets:
     """Mean and standard deviation (ddof 1) of watch time for each bucket.
 
     A bucket of n rows is mixed with `shrinkage` rows whose moments are those of the buckets around it, weighted by
     their rows and by a Gaussian of width SMOOTHING in log duration. With shrinkage 0 this is DVR's own definition.
     """
     duration_ms, n = stats["duration_ms"], stats["n"]
-    if params.bucket == "width":
-        number = duration_ms // (1000 * params.bucket_width_s)
+    if scheme.bucket == "width":
+        number = duration_ms // (1000 * scheme.bucket_width_s)
     else:
-        number = (n.cumsum() - n) * params.n_buckets // max(n.sum(), 1)
+        number = (n.cumsum() - n) * scheme.n_buckets // max(n.sum(), 1)
     first = np.flatnonzero(np.diff(number, prepend=-1))
     if not len(first):
         none = np.array([])
-        return Buckets(params, none, none, none, none, none)
+        return Buckets(scheme, none, none, none, none, none)
     n, total, squares = (np.add.reduceat(stats[key], first) for key in ("n", "sum", "sum_of_squares"))
     moments = np.stack([total.astype(float), squares.astype(float)])  # [2, B], sums
-    moments, weight = _shrink(moments, n.astype(float), np.log(np.maximum(duration_ms[first], 1)), params.shrinkage)
+    moments, weight = _shrink(moments, n.astype(float), np.log(np.maximum(duration_ms[first], 1)), scheme.shrinkage)
     mean, square = moments / weight
     variance = square - mean**2
     variance = np.where(variance > ROUNDING * square, variance, 0.0) * weight / np.maximum(weight - 1, 1)
     from_ms, number = duration_ms[first], number[first]
-    if params.bucket == "frequency":
+    if scheme.bucket == "frequency":
         number = np.arange(len(first))
-    return Buckets(params, from_ms, number, n, mean, np.sqrt(variance))
+    return Buckets(scheme, from_ms, number, n, mean, np.sqrt(variance))
 
 
 def _shrink(moments: np.ndarray, n: np.ndarray, place: np.ndarray, pseudo_rows: float) -> tuple[np.ndarray, np.ndarray]:
@@ -185,32 +211,36 @@ def bounds_ms(
         return quantile_bound
     bucket = buckets.of(duration_ms)
     mean, std = buckets.mean_ms[bucket], buckets.std_ms[bucket]
-    flat = NEVER if params.wtg_threshold >= 0 else -1.0  # WTG is 0 there
+    flat = NEVER if params.wtg_threshold >= 0 else -1.0  # z is 0 there
     bound = np.where(std > 0, mean + params.wtg_threshold * std, flat)
     return np.where(bound >= duration_ms, NEVER, bound) if params.truncate else bound
 
 
 def by_duration(rows: ir.Table, train: ir.Table, params: Params, positives_from: ir.Table) -> dict[str, np.ndarray]:
-    """For each duration in `rows` the mean and deviation of its bucket, fitted on `train`, and the bound above which a
-    row is positive, fitted on `positives_from`."""
+    """For each duration in `rows` the label's bucket, numbered in order of duration, its mean and deviation, and those
+    of REFERENCE, all fitted on `train`; and the bound above which a row is positive, fitted on `positives_from`."""
     known = rows.filter(_.duration_ms.notnull()).select("duration_ms").distinct().order_by("duration_ms")
     duration_ms = known.to_pyarrow()["duration_ms"].to_numpy()
     stats = statistics(train, params)
     buckets = fit(stats, params)
+    reference = fit(stats if params.truncate == REFERENCE.truncate else statistics(train, REFERENCE), REFERENCE)
     if not len(buckets.n):
-        duration_ms = duration_ms[:0]  # no watch time in train: no row has a WTG
-    bucket = buckets.of(duration_ms)
+        duration_ms = duration_ms[:0]  # no watch time in train: no row has a gain
+    bucket, at = buckets.of(duration_ms), reference.of(duration_ms)
     bounding = buckets
     if positives_from is not train:
         stats = statistics(positives_from, params)
         bounding = fit(stats, params)
     quantile_bound = None
     if params.positive == "wtg_quantile":
-        quantile_bound = _quantile_bounds(positives_from, stats, bounding, duration_ms)
+        quantile_bound = _quantile_bounds(positives_from, params.quantile, stats, bounding, duration_ms)
     return {
         "duration_ms": duration_ms,
+        "bucket": bucket,
         "mean_ms": buckets.mean_ms[bucket],
         "std_ms": buckets.std_ms[bucket],
+        "reference_mean_ms": reference.mean_ms[at],
+        "reference_std_ms": reference.std_ms[at],
         "positive_above_ms": bounds_ms(duration_ms, params, bounding, quantile_bound),
     }
 
@@ -221,7 +251,7 @@ def label_all(rows: ir.Table, params: Params) -> ir.Table:
 
 
 def _quantile_bounds(
-    rows: ir.Table, stats: dict[str, np.ndarray], buckets: Buckets, duration_ms: np.ndarray
+    rows: ir.Table, top_share: float, stats: dict[str, np.ndarray], buckets: Buckets, duration_ms: np.ndarray
 ) -> np.ndarray:
     """The top share's bound within each group, on untruncated play time: a video watched to its end is no tie."""
     group = quantile_groups(stats, buckets)
@@ -229,7 +259,7 @@ def _quantile_bounds(
     bound = (
         rows.join(mapping, "duration_ms")
         .group_by("group")
-        .aggregate(bound=_.play_time_ms.quantile(1 - buckets.scheme.quantile))
+        .aggregate(bound=_.play_time_ms.quantile(1 - top_share))
         .order_by("group")
         .to_pyarrow()
     )
@@ -239,27 +269,35 @@ def _quantile_bounds(
 
 
 def label(parts: ir.Table, durations: dict[str, np.ndarray], params: Params) -> ir.Table:
-    """The rows with `wtr`, `wtg` (null without duration) and `positive`."""
+    """The rows with `positive` (null: unknown), `wtr` and `wtg` (null without duration or play time), and the label's
+    own `bucket` and gain `z`, null under a rule that has none."""
     rows = parts.left_join(ibis.memtable(durations), "duration_ms").drop("duration_ms_right")
     wtr = _.play_time_ms / _.duration_ms.cast("float64")
-    capped = wtr if params.wtr_cap is None else ibis.least(wtr, params.wtr_cap)
-    wtg = ibis.ifelse(_.std_ms > 0, (watch_ms(params) - _.mean_ms) / _.std_ms, 0.0)
     positive = {
         "all": ibis.literal(True),
         "click": _.click,
         "long_view": _.long_view,
     }.get(params.positive, _.play_time_ms > _.positive_above_ms)
+    own = params.positive in GAINS
     return rows.mutate(  # SQL's LEAST passes over nulls, so they are kept by hand
-        wtr=ibis.ifelse(wtr.notnull(), capped, None),
-        wtg=ibis.ifelse(_.play_time_ms.notnull() & _.mean_ms.notnull(), wtg, None),
-        positive=ibis.coalesce(positive, False),
+        wtr=ibis.ifelse(wtr.notnull(), ibis.least(wtr, WTR_CAP), None),
+        wtg=_gain(_.play_time_ms, _.reference_mean_ms, _.reference_std_ms),
+        z=_gain(watch_ms(params), _.mean_ms, _.std_ms) if own else ibis.null("float64"),
+        bucket=_.bucket if own else ibis.null("int64"),
+        positive=positive,
     )
 
 
+def _gain(watch: ir.IntegerValue, mean_ms: ir.FloatingValue, std_ms: ir.FloatingValue) -> ir.FloatingValue:
+    known = _.play_time_ms.notnull() & mean_ms.notnull()
+    return ibis.ifelse(known, ibis.ifelse(std_ms > 0, (watch - mean_ms) / std_ms, 0.0), None)
+
+
 def share_by_duration(labelled: ir.Table, n_groups: int = 10) -> dict[str, np.ndarray]:
-    """The positive share by decile of duration, over rows with a duration: a fair label is about even."""
+    """The positive share by decile of duration, over rows with a duration and a known label: a fair label is about
+    even."""
     counts = (
-        labelled.filter(_.duration_ms.notnull())
+        labelled.filter(_.duration_ms.notnull() & _.positive.notnull())
         .group_by("duration_ms")
         .aggregate(rows=_.count(), positives=_.positive.sum())
         .order_by("duration_ms")

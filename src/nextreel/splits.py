@@ -145,7 +145,7 @@ def leave_one_out(labelled: ir.Table, random: ir.Table) -> ir.Table:
 
     labelled: the standard rows with `positive`. A user's test begins with its last positive, valid with the one before.
     """
-    one = _.positive.cast("int32")
+    one = _.positive.fill_null(False).cast("int32")
     so_far = one.sum().over(group_by="user_idx", order_by=[_.time_ms, _.row], rows=(None, 0))
     counted = labelled.mutate(in_all=one.sum().over(group_by="user_idx"), so_far=so_far)
     to_come = _.in_all - _.so_far

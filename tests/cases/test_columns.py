@@ -14,14 +14,14 @@ from nextreel.cases.store import Column, NamedColumns
 
 @pytest.fixture
 def events():
-    """Out of order, with an unknown tab."""
+    """Out of order, with an unknown tab and an unknown label."""
     return pd.DataFrame(
         {
             "user_idx": np.array([2, 1, 1, 1], np.int32),
             "video_idx": np.array([3, 5, 2, 5], np.int32),
             "time_ms": [10, 20, 10, 20],
             "row": [0, 3, 2, 1],
-            "positive": [True, False, True, True],
+            "positive": pd.array([True, False, True, None], "boolean"),
             "tab": pd.array([4, None, 0, 1], "Int16"),
         }
     )
@@ -44,7 +44,7 @@ def test_events_are_in_order_of_user_time_and_file(events):
     assert isinstance(found, NamedColumns)
     assert found["video_idx"].tolist() == [2, 5, 5, 3]
     assert found["time_ms"].tolist() == [10, 20, 20, 10]
-    assert found["positive"].tolist() == [True, True, False, True]
+    assert found["positive"].tolist() == [1, UNKNOWN, 0, 1]
     assert found["tab"].tolist() == [0, 1, UNKNOWN, 4]
     assert about == {
         "events/video_idx": Column("id", 6),
@@ -53,6 +53,7 @@ def test_events_are_in_order_of_user_time_and_file(events):
         "events/tab": Column("id", 5),
     }
     assert found["tab"].dtype == np.int16
+    assert found["positive"].dtype == np.int8
 
 
 def test_a_size_that_is_declared_does_not_hang_on_the_data(events):

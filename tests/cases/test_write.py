@@ -1,18 +1,22 @@
 """From rows with parts to cases, under both strategies."""
 
+from dataclasses import replace
+
 import ibis
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
 
-from nextreel import arrays, labels, splits
+from nextreel import arrays, engine, evaluation, labels, splits
 from nextreel.cases import protocols
 from nextreel.cases import write as cases_write
-from nextreel.cases.store import Store
+from nextreel.cases.store import UNKNOWN, Store
+from nextreel.evaluation.impressions import ImpressionResults, Impressions
 from nextreel.scoring.sets import EvalSet, ShownPairs
 
 N_USERS, N_EVENTS = 30, 12
+SETTINGS = evaluation.Params(confidence=0.9)
 
 
 @pytest.fixture
@@ -40,7 +44,11 @@ def interactions():
 
 @pytest.fixture
 def settings(committed):
-    return labels.Params(**committed["label"] | {"wtg_threshold": 0.5, "shrinkage": 0})
+    own = {"positive": "wtg", "wtg_threshold": 0.5, "bucket": "width", "truncate": True, "shrinkage": 0}
+    return labels.Params(**committed["label"] | own)
+
+
+OUTCOMES = ["label", "wtr", "wtg", "z", "duration_ms", "bucket", "play_time_ms"]
 
 
 def write(con, parts, settings, data, leave_one_out):
@@ -55,7 +63,7 @@ def write(con, parts, settings, data, leave_one_out):
 
 
 def by_hand(frame, threshold):
-    """Positives and WTG by z-score within each duration, watch time cut at the duration."""
+    """Positives and gains by z-score within each duration, watch time cut at the duration."""
     w = np.minimum(frame.play_time_ms, frame.duration_ms)
     group = w.groupby(frame.duration_ms)
     z = (w - group.transform("mean")) / group.transform("std")
@@ -63,7 +71,7 @@ def by_hand(frame, threshold):
 
 
 def test_leave_one_out_keeps_the_positives_that_cut_the_log(con, interactions, settings, tmp_path):
-    """Positives from buckets fitted on all rows; reported WTG from buckets fitted on train alone."""
+    """Positives from buckets fitted on all rows; reported gains from buckets fitted on train alone."""
     rows = ibis.memtable(interactions)
     parts = splits.leave_one_out(labels.label_all(rows, settings), rows.limit(0))
     labelled, questions = write(con, parts, settings, tmp_path, leave_one_out=True)
@@ -73,8 +81,8 @@ def test_leave_one_out_keeps_the_positives_that_cut_the_log(con, interactions, s
     train = found.part == "train"
     assert 0 < train.sum() < len(found)
     _positive, z_train = by_hand(interactions[train], 0.5)
-    assert found.wtg[train].to_numpy() == pytest.approx(z_train.to_numpy())
-    assert found.wtg[train].to_numpy() != pytest.approx(z_all[train].to_numpy())
+    assert found.z[train].to_numpy() == pytest.approx(z_train.to_numpy())
+    assert found.z[train].to_numpy() != pytest.approx(z_all[train].to_numpy())
 
     asked = questions.cases.where(questions.protocol == "next_item")
     last_two = interactions[positive].groupby("user_idx").tail(2)
@@ -149,7 +157,7 @@ def test_impressions_are_the_rows_shown_each_once_and_outcomes_stand_apart(con, 
     labelled, questions = write(con, ibis.memtable(temporal), settings, tmp_path, leave_one_out=False)
     shown, outcomes = (pd.DataFrame(arrays.load(tmp_path / f"{kind}.parquet")) for kind in ("impressions", "outcomes"))
     assert list(shown) == ["impression", "case_id", "video_idx", "track", "time_ms", "tab"]
-    assert list(outcomes) == ["impression", "label", "wtr", "wtg"]
+    assert list(outcomes) == ["impression", *OUTCOMES]
     assert shown.impression.tolist() == outcomes.impression.tolist() == list(range(len(shown)))
     assert (np.diff(shown.case_id) >= 0).all()
     assert (shown.groupby("case_id").time_ms.diff().dropna() >= 0).all()
@@ -162,9 +170,89 @@ def test_impressions_are_the_rows_shown_each_once_and_outcomes_stand_apart(con, 
     expected = rows.assign(is_random=rows.part == "random").sort_values(keys).reset_index(drop=True)
     for name in keys:
         assert (found[name] == expected[name]).all()
-    assert (found.label == expected.positive).all()
-    assert found.wtg.to_numpy() == pytest.approx(expected.wtg.to_numpy(), nan_ok=True)
-    assert found.wtr.to_numpy() == pytest.approx(expected.wtr.to_numpy(), nan_ok=True)
+    for name in OUTCOMES:
+        column = expected["positive" if name == "label" else name]
+        assert found[name].to_numpy(float) == pytest.approx(column.to_numpy(float), nan_ok=True)
+
+
+@pytest.fixture
+def half_known(temporal):
+    """Every third row lacks its duration: under a rule that needs one nobody knows whether it is positive."""
+    unknown = np.arange(len(temporal)) % 3 == 0
+    return temporal.assign(duration_ms=temporal.duration_ms.astype("Int64").mask(unknown))
+
+
+def test_an_unknown_label_is_told_apart_from_no_positive(con, half_known, settings, tmp_path):
+    """In the store, among the outcomes and in the summary; nobody is asked for it."""
+    labelled, questions = write(con, ibis.memtable(half_known), settings, tmp_path, leave_one_out=False)
+    store, frame = Store.load(tmp_path / "store"), labelled.order_by("user_idx", "time_ms", "row").to_pandas()
+    standard = frame[frame.part != "random"]
+    assert store.events("positive").tolist() == standard.positive.astype(float).fillna(UNKNOWN).tolist()
+    assert {-1, 0, 1} == set(store.events("positive").tolist())
+    outcomes = arrays.load(tmp_path / "outcomes.parquet")
+    lacking = np.isnan(outcomes["duration_ms"])
+    assert lacking.any()
+    assert np.isnan(outcomes["label"].astype(float)).tolist() == lacking.tolist()
+    for name in ("wtr", "wtg", "z", "bucket"):
+        assert np.isnan(outcomes[name].astype(float)).tolist() == lacking.tolist()
+    asked = EvalSet.load(tmp_path, seed=42)
+    positive = set(zip(standard.user_idx, standard.video_idx, standard.positive == True, strict=True))  # noqa: E712
+    targets = zip(asked.cases.user_idx, asked.target, strict=True)
+    assert {(user, video, True) for user, video in targets if video} <= positive
+    by_duration = labels.share_by_duration(labelled)
+    found = cases_write.summary(labelled, questions, by_duration, "wtg", leave_one_out=False)
+    assert found["unknown_label_share"] == pytest.approx(1 / 3, abs=0.01)
+    train = frame[frame.part == "train"].positive.dropna().astype(float)
+    assert found["positive_share_train"] == pytest.approx(train.mean())
+    assert by_duration["rows"].sum() == frame.positive.notna().sum()
+
+
+def test_unknown_labels_are_not_judged(con, half_known, settings, tmp_path):
+    """The rows that are known score as if the others had never been shown; the ruler of the others is not there."""
+    write(con, ibis.memtable(half_known), settings, tmp_path, leave_one_out=False)
+    shown = Impressions.load(tmp_path, seed=42)
+    score = np.random.default_rng(1).random(len(shown.case))
+    known = shown.label != UNKNOWN
+    assert 0 < known.mean() < 1
+    judged, alone = (
+        ImpressionResults(some, {"model": {42: x}}, SETTINGS)
+        for some, x in ((shown, score), (shown.where(known), score[known]))
+    )
+    for part in ("valid", "test", "random"):
+        found = judged.headline("model", part)
+        assert found == pytest.approx(alone.headline("model", part), nan_ok=True)
+        assert found["rows"] == (known & (shown.part == part)[shown.case]).sum()
+    assert (judged.per_user("model", 42)["rows"] == alone.per_user("model", 42)["rows"]).all()
+    spoilt = replace(shown, wtr=np.where(known, shown.wtr, 9.0), wtg=np.where(known, shown.wtg, 9.0))
+    again = ImpressionResults(spoilt, {"model": {42: score}}, SETTINGS)
+    for name, column in judged.table().items():
+        other = again.table()[name]
+        assert (column == other).all() if column.dtype.kind in "US" else column == pytest.approx(other, nan_ok=True)
+
+
+def test_metrics_of_watch_time_do_not_hang_on_the_label(con, temporal, settings, tmp_path):
+    """Two labels, the same scores: another AUC, the same WTG@K, DCWTG@K and errors of WTR."""
+    part = np.array(["train", "valid", "test"])[np.digitize(temporal.time_ms, 10**12 + np.array([3, 5]) * 1000)]
+    temporal = temporal.assign(part=part)[temporal.part != "random"]  # 7 rows of test a user
+    rules = {"one": settings, "other": settings.model_copy(update={"positive": "wtr", "wtr_threshold": 0.3})}
+    metrics = {}
+    for name, rule in rules.items():
+        con_ = con if name == "one" else engine.connect(engine.Params(memory_limit="1GB"), 2, tmp_path)
+        (tmp_path / name).mkdir()
+        write(con_, ibis.memtable(temporal), rule, tmp_path / name, leave_one_out=False)
+        shown = Impressions.load(tmp_path / name, seed=42)
+        score = np.random.default_rng(2).random(len(shown.case))
+        table = pd.DataFrame(ImpressionResults(shown, {"model": {42: score}}, SETTINGS).table())
+        metrics[name] = table.set_index(["part", "metric"]).value
+    one, other = metrics["one"], metrics["other"]
+    ruler = [key for key in one.index if key[1].startswith(("wtg@", "dcwtg@", "wtr_"))]
+    assert {metric for _part, metric in ruler} == {
+        *("wtg@5", "wtg@10", "dcwtg@5", "dcwtg@10"),
+        *("wtr_rmse", "wtr_mae", "wtr_xauc"),
+    }
+    assert one[[("test", "wtg@5"), ("test", "dcwtg@5"), ("test", "wtr_rmse"), ("test", "wtr_xauc")]].notna().all()
+    pd.testing.assert_series_equal(one[ruler], other[ruler], check_exact=True)
+    assert one["test", "auc"] != other["test", "auc"]
 
 
 def test_shown_pairs_have_an_entry_a_row_with_its_own_moment(con, temporal, settings, tmp_path):

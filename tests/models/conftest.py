@@ -31,14 +31,14 @@ def with_columns():
 
 @pytest.fixture(scope="session")
 def log_of(made_store):
-    """A store from each user's (video, positive) or (video, positive, minute); all events are train."""
+    """A store from each user's (video, positive) or (video, positive, minute), positive 0, 1 or -1; all are train."""
 
     def make(*users, tags=None, author=None, n_videos=9):
         rows = [(*event, minute)[:3] for events in users for minute, event in enumerate(events)]
         video, positive, minute = (np.array(column) for column in zip(*rows, strict=True))
         offsets = np.cumsum([0, 0, *map(len, users)])
         cuts = {"start": offsets[:-1], "train": offsets[1:]}
-        events = {"video_idx": video.astype(np.int32), "time_ms": minute * 60_000, "positive": positive.astype(bool)}
+        events = {"video_idx": video.astype(np.int32), "time_ms": minute * 60_000, "positive": positive.astype(np.int8)}
         store = made_store(offsets, cuts, events, np.arange(n_videos + 1), np.arange(len(users) + 1))
         return add_columns(store, tags, author)
 

@@ -10,7 +10,7 @@ from nextreel import arrays, models
 from nextreel.arrays import load
 from nextreel.cases.asked import Cases
 from nextreel.cases.pairs import Pairs
-from nextreel.cases.store import NamedColumns, Sets, Store, link
+from nextreel.cases.store import UNKNOWN, NamedColumns, Sets, Store, link
 from nextreel.contract import Factored, Sparse, Training
 from nextreel.errors import UserError
 from nextreel.nn import trainer
@@ -124,6 +124,47 @@ def alike(name, one, other):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
     else:
         np.testing.assert_array_equal(one, other)
+
+
+def without_rows(world, drop):
+    """The world as if these events [E] had never been."""
+    store, kept = world.store, np.concatenate([[0], (~drop).cumsum()])
+    events = NamedColumns({name: store.events(name)[~drop] for name in store.tables["events"]})
+    cuts = {cut: kept[end] for cut, end in store.cuts.items()}
+    left = replace(store, offsets=kept[store.offsets], cuts=cuts, tables={**store.tables, "events": events})
+    cases = world.asked.cases
+    start = store.offsets[cases.user_idx]
+    cases = cases.until(kept[start + cases.history_end] - kept[start])
+    return replace(world, store=left, asked=replace(world.asked, cases=cases))
+
+
+@pytest.fixture(scope="module")
+def half_known(blocks):
+    """A third of the events positive, a third not, and of a third nobody knows; which events they are."""
+    label = np.random.default_rng(7).integers(-1, 2, len(blocks.store.events("video_idx"))).astype(np.int8)
+    return with_events(blocks, positive=label), label == UNKNOWN
+
+
+@pytest.mark.parametrize("name", ["most_popular", "recent_popular", "bpr_mf", "itemcf", "rates"])
+def test_events_of_unknown_label_might_as_well_not_be_there(name, half_known, tmp_path):
+    """For models that learn from labels alone, in fit and in histories; bit for bit."""
+    world, unknown = half_known
+    others = without_rows(world, unknown)
+    found, expected = (whole_score(fit(name, each, tmp_path), each) for each in (world, others))
+    np.testing.assert_array_equal(found, expected)
+    assert np.isfinite(found).any()
+
+
+@pytest.mark.parametrize("name", list(SETTINGS))
+def test_an_unknown_label_is_neither_positive_nor_negative(name, half_known, tmp_path):
+    """To take it for either changes scores; for what counts positives alone, to take it for a positive."""
+    world, unknown = half_known
+    label = world.store.events("positive")
+    taken = [world, *(with_events(world, positive=np.where(unknown, value, label)) for value in (0, 1))]
+    scores = [whole_score(fit(name, each, tmp_path), each) for each in taken]
+    assert (scores[0] != scores[2]).mean() > 0.1
+    only_positives = name in ("most_popular", "recent_popular", "bpr_mf")
+    assert (scores[0] == scores[1]).all() == only_positives
 
 
 def test_a_score_does_not_depend_on_what_else_is_scored(fitted, blocks):

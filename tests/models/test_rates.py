@@ -31,6 +31,19 @@ def fitted(training, passes=None, monkeypatch=None):
     return rates.Model.fit(rates.Params(), training)
 
 
+def test_an_unknown_label_is_no_row(log_of, training_on, scores_of):
+    """Of a video that nobody is known to have liked or not nothing is known."""
+    rows = [(1, 1), (1, 0), (2, 1), (3, 0)], [(1, 1), (2, 0), (2, 1)]
+    planted = [*rows[0], (4, -1), (1, -1)], [(1, 1), (4, -1), (2, 0), (2, 1)]
+    stores = [log_of(*users, tags=TAGS, author=AUTHOR) for users in (rows, planted)]
+    models = [fitted(training_on(store)) for store in stores]
+    assert (models[0].video == models[1].video).all()
+    assert models[0].variances.tolist() == models[1].variances.tolist()
+    ends = 4, 6
+    found = [scores_of(m, s, 1, end, range(1, 10)) for m, s, end in zip(models, stores, ends, strict=True)]
+    assert (found[0] == found[1]).all()
+
+
 def term(r, c, variance):
     return r / (c + 1 / variance)
 

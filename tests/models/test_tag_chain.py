@@ -34,6 +34,21 @@ def test_popularity_and_rates_by_hand(log_of, training_on, scores_of):
     assert fitted(training_on(store), lasting=0.5).mass == pytest.approx([1.75 + 3 * 0.5, 0, 0])
 
 
+def test_an_unknown_label_is_an_exposure_and_no_part_of_a_share(log_of, training_on, scores_of):
+    """Of video 1 one event is known, of video 2 none: it has its tag's share."""
+    store = log_of([(1, 1, 0), (1, -1, 60), (2, -1, 120), (3, 0, 120)], tags=TAGS)
+    model = fitted(training_on(store), prior=2)
+    of_all = (1 + 2 * 0.5) / (2 + 2)
+    of_tags = (np.array([1, 0]) + 2 * of_all) / (np.array([1, 1]) + 2)
+    assert model.rate[:2] == pytest.approx(of_tags)
+    rate = (np.array([1, 0, 0]) + 2 * of_tags[[0, 0, 1]]) / (np.array([1, 0, 1]) + 2)
+    assert model.worth[1:4] == pytest.approx(np.array([0.25 + 0.5, 1, 1]) * rate)
+    assert model.mass == pytest.approx([1.75, 1, 0])
+    both = [log_of([(1, label, 0), (3, 1, 1)], [(3, 1, 0)], tags=TAGS) for label in (-1, 0)]
+    liked, passed = (scores_of(fitted(training_on(store)), each, 1, 2, [1], 2) for each in both)
+    assert liked > passed
+
+
 def test_a_video_with_two_tags_is_half_of_each(log_of, training_on, scores_of):
     store = log_of([(1, 1, 0), (4, 1, 0), (3, 1, 0)], tags=TAGS)
     model = fitted(training_on(store))

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from nextreel.nn.batch import FIRST, START, UNKNOWN, VIDEO, Tokens, known_values, pad, unpad
+from nextreel.nn.batch import FIRST, NOTHING, START, UNKNOWN, VIDEO, Tokens, known_values, pad, unpad
 
 ROW_OF = np.array([0, 2, 3, 4, 5, 0, 0, 0, 0, 0], np.int32)  # video_idx -> token row; 9 is unknown
 LIKED, PASSED = 2, 1
@@ -55,6 +55,20 @@ def test_what_was_passed_over_may_be_a_lighter_target(histories):
     assert example.targets.at.tolist() == [0, 1, 2]
     assert example.targets.video.tolist() == [2, 3, 4]
     assert example.weight.tolist() == [1, 0.25, 1]
+
+
+def test_an_unknown_label_is_no_input_and_no_target(histories):
+    """Of the 2nd event nobody knows; its video is a token all the same."""
+    store = histories.store
+    store.tables["events"]["positive"] = np.array([1, -1, 1, 0, -1], np.int8)
+    made = tokens(histories, passed_weight=0.25)
+    assert made.columns[VIDEO].tolist() == [START, 2, 3, 4, 5, START, START, UNKNOWN]
+    assert made.columns["positive"].tolist() == [0, LIKED, NOTHING, LIKED, PASSED, 0, 0, NOTHING]
+    assert made.weight.tolist() == [0, 1, 0, 1, 0, 0, 0, 0]
+    assert tokens(histories, only_positives=True).columns[VIDEO].tolist() == [START, 2, 4, START, START]
+    position, _owner = histories.flat()
+    assert known_values(store, position, ["positive"]) == {"positive": 2}
+    assert known_values(store, position[1:2], ["positive"]) == {"positive": 0}
 
 
 def test_each_target_is_asked_after_the_token_before_it(histories):

@@ -1,4 +1,4 @@
-"""What can be known without the hidden state: more than nothing, less than the truth, and nothing of what comes later."""
+"""What can be known without the hidden state: more than nothing, less than the truth, nothing of what comes later."""
 
 from dataclasses import replace
 

@@ -19,7 +19,7 @@ from nextreel.simulation import files, generator
 from nextreel.simulation import world as laws
 
 LABEL = labels.Params(
-    positive="long_view", wtg_threshold=1, wtr_threshold=0.5, quantile=0.2, wtr_cap=1, bucket="width",
+    positive="long_view", wtg_threshold=1, wtr_threshold=0.5, quantile=0.2, bucket="width",
     bucket_width_s=1, n_buckets=30, truncate=True, shrinkage=50,
 )  # fmt: skip
 
@@ -285,7 +285,7 @@ def test_on_one_millisecond_the_standard_row_s_state_is_taken(world, tmp_path):
     assert day.tolist() == standard.day.tolist()
 
 
-@pytest.mark.parametrize("positive", ["wtg", "long_view"])
+@pytest.mark.parametrize("positive", ["wtg_quantile", "wtg", "long_view"])
 def test_probability_of_a_logged_positive(world, tmp_path, con, positive):
     """Calibrated, over all rows and by decile, and a better order than the video's own share of positives."""
     label = LABEL.model_copy(update={"positive": positive})
@@ -298,7 +298,9 @@ def test_probability_of_a_logged_positive(world, tmp_path, con, positive):
     for name, table in tables.items():
         rows = labels.label(table, durations, label).to_pandas()
         keys = (rows[key].to_numpy() for key in ("user_idx", "time_ms", "video_idx"))
-        found[name] = rows.assign(probability=oracle.positive_probability(*keys))
+        rows = rows.assign(probability=oracle.positive_probability(*keys))
+        assert (rows.probability[rows.positive.isna()] == 0).all()  # can be no target
+        found[name] = rows[rows.positive.notna()].astype({"positive": bool})
     rate = found["interactions"].groupby("video_idx").positive.mean()
     for rows in found.values():
         groups = [("all", rows), *rows.groupby(pd.qcut(rows.probability, 10, duplicates="drop"), observed=True)]

@@ -13,9 +13,7 @@ import pyarrow as pa
 from ibis import _
 from ibis.common.deferred import Deferred, deferrable
 
-from nextreel.cases.store import Column, Kind, NamedColumns, Sets
-
-UNKNOWN = -1
+from nextreel.cases.store import UNKNOWN, Column, Kind, NamedColumns, Sets
 
 
 @deferrable
@@ -86,8 +84,10 @@ def _ids(values: pa.Array, declared: Declared) -> tuple[np.ndarray, int]:
         array = np.full(len(values), UNKNOWN, np.int32)
         array[values.is_valid().to_numpy(zero_copy_only=False)] = number
         return array, len(ids)
+    if pa.types.is_boolean(values.type):
+        values = values.cast(pa.int8())
     if values.null_count:
-        values = (values.cast(pa.int8()) if pa.types.is_boolean(values.type) else values).fill_null(UNKNOWN)
+        values = values.fill_null(UNKNOWN)
     array = values.to_numpy(zero_copy_only=False)
     return array, declared.size or int(array.max(initial=UNKNOWN)) + 1
 

@@ -40,7 +40,7 @@ class Log:
     video_idx: np.ndarray
     time_ms: np.ndarray
     tab: np.ndarray
-    positive: np.ndarray
+    positive: np.ndarray  # bool; False where unknown, too: nobody is asked for it
     part: np.ndarray  # int8, a position in PARTS
 
     def offsets(self, n_users: int) -> np.ndarray:

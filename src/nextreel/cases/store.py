@@ -25,6 +25,7 @@ from nextreel.errors import UserError
 from nextreel.files import replacing
 
 ALWAYS = ("events/video_idx",)  # what scoring needs, whatever the model: seen videos are left out
+UNKNOWN = -1  # an id that the source does not say
 START = "start"  # beside the cuts: where the first event lies that teaches a model
 
 
@@ -34,7 +35,7 @@ Kind = Literal["id", "set", "number"]
 class Column(NamedTuple):
     """What the values of a column are."""
 
-    kind: Kind  # whole numbers from 0 to size - 1, -1 unknown; a set of them; a measure
+    kind: Kind  # whole numbers from 0 to size - 1, or UNKNOWN; a set of them; a measure
     size: int = 0  # how many different ids there are; 0 for a number
 
 
@@ -226,5 +227,11 @@ class Histories:
     def positives(self) -> tuple[np.ndarray, np.ndarray]:
         """Like `flat`, the positive events only."""
         position, owner = self.flat()
-        keep = self.store.events("positive")[position].astype(bool)
+        keep = self.store.events("positive")[position] == 1
+        return position[keep], owner[keep]
+
+    def judged(self) -> tuple[np.ndarray, np.ndarray]:
+        """Like `flat`, the events only of which is known whether they are positive."""
+        position, owner = self.flat()
+        keep = self.store.events("positive")[position] != UNKNOWN
         return position[keep], owner[keep]

@@ -12,7 +12,7 @@ from nextreel import arrays, engine, labels
 from nextreel.cases import columns, protocols
 from nextreel.cases.asked import NO_TAB
 from nextreel.cases.protocols import Log, Questions
-from nextreel.cases.store import Column, NamedColumns, Store
+from nextreel.cases.store import UNKNOWN, Column, NamedColumns, Store
 from nextreel.errors import UserError
 from nextreel.parts import PARTS, QUESTIONS, RANDOM
 
@@ -34,8 +34,9 @@ def write(
     catalogue.parquet      video_idx, video_id, video_key, first_part: see `asked.Catalogue`
     impressions.parquet    impression (from 0), case_id, video_idx, track (standard, random), time_ms, tab
                            (what was shown)
-    valid_labels.parquet   impression, label of the part valid: what a ranking stage may be fitted to
-    outcomes.parquet       impression, label, wtr, wtg: what came of it; nothing that fits or scores reads them
+    valid_labels.parquet   impression, label (null: unknown) of the part valid: what a ranking stage may be fitted to
+    outcomes.parquet       impression, label (null: unknown), wtr, wtg, z, duration_ms, bucket, play_time_ms: what came
+                           of it, see `labels.label`; nothing that fits or scores reads them
 
     Raw ids are for people; what is fitted or breaks ties has their keys, see `columns.key`.
 
@@ -82,7 +83,8 @@ def write(
     shown = con.create_table("shown", _impressions(labelled, questions))
     shown_columns = ["impression", "case_id", "video_idx", "track", "time_ms", "tab"]
     engine.write(con, shown.select(shown_columns), data / "impressions.parquet", ["impression"])
-    outcomes = shown.select("impression", label=_.positive, wtr=_.wtr, wtg=_.wtg)
+    names = ("wtr", "wtg", "z", "duration_ms", "bucket", "play_time_ms")
+    outcomes = shown.select("impression", *names, label=_.positive).relocate("label", after="impression")
     engine.write(con, outcomes, data / "outcomes.parquet", ["impression"])
     on_valid = shown.filter(_.part == "valid").select("impression", label=_.positive)
     engine.write(con, on_valid, data / "valid_labels.parquet", ["impression"])
@@ -100,7 +102,8 @@ def _log(rows: ir.Table) -> tuple[Log, NamedColumns, dict[str, Column]]:
     part = ibis.cases(*((_.part == part, code) for code, part in enumerate(PARTS)), else_=-1).cast("int8")
     events, about, keys = columns.read(rows, "events", {"user_idx": _.user_idx, "part": part})
     user_idx = keys["user_idx"]
-    video_idx, time_ms, positive = (events[name] for name in ("video_idx", "time_ms", "positive"))
+    video_idx, time_ms = events["video_idx"], events["time_ms"]
+    positive = events.get("positive", np.full(len(user_idx), UNKNOWN)) == 1
     tab = events.get("tab", np.full(len(user_idx), NO_TAB, np.int16))
     return Log(user_idx, video_idx, time_ms, tab, positive, keys["part"]), events, about
 
@@ -135,11 +138,14 @@ def chart(by_duration: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 def summary(
     labelled: ir.Table, questions: Questions, by_duration: dict[str, np.ndarray], positive: str, leave_one_out: bool
 ) -> dict[str, object]:
-    """The rule of the label and what was fitted on what, positive shares by part, their evenness over duration, the
-    cases asked and dropped."""
-    counts = labelled.group_by("part").aggregate(rows=_.count(), positives=_.positive.sum()).order_by("part")
+    """The rule of the label and what was fitted on what, the share of rows whose label is unknown, positive shares by
+    part of the others, their evenness over duration, the cases asked and dropped."""
+    parts = labelled.group_by("part").aggregate(rows=_.count(), known=_.positive.count(), positives=_.positive.sum())
+    counts = parts.order_by("part").to_pyarrow().to_pylist()
+    rows, known = (sum(row[name] for row in counts) for name in ("rows", "known"))
     out: dict[str, object] = {"positive": positive, "positives_fitted_on": "all rows" if leave_one_out else "train"}
-    out |= {f"positive_share_{row['part']}": row["positives"] / row["rows"] for row in counts.to_pyarrow().to_pylist()}
+    out["unknown_label_share"] = 1 - known / rows
+    out |= {f"positive_share_{row['part']}": row["positives"] / row["known"] for row in counts if row["known"]}
     share = by_duration["positive_share"]
     if not len(share):
         out["watch_time"] = labels.NO_WATCH_TIME

@@ -4,7 +4,8 @@ Both judge the same scores, of models frozen before the part (see `parts.answeri
 first row of the part. The videos of `random` were chosen by nobody: what is measured there is free of exposure bias,
 and nothing is fitted on them.
 
-A part of the impressions is `valid` or `test` (standard rows) or `random`.
+A part of the impressions is `valid` or `test` (standard rows) or `random`. A row whose label is unknown belongs to
+none: it is scored, and not judged.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,7 @@ import numpy as np
 from nextreel import arrays
 from nextreel.arrays import Columns
 from nextreel.cases.asked import Catalogue
+from nextreel.cases.store import UNKNOWN
 from nextreel.clock import days_of
 from nextreel.evaluation import Params
 from nextreel.evaluation.calibration import N_BINS, Calibration
@@ -43,9 +45,9 @@ class Impressions:
     case: np.ndarray  # [m] position of each row's case
     video_idx: np.ndarray  # [m]
     time_ms: np.ndarray  # [m]
-    label: np.ndarray  # [m] bool
-    wtr: np.ndarray  # [m], NaN where unknown
-    wtg: np.ndarray  # [m], NaN where unknown
+    label: np.ndarray  # [m] 0, 1 or UNKNOWN
+    wtr: np.ndarray  # [m] at most `labels.WTR_CAP`, NaN where unknown
+    wtg: np.ndarray  # [m] the gain of `labels.REFERENCE` whatever the label, NaN where unknown
     tie: np.ndarray  # [m] uint64, see `order.tie_hash`
     known: np.ndarray  # [m] bool: the video had an event before the case's part began
     case_id: np.ndarray  # [n]
@@ -64,7 +66,8 @@ class Impressions:
         catalogue = Catalogue.load(data)
         tie = order.tie_hash(key[row], catalogue.video_key[shown.video_idx])
         known = catalogue.first_part[shown.video_idx] < _number_of(cases.part)[row]
-        label, wtr, wtg = outcomes["label"].astype(bool), outcomes["wtr"], outcomes["wtg"]
+        label = np.nan_to_num(outcomes["label"].astype(float), nan=UNKNOWN).astype(np.int8)
+        wtr, wtg = outcomes["wtr"], outcomes["wtg"]
         return cls(
             row, shown.video_idx, shown.time_ms, label, wtr, wtg, tie, known,
             cases.case_id, np.where(random, "random", cases.part), cases.user_idx,
@@ -72,12 +75,12 @@ class Impressions:
 
     def rows(self, part: str) -> np.ndarray:
         """Which rows [m] belong to a part."""
-        return np.asarray((self.part == part)[self.case])
+        return np.asarray((self.part == part)[self.case] & (self.label != UNKNOWN))
 
     @property
     def n_rows(self) -> np.ndarray:
-        """The rows of each case [n]."""
-        return np.bincount(self.case, minlength=len(self.case_id))
+        """The rows of each case [n] that belong to a part."""
+        return np.bincount(self.case[self.label != UNKNOWN], minlength=len(self.case_id))
 
     def where(self, keep: np.ndarray) -> "Impressions":
         """Some of the rows; the cases stay."""

@@ -85,7 +85,8 @@ def grouped_top_mean(
     value: np.ndarray, score: np.ndarray, group: np.ndarray, tie: np.ndarray, n_groups: int, k: int
 ) -> Parts:
     """The mean value of the k rows scored highest in each group, WTG@K where values are WTG (DVR; Zheng et al., MM
-    2022). Groups without more than k rows have none; rows whose value is NaN are none."""
+    2022): here the gain of one reference whatever the label, see `labels`. Groups without more than k rows have none;
+    rows whose value is NaN are none."""
     return _top(value, score, group, tie, n_groups, np.full(k, 1 / k))
 
 

@@ -1,6 +1,7 @@
 """Item-based collaborative filtering: videos watched one after the other are similar.
 
-    w      = 1 for a positive, `passed_weight` for an event that is none: being shown together says something too
+    w      = 1 for a positive, `passed_weight` for an event that is none: being shown together says something too;
+             0 where nobody knows
     c_ij   = sum over users and pairs of events i before j, at most `window` apart, of w_i w_j decay^(distance - 1)
     sim_ij = (c_ij + c_ji) / (sqrt(n_i n_j) + shrink)                n_i = sum of w over the events of i
     score(case, j) = sum over its events i, the p-th from the end, of w_i recency^p sim_ij
@@ -119,7 +120,7 @@ class _Events:
 
     @classmethod
     def of(cls, histories: Histories, params: Params) -> Self:
-        position, owner = histories.flat()
+        position, owner = histories.judged()
         store = histories.store
         weight = np.where(store.events("positive")[position], 1.0, params.passed_weight)
         counts = weight > 0

@@ -64,7 +64,7 @@ class Model:
         n = store.n_videos + 1
         itself, (tags, n_tags) = Sets(np.arange(n), np.arange(n + 1)), store.video_groups("tags")
         kinds = [_Groups.of(itself, n), _Groups.of(*store.video_groups("author")), _Groups.of(tags, n_tags)]
-        position, _owner = histories.flat()
+        position, _owner = histories.judged()
         share = (np.count_nonzero(store.events("positive")[position]) + 0.5) / (len(position) + 1)
         model = cls(params, np.full(n, logit(share)), tags.values, tags.offsets, np.zeros(2))
         variances, model.variances = _variances(model._rows(histories), share, kinds)
@@ -97,11 +97,11 @@ class Model:
         return product_scores(self, pairs)
 
     def _rows(self, histories: Histories) -> Iterator["_Rows"]:
-        """The events of the histories, some histories at a time."""
+        """The events of the histories that are known to be positive or not, some histories at a time."""
         store = histories.store
         for block in histories.blocks(_HISTORIES, _EVENTS):
             some = histories.where(block)
-            position, owner = some.flat()
+            position, owner = some.judged()
             video = store.events("video_idx")[position]
             user = _Groups(np.arange(len(owner)), owner, np.ones(len(owner)), len(owner), len(some))
             tags = _Groups.of(self.tags, self.n_tags, video)

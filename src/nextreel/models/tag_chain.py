@@ -11,7 +11,8 @@
 
 An event is counted for the chain by the probability that it came of it, which needs tastes and chain; one step of
 expectation maximisation from all counts finds both. Every share is smoothed by `prior` events that are like its parent:
-of a video its tags, of a tag all events, of a chain or a taste the tags of all events.
+of a video its tags, of a tag all events, of a chain or a taste the tags of all events. An event of which nobody knows
+whether it was a positive was shown, and is no part of shares of positives.
 
 The model is frozen at the end of its cut, but for what the history says; no opinion on videos without an event there.
 Videos without tags share one; where the data have no tags all do, and what is left is recent popularity x rate. A
@@ -26,7 +27,7 @@ import numpy as np
 
 from nextreel.cases.asked import Cases
 from nextreel.cases.pairs import Pairs
-from nextreel.cases.store import Histories, Sets
+from nextreel.cases.store import UNKNOWN, Histories, Sets
 from nextreel.contract import Scale, Training, product_scores
 from nextreel.models import load_arrays, save_arrays
 from nextreel.params import NonNegativeFloat, PositiveFloat, Section, Share
@@ -79,17 +80,18 @@ class Model:
         position, _owner = histories.flat()
         video, time_ms = store.events("video_idx")[position], store.events("time_ms")[position]
         age_hours = (time_ms.max(initial=0) - time_ms) / HOUR_MS
-        counts = np.ones(len(video)), store.events("positive")[position], np.exp2(-age_hours / params.half_life_hours)
-        shown, liked, recent = (np.bincount(video, count, store.n_videos + 1) for count in counts)
+        positive, recency = store.events("positive")[position], np.exp2(-age_hours / params.half_life_hours)
+        counts = np.ones(len(video)), positive != UNKNOWN, positive == 1, recency
+        shown, judged, liked, recent = (np.bincount(video, count, store.n_videos + 1) for count in counts)
         popularity = recent + params.lasting * shown
         tag, of_video = tags.of(np.arange(len(shown)))
         weight = 1 / np.diff(tags.offsets)[of_video]
-        shown_tag, liked_tag, mass = (
-            np.bincount(tag, count[of_video] * weight, n_tags) for count in (shown, liked, popularity)
+        shown_tag, judged_tag, liked_tag, mass = (
+            np.bincount(tag, count[of_video] * weight, n_tags) for count in (shown, judged, liked, popularity)
         )
         marginal = _smooth(shown_tag, shown_tag.sum(), 1 / n_tags, params.prior)
-        rate_tag = _smooth(liked_tag, shown_tag, _smooth(liked.sum(), shown.sum(), 0.5, params.prior), params.prior)
-        rate = _smooth(liked, shown, np.bincount(of_video, rate_tag[tag] * weight), params.prior)
+        rate_tag = _smooth(liked_tag, judged_tag, _smooth(liked.sum(), judged.sum(), 0.5, params.prior), params.prior)
+        rate = _smooth(liked, judged, np.bincount(of_video, rate_tag[tag] * weight), params.prior)
         worth = np.where(shown > 0, popularity * rate, np.nan)
         chain = np.tile(marginal, (n_tags, 1))
         model = cls(params, worth, tags.values, tags.offsets, marginal, mass, rate_tag, chain)
@@ -123,8 +125,8 @@ class Model:
         follow = np.zeros_like(taste)
         np.add.at(follow, of_last, self.chain[tag] * weight[:, None])
         p = np.where(running, self.params.follow, 0)[:, None]
-        liked = walk.by_tag(walk.positive, len(self.mass))
-        rate = _smooth(liked, walk.by_tag(np.ones(len(walk.owner)), len(self.mass)), self.rate, self.params.prior)
+        liked, judged = (walk.by_tag(x, len(self.mass)) for x in (walk.positive == 1, walk.positive != UNKNOWN))
+        rate = _smooth(liked, judged, self.rate, self.params.prior)
         share = np.divide(p * follow + (1 - p) * taste, self.mass, out=np.zeros_like(taste), where=self.mass > 0)
         return share * rate / self.rate
 
@@ -155,7 +157,7 @@ class Model:
             tag, event, weight = self._entries(video)
             later = np.flatnonzero(follows[event])
             before, of_later, weight_before = self._entries(video[event[later] - 1])
-            positive = store.events("positive")[position].astype(float)
+            positive = store.events("positive")[position]
             yield _Walk(len(some), owner, positive, follows, tag, event, weight, before, later[of_later], weight_before)
 
     def _tastes(self, walk: "_Walk") -> tuple[np.ndarray, np.ndarray]:
@@ -189,7 +191,7 @@ class _Walk(NamedTuple):
 
     n: int
     owner: np.ndarray  # [m] the history
-    positive: np.ndarray  # [m] 0.0 or 1.0
+    positive: np.ndarray  # [m] 0, 1 or UNKNOWN
     follows: np.ndarray  # [m]
     tag: np.ndarray  # [e]
     event: np.ndarray  # [e]

@@ -6,8 +6,8 @@ A history is a start token and its events in order. Training asks for each event
                                       targets    a    b  c
 
 A start token opens every history, so that an empty one can be asked too. Positives are targets of weight 1, other
-events of a smaller weight or none. An event that shares its time with the token before it is no target, since rows of a
-user with one time do not see each other.
+events of a smaller weight or none; where nobody knows, none. An event that shares its time with the token before it is
+no target, since rows of a user with one time do not see each other.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -121,7 +121,8 @@ class Tokens:
         later[1:] = (np.diff(owner) != 0) | (np.diff(time_ms) > 0)
         positive = store.events("positive")[position]
         weight = np.zeros(len(video), np.float32)
-        weight[place] = np.where(positive, 1.0, passed_weight) * (later & (video[place] >= FIRST))
+        worth = np.where(positive == 1, 1.0, np.where(positive == 0, passed_weight, 0.0))
+        weight[place] = worth * (later & (video[place] >= FIRST))
         return cls(columns, weight, start, stop)
 
     def windows(self, length: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
