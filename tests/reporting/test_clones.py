@@ -70,6 +70,7 @@ def test_the_pipeline_runs_in_a_clone_with_some_keys_changed(project):
 
 def test_what_is_not_committed_is_told_and_not_run(project, capsys):
     (project / "params.yaml").write_text("simulate: {seed: 7}\n")
+    clones.tell_uncommitted()
     with clones.clone("test") as folder:
         assert "42" in (folder / "params.yaml").read_text()
     assert "uncommitted changes are no part of this" in capsys.readouterr().out

@@ -23,12 +23,16 @@ _BESIDE = ("check", "eda")
 @contextmanager
 def clone(kind: str) -> Iterator[Path]:
     """Yield a clone of the last commit, in a folder of its own under .work; what killed runs of the same kind left
-    there is removed first. Says so where there is more than the last commit."""
-    if git(Path(), "status", "--porcelain"):
-        print("uncommitted changes are no part of this: what runs is the last commit", flush=True)
+    there is removed first."""
     with working_folder(Path(".work"), kind) as folder:
         git(Path(), "clone", "--quiet", ".", str(folder / "clone"))
         yield folder / "clone"
+
+
+def tell_uncommitted() -> None:
+    """Say so where there is more than the last commit, which is what runs."""
+    if git(Path(), "status", "--porcelain"):
+        print("uncommitted changes are no part of this: what runs is the last commit", flush=True)
 
 
 def repro(folder: Path, changes: Mapping[str, Any] | None = None) -> float:

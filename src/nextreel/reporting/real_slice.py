@@ -83,6 +83,7 @@ def main(data: str) -> str | None:
     label = params.section("label", labels.Params).positive
     confidence = params.section("evaluate", evaluation.Params).confidence
     try:
+        clones.tell_uncommitted()
         state = clones.state(clones.git(Path(), "show", "HEAD:dvc.lock"))
         print("\n" + fill(Path(data).expanduser().resolve(), BOOK, label, state, confidence))
     except UserError as error:

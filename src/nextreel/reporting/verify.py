@@ -55,6 +55,7 @@ def differences(committed: dict[str, str | float], again: dict[str, str | float]
 def main(same_bytes: bool) -> str | None:
     """What went wrong, None if nothing."""
     try:
+        clones.tell_uncommitted()
         with clones.clone("verify") as clone:
             committed = values(clone / "metrics")
             clones.repro(clone)

@@ -54,6 +54,7 @@ def main(seeds: str) -> str | None:
     try:
         if not seeds.isdecimal() or int(seeds) < 1:
             raise UserError(f"SEEDS is {seeds!r}; allowed: an integer, at least 1")
+        clones.tell_uncommitted()
         made = Made(clones.state(clones.git(Path(), "show", "HEAD:dvc.lock")), int(seeds))
         cells = fill(TABLE, WORLDS, made)
         confidence = Params.load(Path("params.yaml")).section("evaluate", evaluation.Params).confidence
