@@ -3,9 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
 PAGE := .dvc/plots/page.html
+SEEDS ?= 3
+SLICE := $(or $(NEXTREEL_REAL_DATA),../shared/data)/kuairand-pure-slice/data
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: repro test lint types fresh download verify table lock clean
+.PHONY: repro test lint types fresh download verify table worlds slice lock clean
 
 repro: $(PAGE)  ## run the pipeline on params.yaml
 	dvc repro
@@ -30,6 +32,12 @@ download: $(STAMP)  ## fetch, check and unpack a published data set: make downlo
 
 verify: $(STAMP)  ## run again in a clone, compare with what is committed; BYTES=1 on the machine that committed it
 	PYTHONPATH=src python -m nextreel.reporting.verify $(if $(BYTES),bytes)
+
+worlds: fresh  ## the committed pipeline in the worlds 42 to 46, into metrics/worlds.csv: make worlds SEEDS=3
+	PYTHONPATH=src python -m nextreel.reporting.worlds $(SEEDS)
+
+slice: fresh  ## the committed pipeline on real rows, into experiments/real-slice.md: make slice DATA=/path/to/its/data
+	PYTHONPATH=src python -m nextreel.reporting.real_slice $(or $(DATA),$(SLICE))
 
 table: $(STAMP)  ## write the committed metrics into README.md, and draw its picture
 	PYTHONPATH=src python -m nextreel.reporting.readme

@@ -1,8 +1,9 @@
+import shutil
 from pathlib import Path
 
 import pytest
 
-from nextreel.reporting import readme
+from nextreel.reporting import clones, readme
 
 ROOT = Path(__file__).parents[2]
 
@@ -10,7 +11,8 @@ ROOT = Path(__file__).parents[2]
 def test_readme_shows_the_committed_metrics(committed):
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     confidence = committed["evaluate"]["confidence"]
-    assert readme.update(text, ROOT / "metrics", confidence) == text, "stale: run `make table`"
+    state = clones.state((ROOT / "dvc.lock").read_text(encoding="utf-8"))
+    assert readme.update(text, ROOT / "metrics", state, confidence) == text, "stale: run `make table`"
 
 
 @pytest.mark.parametrize(("confidence", "written"), [(0.95, "95 %"), (0.995, "99.5 %"), (0.9, "90 %"), (0.29, "29 %")])
@@ -31,3 +33,16 @@ def test_a_run_of_too_few_users_has_values_and_no_intervals(few_users):
     assert row.split(" | ")[2] == "-"
     row = next(line for line in readme.impressions(few_users, 0.95).splitlines() if line.startswith("| sasrec |"))
     assert [at for at, cell in enumerate(row.split(" | ")) if cell == "-"] == [2, 5, 8]
+
+
+def test_without_a_random_log_its_columns_are_empty(tmp_path):
+    shutil.copytree(ROOT / "metrics", tmp_path / "metrics")
+    shutil.rmtree(tmp_path / "metrics/random")
+    lines = (tmp_path / "metrics/comparison.csv").read_text().splitlines(keepends=True)
+    (tmp_path / "metrics/comparison.csv").write_text("".join(x for x in lines if not x.startswith("random,")))
+    table = readme.impressions(tmp_path / "metrics", 0.95).splitlines()
+    whole = readme.impressions(ROOT / "metrics", 0.95).splitlines()
+    for line, full in zip(table[2:-2], whole[2:-2], strict=True):
+        assert line.split(" | ")[:7] == full.split(" | ")[:7]
+        assert line.split(" | ")[7:] == ["-", "-", "- |"]
+    assert table[-1] == "44,999 impressions of test, 0 shown at random."

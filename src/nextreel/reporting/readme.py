@@ -1,7 +1,7 @@
 """The tables of README.md, from the committed metrics: `make table`."""
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import isnan
 from pathlib import Path
 from typing import NamedTuple
@@ -9,6 +9,8 @@ from typing import NamedTuple
 from nextreel import evaluation
 from nextreel.files import read_json, replacing
 from nextreel.params import Params
+from nextreel.reporting import clones, worlds_table
+from nextreel.reporting.worlds_table import Cell, Made
 
 NOTHING = "-"  # where there is no value
 COLUMNS = ("ndcg@10", "hr@10", "hr@50", "list_value@10", "coverage@10", "unreachable_share", "valid_ndcg@10")
@@ -103,7 +105,7 @@ def impressions(metrics: Path, confidence: float) -> str:
             if protocol == "impressions":
                 cells += [_digits(by_video.get((name, videos))) for videos in ("known", "new")]
         lines.append("| " + " | ".join(cells) + " |")
-    n_rows = [f"{next(iter(found.values()))['rows']:,.0f}" for found in (standard, random)]
+    n_rows = [f"{next(iter(found.values()), {'rows': 0})['rows']:,.0f}" for found in (standard, random)]
     return "\n".join([*lines, "", f"{n_rows[0]} impressions of test, {n_rows[1]} shown at random."])
 
 
@@ -154,33 +156,78 @@ def statistics(metrics: Path) -> str:
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
 
 
+def worlds(found: Mapping[Made, Sequence[Cell]], state: str, confidence: float) -> str:
+    """Markdown: the mean of each headline metric over worlds by system, best first, with its interval at `confidence`,
+    and which systems lead; empty where no world has been run.
+
+    found: of one kind, see `worlds_table.read`; state: of the pipeline that the other tables are of.
+    """
+    if not found:
+        return ""
+    (made, cells), *_ = found.items()
+    by_metric = {metric: worlds_table.summary(cells, metric, confidence) for metric in worlds_table.HEADLINES}
+    by_metric = {metric: systems for metric, systems in by_metric.items() if systems}
+    interval = f"{percent(confidence)} interval"
+    heads = " | ".join(f"{metric.replace('_random', ', random')} | {interval}" for metric in by_metric)
+    lines = [f"| model | {heads} |", "|---" * (1 + 2 * len(by_metric)) + "|"]
+    for name in next(iter(by_metric.values())):
+        row = [name]
+        for systems in by_metric.values():
+            over = systems.get(name)
+            row += [NOTHING, NOTHING] if over is None else [_digits(over.mean), Estimate(*over[:3]).interval]
+        lines.append("| " + " | ".join(row) + " |")
+    seeds = sorted({cell.world for cell in cells})
+    told = f"{len(seeds)} worlds (`simulate.seed` {', '.join(map(str, seeds))}), `model.seeds` {made.seeds}"
+    if made.state != state:
+        told += ", run before the tables above"
+    leads = [
+        f"{metric.replace('_random', ', random')}: "
+        + ", ".join(f"{name} in {over.leads}" for name, over in systems.items() if over.leads)
+        for metric, systems in by_metric.items()
+    ]
+    return "\n".join([*lines, "", f"{told}. Who leads, by {'; by '.join(leads)}."])
+
+
 def percent(share: float) -> str:
     """`99.5 %` for .995; ten digits, so that no rounding error of the product shows."""
     return f"{100 * share:.10g} %"
 
 
-def update(text: str, metrics: Path, confidence: float) -> str:
-    """`text` with every table between its marks.
-
-    confidence: of the intervals in `metrics`, which do not name it themselves.
-    """
-    tables = {
+def of_models(metrics: Path, confidence: float) -> dict[str, str]:
+    """The tables of models by name."""
+    return {
         "stages": stages(metrics, confidence),
         "results": results(metrics, confidence),
         "impressions": impressions(metrics, confidence),
+    }
+
+
+def update(text: str, metrics: Path, state: str, confidence: float) -> str:
+    """`text` with every table between its marks.
+
+    state: of the pipeline, see `clones.state`; confidence: of the intervals in `metrics`, which do not name it
+    themselves.
+    """
+    tables = of_models(metrics, confidence) | {
         "statistics": statistics(metrics),
+        "worlds": worlds(worlds_table.read(metrics / "worlds.csv"), state, confidence),
     }
     for name, table in tables.items():
-        start, end = f"<!-- {name}: make table -->", f"<!-- /{name} -->"
-        before, rest = text.split(start)
-        _old, after = rest.split(end)
-        text = f"{before}{start}\n{table}\n{end}{after}"
+        text = between(text, f"<!-- {name}: make table -->", f"<!-- /{name} -->", table)
     return text
+
+
+def between(text: str, start: str, end: str, table: str) -> str:
+    """`text` with a table between two marks."""
+    before, rest = text.split(start)
+    _old, after = rest.split(end)
+    return f"{before}{start}\n{table}\n{end}{after}"
 
 
 if __name__ == "__main__":
     readme = Path("README.md")
     intervals_at = Params.load(Path("params.yaml")).section("evaluate", evaluation.Params).confidence
     with replacing(readme) as temporary:
-        text = update(readme.read_text(encoding="utf-8"), Path("metrics"), intervals_at)
+        state = clones.state(Path("dvc.lock").read_text(encoding="utf-8"))
+        text = update(readme.read_text(encoding="utf-8"), Path("metrics"), state, intervals_at)
         temporary.write_text(text, encoding="utf-8")

@@ -6,11 +6,11 @@ committed file must be the same.
 
 import csv
 import json
-import subprocess
 import sys
 from pathlib import Path
 
-from nextreel.files import working_folder
+from nextreel.errors import UserError
+from nextreel.reporting import clones
 
 TOLERANCE = 0.002
 FOLDERS = ("metrics", "plots", "dvc.lock")
@@ -54,16 +54,15 @@ def differences(committed: dict[str, str | float], again: dict[str, str | float]
 
 def main(same_bytes: bool) -> str | None:
     """What went wrong, None if nothing."""
-    if _git(Path(), "status", "--porcelain"):
-        print("uncommitted changes are no part of this: what is verified is the last commit")
-    with working_folder(Path(".work"), "verify") as folder:
-        clone = folder / "clone"
-        _git(Path(), "clone", "--quiet", ".", str(clone))
-        committed = values(clone / "metrics")
-        if subprocess.run([sys.executable, "-m", "dvc", "repro", "--force"], cwd=clone, check=False).returncode:
-            return "the pipeline did not run to its end; what stopped it is told above"
-        again = values(clone / "metrics")
-        changed = _git(clone, "status", "--porcelain", "--", *FOLDERS).split("\n")
+    try:
+        clones.tell_uncommitted()
+        with clones.clone("verify") as clone:
+            committed = values(clone / "metrics")
+            clones.repro(clone)
+            again = values(clone / "metrics")
+            changed = clones.git(clone, "status", "--porcelain", "--", *FOLDERS).split("\n")
+    except UserError as error:
+        return str(error)
     off = differences(committed, again)
     if off:
         return f"{len(off)} of {len(committed)} metrics differ by more than {TOLERANCE}:\n  " + "\n  ".join(off)
@@ -76,13 +75,6 @@ def main(same_bytes: bool) -> str | None:
     else:
         print(f"other bytes, as another processor may give them: {', '.join(others)}")
     return None
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=folder, check=False, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"git {arguments[0]}: {done.stderr.strip()}")
-    return done.stdout
 
 
 if __name__ == "__main__":

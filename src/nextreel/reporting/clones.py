@@ -1,0 +1,71 @@
+"""The committed pipeline, run from its start in a clone that goes with the process: nothing here is touched."""
+
+import hashlib
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from nextreel.errors import UserError
+from nextreel.files import working_folder
+from nextreel.params import Params
+
+# Stages whose code and results say nothing of how models do: a changed report runs no world again.
+_BESIDE = ("check", "eda")
+
+
+@contextmanager
+def clone(kind: str) -> Iterator[Path]:
+    """Yield a clone of the last commit, in a folder of its own under .work; what killed runs of the same kind left
+    there is removed first."""
+    with working_folder(Path(".work"), kind) as folder:
+        git(Path(), "clone", "--quiet", ".", str(folder / "clone"))
+        yield folder / "clone"
+
+
+def tell_uncommitted() -> None:
+    """Say so where there is more than the last commit, which is what runs."""
+    if git(Path(), "status", "--porcelain"):
+        print("uncommitted changes are no part of this: what runs is the last commit", flush=True)
+
+
+def repro(folder: Path, changes: Mapping[str, Any] | None = None) -> float:
+    """Run every stage in a clone; the seconds that it took.
+
+    changes: values by the dotted keys of params.yaml. Raises UserError where there is no such key, or a stage fails.
+    """
+    path = folder / "params.yaml"
+    values = Params.load(path)
+    for key, value in (changes or {}).items():
+        values.get(key)
+        *above, last = key.split(".")
+        section: Any = values.raw
+        for name in above:
+            section = section[name]
+        section[last] = value
+    if changes:
+        path.write_text(json.dumps(values.raw, indent=2) + "\n", encoding="utf-8")  # JSON is YAML, in any version
+    started = time.monotonic()
+    if subprocess.run([sys.executable, "-m", "dvc", "repro", "--force"], cwd=folder, check=False).returncode:
+        raise UserError("the pipeline did not run to its end; what stopped it is told above")
+    return time.monotonic() - started
+
+
+def state(lock: str) -> str:
+    """A short name of what results rest on: the code, params and data of every stage, as a dvc.lock holds them."""
+    stages = {name: stage for name, stage in yaml.safe_load(lock)["stages"].items() if name not in _BESIDE}
+    return hashlib.sha256(json.dumps(stages, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def git(folder: Path, *arguments: str) -> str:
+    """What git prints. Raises UserError where it fails."""
+    done = subprocess.run(["git", *arguments], cwd=folder, check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(f"git {arguments[0]}: {done.stderr.strip()}")
+    return done.stdout
