@@ -34,7 +34,7 @@ def run(data: Path, label: str, refit: str, confidence: float) -> str:
     stages = ", ".join(f"{name} {took:.0f}" for name, took in longest if took >= 1)
     text = [f"### `label.positive: {label}`, `split.refit: {refit}`"]
     for name, table in tables.items():
-        text += [f"{name}:", table]
+        text += [f"{name.capitalize()}:", table]
     return "\n\n".join([*text, f"Seconds: {seconds:.0f} in all; {stages}."])
 
 
