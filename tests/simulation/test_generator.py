@@ -81,6 +81,20 @@ def test_the_same_parameters_give_the_same_bytes(tiny_world, committed, tmp_path
     assert all((tmp_path / "other" / n).read_bytes() != (tiny_world / n).read_bytes() for n in names if "log" in n)
 
 
+def test_how_large_the_random_log_is_moves_nothing_else(build):
+    """Not a byte of the standard log, of features or of the truth but that of the random rows."""
+    small, none = build(random_share=0.01), build(random_share=0.0)
+    names = sorted(path.name for path in build().path.iterdir())
+    assert len(names) == 9
+    for name in names:
+        contents = {(world.path / name).read_bytes() for world in (build(), small, none)}
+        assert (len(contents) == 1) == (name not in ("log_random_4_13_to_4_17_simulated.csv", "truth_events.parquet"))
+    states = [world.truth["events"] for world in (build(), small, none)]
+    n = len(states[2])
+    assert n == WORLD["n_rows"]
+    assert all(table[:n].equals(states[2]) for table in states)
+
+
 def test_a_size_stands_for_three_numbers(committed, tmp_path):
     generator.write(tmp_path / "S", generator.Params(**committed["simulate"] | WORLD | {"scale": "S"}))
     world = World(tmp_path / "S")
@@ -250,6 +264,54 @@ def test_at_strength_0_topics_depend_on_the_user_alone(build, world):
 
     assert p_value(build(sequence_strength=0.0)) > 0.001
     assert p_value(world) < 1e-100
+
+
+MANY = {"n_users": 20, "n_videos": 16_000, "n_rows": 500}
+
+
+def test_authors_keep_to_a_topic_and_have_five_videos(build):
+    world = build(**MANY)
+    videos = world.videos.merge(world.truth["videos"], on="video_id")
+    by_author = videos.groupby("author_id").topic
+    assert (by_author.min() == by_author.max()).all()
+    assert 4.5 < len(videos) / videos.author_id.nunique() < 5.5
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.5, 1.0])
+def test_the_authors_share_of_quality_is_what_it_says(build, share):
+    """One-way analysis of variance over some 3,200 authors: the variance within is (1 - share) of all, the one between
+    share, each known to 2.5 % of all; quality itself is as normal as ever, which one video of each author tells."""
+    world = build(**MANY, author_share=share)
+    videos = world.videos.merge(world.truth["videos"], on="video_id")
+    by_author = videos.groupby("author_id").quality
+    count, mean = by_author.size().to_numpy(), by_author.mean().to_numpy()
+    residual = videos.quality - by_author.transform("mean")
+    within = (residual**2).sum() / (len(videos) - len(count))
+    spread = (count * (mean - videos.quality.mean()) ** 2).sum() / (len(count) - 1)
+    between = (spread - within) / ((len(videos) - (count**2).sum() / len(videos)) / (len(count) - 1))
+    everything = laws.QUALITY**2
+    assert within / everything == pytest.approx(1 - share, abs=0.05)
+    assert between / everything == pytest.approx(share, abs=0.075)
+    assert stats.kstest(by_author.first() / laws.QUALITY, "norm").pvalue > 0.001
+
+
+def test_what_authors_are_worth_moves_no_other_draw(build):
+    """But what follows from quality: popularity, and with it the log."""
+    half, none = (build(**MANY, author_share=share) for share in (0.5, 0.0))
+    assert half.videos.author_id.equals(none.videos.author_id)
+    for name in ("users", "topics"):
+        assert (half.path / f"truth_{name}.parquet").read_bytes() == (none.path / f"truth_{name}.parquet").read_bytes()
+    moved = ["quality", "exposure_weight"]
+    same = [world.truth["videos"].drop(columns=[*moved, "vector"]) for world in (half, none)]
+    assert same[0].equals(same[1])
+    assert (np.stack(half.truth["videos"].vector) == np.stack(none.truth["videos"].vector)).all()
+
+
+def test_quality_is_a_mix_of_the_authors_and_the_videos_own():
+    author, own = np.array([1.0, -2.0]), np.array([3.0, 0.5])
+    np.testing.assert_allclose(laws.quality(author, own, 0.0), [1.5, 0.25])
+    np.testing.assert_allclose(laws.quality(author, own, 1.0), [0.5, -1.0])
+    np.testing.assert_allclose(laws.quality(author, own, 0.36), [0.5 * (0.6 + 2.4), 0.5 * (-1.2 + 0.4)])
 
 
 def test_topic_probabilities_sum_to_one_and_mix_taste_and_chain():

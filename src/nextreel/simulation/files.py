@@ -16,14 +16,16 @@ from nextreel.simulation import world
 from nextreel.simulation.world import FIRST_DAY, FIRST_MS, N_TOPICS
 
 
-def write_logs(
-    rng: np.random.Generator, folder: Path, n_days: int, events: Columns, random: Columns, videos: Columns
-) -> None:
-    """The standard log in two files, and the random log of the second half."""
-    half, end = n_days // 2, n_days
+def write_standard(rng: np.random.Generator, folder: Path, n_days: int, events: Columns, videos: Columns) -> None:
+    """The standard log, in two files."""
+    half = n_days // 2
     _write_log(rng, folder, "standard", events, videos, (0, half))
-    _write_log(rng, folder, "standard", events, videos, (half, end))
-    _write_log(rng, folder, "random", random, videos, (half, end))
+    _write_log(rng, folder, "standard", events, videos, (half, n_days))
+
+
+def write_random(rng: np.random.Generator, folder: Path, n_days: int, random: Columns, videos: Columns) -> None:
+    """The random log, of the second half."""
+    _write_log(rng, folder, "random", random, videos, (n_days // 2, n_days))
 
 
 def _write_log(
@@ -125,8 +127,7 @@ def write_features(rng: np.random.Generator, folder: Path, users: Columns, video
     days = np.datetime64(FIRST_DAY) + np.arange(world.OLDEST_DAY, world.OLDEST_DAY + day.max(initial=0) + 1)
     table = {
         "video_id": np.arange(n),
-        # Authors keep to a topic: about one for every five videos.
-        "author_id": 1_000_000 + videos["topic"] + N_TOPICS * rng.integers(0, max(1, n // (5 * N_TOPICS)), n),
+        "author_id": 1_000_000 + videos["author"],
         "video_type": _texts(["NORMAL", "AD"], rng.random(n) < 0.02),
         "upload_dt": _texts(days.astype(str), day),
         "upload_type": _texts(["ShortImport", "LongImport", "Kmovie", "Web"], rng.choice(4, n)),

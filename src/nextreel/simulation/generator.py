@@ -2,7 +2,8 @@
 
 It checks the machinery; its numbers are no evidence about users. `simulation.world` states its laws, and
 `simulation.files` writes down what came of them. Beside the standard log, from the second half on, stands a log
-of videos exposed uniformly at random, between sessions.
+of videos exposed uniformly at random, between sessions. It draws from a generator of its own, as authors do: how large
+it is, and what authors are worth, moves no other draw.
 """
 
 from pathlib import Path
@@ -37,6 +38,7 @@ class Params(Section):
     duration_bias: NonNegativeFloat
     exposure_bias: NonNegativeFloat
     random_share: Share  # rows of the random log per standard row
+    author_share: Share  # of the variance of a video's quality, its author's
     seed: NonNegativeInt
 
 
@@ -45,26 +47,34 @@ def write(folder: Path, params: Params) -> None:
     if params.scale is not None:
         params = params.model_copy(update=SCALES[params.scale])
     rng = np.random.default_rng(params.seed)
+    of_authors, of_random = rng.spawn(2)
     topics = _topics(rng)
     users = _users(rng, params, topics)
-    videos = _videos(rng, params, topics)
+    videos = _videos(rng, of_authors, params, topics)
     folder.mkdir(parents=True)
-    _write_rows(rng, folder, params, users, videos, topics)
+    _write_rows(rng, of_random, folder, params, users, videos, topics)
     files.write_features(rng, folder, users, videos)
     files.write_truth(folder, users, videos, topics, params.sequence_strength)
 
 
 def _write_rows(
-    rng: np.random.Generator, folder: Path, params: Params, users: Columns, videos: Columns, topics: Columns
+    rng: np.random.Generator,
+    of_random: np.random.Generator,
+    folder: Path,
+    params: Params,
+    users: Columns,
+    videos: Columns,
+    topics: Columns,
 ) -> None:
     """Make the exposures and what came of them; write the logs and the truth of each row."""
     sessions = _sessions(rng, params, users)
     events = _events(rng, params, sessions, users, videos, topics)
-    random = _random_events(rng, params, users, videos)
-    for rows in (events, random):
-        _watch(rng, params, rows, users, videos, topics)
+    _watch(rng, params, events, users, videos, topics)
     _clock(rng, sessions, events)
-    files.write_logs(rng, folder, params.n_days, events, random, videos)
+    random = _random_events(of_random, params, users, videos)
+    _watch(of_random, params, random, users, videos, topics)
+    files.write_standard(rng, folder, params.n_days, events, videos)
+    files.write_random(of_random, folder, params.n_days, random, videos)
     files.write_states(folder, events, random)
 
 
@@ -101,13 +111,16 @@ def _users(rng: np.random.Generator, params: Params, topics: Columns) -> Columns
     }
 
 
-def _videos(rng: np.random.Generator, params: Params, topics: Columns) -> Columns:
+def _videos(rng: np.random.Generator, of_authors: np.random.Generator, params: Params, topics: Columns) -> Columns:
     n = params.n_videos
     topic = rng.choice(N_TOPICS, n, p=rng.dirichlet(np.full(N_TOPICS, 5.0)))
     upload_day = rng.integers(world.OLDEST_DAY, params.n_days, n)
     stock = np.arange(min(n, N_TOPICS))  # every topic has a video from the start
     topic[stock], upload_day[stock] = stock, world.OLDEST_DAY
-    quality = world.QUALITY * rng.standard_normal(n)
+    per_topic = max(1, n // (world.VIDEOS_PER_AUTHOR * N_TOPICS))
+    author = topic + N_TOPICS * of_authors.integers(0, per_topic, n)
+    worth = of_authors.standard_normal(N_TOPICS * per_topic)
+    quality = world.quality(worth[author], rng.standard_normal(n), params.author_share)
     popularity_rank = 1 + np.argsort(np.argsort(-(quality + rng.standard_normal(n)), kind="stable"), kind="stable")
     duration_ms = (
         rng.lognormal(np.log(world.DURATION_MEDIAN_MS), world.DURATION_SPREAD, n).clip(3_000, 300_000).astype(np.int64)
@@ -115,6 +128,7 @@ def _videos(rng: np.random.Generator, params: Params, topics: Columns) -> Column
     return {
         "topic": topic,
         "vector": _unit(topics["centroid"][topic] + 0.25 * rng.standard_normal((n, WIDTH))),
+        "author": author,
         "quality": quality,
         "weight": (1.0 / popularity_rank) ** params.exposure_bias,
         "upload_day": upload_day,

@@ -5,6 +5,8 @@
   else it is drawn from the user's preferences. At strength 0 order carries nothing.
 - The policy exposes a video of that topic in proportion to its Zipf weight to the power `exposure_bias`, times its
   freshness. New videos appear every day. Most videos that a user has seen are not shown again.
+- An author keeps to one topic; there is about one for every five videos. `author_share` of the variance of a video's
+  quality is its author's, the rest its own; quality is normal and spreads as far at any share. Popularity rests on it.
 - Interest = taste . vector + quality + mood (a video that continues the session's chain is liked better). The higher
   it is, the rarer a skip and the larger the share watched; `duration_bias` lowers that share for long videos. At
   strength 0 the law of play / duration does not depend on the duration.
@@ -20,7 +22,7 @@ from nextreel.clock import DAY_MS, UTC8_MS
 FIRST_DAY = date(2022, 4, 8)
 FIRST_MS = (FIRST_DAY - date(1970, 1, 1)).days * DAY_MS - UTC8_MS
 
-# The frozen constants of the world; EXPERIMENTS.md has the date. Strengths that a study varies are parameters.
+# The frozen constants of the world; EXPERIMENTS.md has the dates. Strengths that a study varies are parameters.
 N_TOPICS = 32
 WIDTH = 8
 TOPIC_FOCUS = 6.0  # how much a user's topics differ
@@ -29,6 +31,7 @@ QUALITY = 0.5
 MOOD = 1.0
 FRESH_FLOOR, FRESH_DAYS = 0.5, 7.0
 OLDEST_DAY = -60
+VIDEOS_PER_AUTHOR = 5
 SKIP_AT_ZERO = 1.2  # logit of a skip at interest 0
 SKIP_ZERO_SHARE, SKIP_MEAN_MS = 0.2, 1_500.0
 LOG_WTR_AT_ZERO, LOG_WTR_SLOPE, LOG_WTR_NOISE = -1.0, 0.6, 0.7
@@ -45,6 +48,11 @@ def topic_probability(
     """P(topic of the next exposure). topic_before [B], -1 = session start; preferences [B, K] -> [B, K]."""
     follows = np.where(topic_before >= 0, strength, 0.0)[:, None]
     return (1 - follows) * preferences + follows * next_probability[topic_before]
+
+
+def quality(of_author: np.ndarray, of_video: np.ndarray, author_share: float) -> np.ndarray:
+    """Quality [N] from independent standard normal draws for each video's author and for itself [N]."""
+    return QUALITY * (np.sqrt(author_share) * of_author + np.sqrt(1 - author_share) * of_video)
 
 
 def exposure_weight(weight: np.ndarray, upload_day: np.ndarray, day: int) -> np.ndarray:
