@@ -230,7 +230,13 @@ def test_a_model_that_reads_a_column_that_the_own_log_lacks_is_told(problems, tm
 
 
 def test_a_ranker_that_was_removed_is_found(problems):
-    assert "`rank.model` is 'sasrec'; allowed: most_popular" in problems({"train.sasrec": DELETED})
+    assert "`rank.model` is 'rates'; allowed: most_popular" in problems({"recall.rates": DELETED})
+
+
+def test_the_ranker_and_the_model_of_exposure_are_two(problems):
+    told = "`rank.exposure` is 'rates', as is `rank.model`; choose another model"
+    assert told in problems({"rank.exposure": "rates"})
+    assert "`rank.exposure` is 'tag_chian'; " in problems({"rank.exposure": "tag_chian"})
 
 
 def test_all_problems_come_in_one_message(problems):

@@ -75,7 +75,7 @@ def lists(world, name, committed, folder):
         f"{family}.{name}", module.Params, defaults="model" if family == "train" else None
     )
     path, asked_of = world
-    link(path, folder, module.Model.columns(settings))
+    link(path, folder, module.Model.columns(settings), ["train"])
     store = Store.load(folder)
     rng = np.random.default_rng(asked_of.seed)
     model = module.Model.fit(settings, Training(store.fitted_on("train"), rng))

@@ -103,9 +103,10 @@ def test_saving_again_leaves_nothing_of_the_first(store, tmp_path):
 # --- what a model is handed ---
 
 
+
 def test_a_model_is_handed_the_columns_that_it_names_and_no_others(store, tmp_path):
     store.save(tmp_path / "store")
-    link(tmp_path / "store", tmp_path / "inputs/toy", ["events/positive", "videos/tags"])
+    link(tmp_path / "store", tmp_path / "inputs/toy", ["events/positive", "videos/tags"], ["train", "train_valid"])
     assert set(files(tmp_path / "inputs/toy")) == {
         "columns.json", "offsets.npy", "cuts/start.npy", "cuts/train.npy", "cuts/train_valid.npy",
         "events/video_idx.npy", "events/positive.npy", "videos/tags.npy", "videos/tags.offsets.npy",
@@ -128,14 +129,14 @@ def test_a_model_is_handed_the_columns_that_it_names_and_no_others(store, tmp_pa
 
 def test_a_model_that_names_nothing_still_knows_what_was_watched(store, tmp_path):
     store.save(tmp_path / "store")
-    link(tmp_path / "store", tmp_path / "toy", [])
+    link(tmp_path / "store", tmp_path / "toy", [], ["train", "train_valid"])
     assert Store.load(tmp_path / "toy").columns == {"events/video_idx": Column("id", 5)}
 
 
 def test_a_column_that_the_data_lack_is_an_error_with_its_name(store, tmp_path):
     store.save(tmp_path / "store")
     with pytest.raises(UserError, match=r"toy reads events/hour, users/age; the data have .*events/tab") as caught:
-        link(tmp_path / "store", tmp_path / "toy", ["users/age", "events/positive", "events/hour"])
+        link(tmp_path / "store", tmp_path / "toy", ["users/age", "events/positive", "events/hour"], ["train", "train_valid"])
     assert "positive" not in str(caught.value).split(";")[0]
     assert not (tmp_path / "toy").exists()
 
@@ -150,7 +151,7 @@ def test_a_new_column_changes_no_byte_for_a_model_that_does_not_name_it(store, t
     names = ["videos/tags", "events/positive"]
     for name, each in (("old", store), ("new", more)):
         each.save(tmp_path / name / "store")
-        link(tmp_path / name / "store", tmp_path / name / "toy", names)
+        link(tmp_path / name / "store", tmp_path / name / "toy", names, ["train", "train_valid"])
         names.reverse()  # nor does the order in which a model names its own
     assert files(tmp_path / "old/store") != files(tmp_path / "new/store")
     assert files(tmp_path / "old/toy") == files(tmp_path / "new/toy")
@@ -159,7 +160,7 @@ def test_a_new_column_changes_no_byte_for_a_model_that_does_not_name_it(store, t
 
 def test_linking_takes_no_space_where_it_can_and_copies_where_it_cannot(store, tmp_path, monkeypatch):
     store.save(tmp_path / "store")
-    link(tmp_path / "store", tmp_path / "linked", ["events/positive"])
+    link(tmp_path / "store", tmp_path / "linked", ["events/positive"], ["train", "train_valid"])
     one, other = (folder / "events/positive.npy" for folder in (tmp_path / "store", tmp_path / "linked"))
     assert one.samefile(other)
 
@@ -167,7 +168,7 @@ def test_linking_takes_no_space_where_it_can_and_copies_where_it_cannot(store, t
         raise OSError
 
     monkeypatch.setattr(stores.os, "link", no_links)
-    link(tmp_path / "store", tmp_path / "copied", ["events/positive"])
+    link(tmp_path / "store", tmp_path / "copied", ["events/positive"], ["train", "train_valid"])
     assert not one.samefile(tmp_path / "copied/events/positive.npy")
     assert files(tmp_path / "copied") == files(tmp_path / "linked")
     shutil.rmtree(tmp_path / "store")
@@ -176,10 +177,10 @@ def test_linking_takes_no_space_where_it_can_and_copies_where_it_cannot(store, t
 
 def test_only_a_column_that_is_marked_may_be_lacking(store, tmp_path):
     store.save(tmp_path / "store")
-    link(tmp_path / "store", tmp_path / "toy", ["events/positive", "videos/songs?", "videos/tags?"])
+    link(tmp_path / "store", tmp_path / "toy", ["events/positive", "videos/songs?", "videos/tags?"], ["train", "train_valid"])
     assert set(Store.load(tmp_path / "toy").columns) == {"events/video_idx", "events/positive", "videos/tags"}
     with pytest.raises(UserError, match="more reads videos/songs; the data have"):
-        link(tmp_path / "store", tmp_path / "more", ["videos/songs", "videos/tags?"])
+        link(tmp_path / "store", tmp_path / "more", ["videos/songs", "videos/tags?"], ["train", "train_valid"])
 
 
 # --- sets ---

@@ -55,7 +55,9 @@ def test_each_case_by_hand(shown):
 
 
 def test_parts_stay_apart(judged):
-    assert judged.headline("model", "test") == pytest.approx(
+    headline = judged.headline("model", "test")
+    assert headline.pop("ece") == {part: found.of_model("model") for part, found in judged.of.items()}["test"]["ece"]
+    assert headline == pytest.approx(
         {"gauc": 0.75, "gauc_half_width": np.nan, "ndcg@5": 1.5 / (1 + 1 / np.log2(3)), "wtg@5": np.nan,
          "auc": 7 / 8, "no_opinion_share": 1 / 4, "rows": 4},
         nan_ok=True,
@@ -72,7 +74,7 @@ def test_gauc_weighs_users_by_their_impressions(shown):
     score = np.array([9.0, 1, 1, 1, 1, 0, 1, 1])
     some = replace(
         shown, case=case, video_idx=np.arange(8), time_ms=np.zeros(8, int), label=label, wtr=np.ones(8),
-        wtg=np.ones(8), tie=np.arange(8).astype(np.uint64),
+        wtg=np.ones(8), tie=np.arange(8).astype(np.uint64), known=np.ones(8, bool),
     )  # fmt: skip
     found = ImpressionResults(some, {"model": {42: score}}, SETTINGS).headline("model", "test")
     assert found["gauc"] == pytest.approx(5 / 8)

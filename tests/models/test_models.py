@@ -255,7 +255,7 @@ def test_the_columns_that_a_model_names_are_all_that_it_reads(fitted, blocks, tm
     name, model = fitted
     named = type(model).columns(params_of(name))
     blocks.store.save(tmp_path / "store")
-    link(tmp_path / "store", tmp_path / "inputs", named)
+    link(tmp_path / "store", tmp_path / "inputs", named, ["train"])
     store = Store.load(tmp_path / "inputs")
     needed = {column for column in named if not column.endswith("?")}
     assert set(store.columns) == {"events/video_idx", *needed} < set(blocks.store.columns)

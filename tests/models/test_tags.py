@@ -51,14 +51,14 @@ def test_the_columns_that_it_names_are_all_that_it_reads(fitting, model, halves,
     module, fit = fitting
     named = module.Model.columns(model.params)
     halves.store.save(tmp_path / "store")
-    link(tmp_path / "store", tmp_path / "inputs", named)
+    link(tmp_path / "store", tmp_path / "inputs", named, ["train"])
     store = Store.load(tmp_path / "inputs")
     assert set(store.columns) == {"events/video_idx", *(name.removesuffix("?") for name in named)}
     pairs = halves.all_pairs("test")
     expected = model.score(pairs)
     assert (fit(store).score(replace(pairs, store=store)) == expected).all()
     needed = [name for name in named if not name.endswith("?")]
-    link(tmp_path / "store", tmp_path / "needed", needed)
+    link(tmp_path / "store", tmp_path / "needed", needed, ["train"])
     bare = Store.load(tmp_path / "needed")
     found = fit(bare).score(replace(pairs, store=bare))
     assert np.isfinite(found).all()
