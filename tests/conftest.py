@@ -6,6 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nextreel import runtime
+
+# As in a stage. The threads of torch spin while they wait, and tests on tiny tensors take four times as long on a
+# processor that others use too. Tests of threads ask for their own number.
+runtime.limit_threads(1)
+
 import ibis.expr.types as ir
 import numpy as np
 import pandas as pd
