@@ -23,7 +23,7 @@ from nextreel.params import Params
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = {
     **{"n_users": 60, "n_videos": 150, "n_rows": 3000, "n_days": 10},
-    **{"epochs": 2, "pool_size": 50},
+    **{"epochs": 1, "pool_size": 50},
 }
 STAGES = [
     *("check", "simulate", "ingest", "split", "label", "eda", "inputs", "candidates", "rank", "oracle", "evaluate"),
@@ -96,6 +96,12 @@ class Project:
 
 def ran(output: str) -> list[str]:
     return re.findall(r"^Running stage '(.+)':$", output, flags=re.MULTILINE)
+
+
+def rest_on(file: str, lock: dict[str, Any]) -> set[str]:
+    """The stages that ran on a file, or on a folder that it lies in, now or one day."""
+    places = {str(place) for place in [Path(file), *Path(file).parents]}
+    return {stage for stage, entry in lock.items() if any(dep["path"] in places for dep in entry["deps"])}
 
 
 def models() -> list[str]:
@@ -248,16 +254,19 @@ def test_a_mistake_stops_at_check_and_spares_all_outputs(project: Project) -> No
     assert project.bytes_in("data", "metrics", "plots") == before
 
 
-# Over 20 s: the run from the split on, with every model fitted twice for each of two seeds.
+# Over 20 s: the run from the split on, with every model fitted twice for each of two seeds. Two are left out: gru4rec,
+# which has all but its network from sasrec, and eda, whose pictures hang on no strategy.
 def test_leave_one_out_refit_and_seeds_run_to_their_end(project: Project) -> None:
-    options = ("-Ssplit.strategy=leave_one_out", "-Ssplit.refit=train_valid", "-Smodel.epochs=1", "-Smodel.seeds=2")
-    done = project.dvc("exp", "run", *options)
-    assert done.returncode == 0, done.stdout
+    project.edit_params(r"^  strategy: temporal$", "  strategy: leave_one_out")
+    project.edit_params(r"^  refit: .*$", "  refit: train_valid")
+    project.edit_params(r"^  seeds: 1$", "  seeds: 2")
+    project.edit_params(r"^  gru4rec:\n(    .*\n)+", "")
+    assert "eda" not in project.repro("evaluate")
     split, label = (json.loads((project.root / f"metrics/{name}.json").read_text()) for name in ("split", "label"))
     assert (split["strategy"], split["refit"], split["rows_random"]) == ("leave_one_out", "train_valid", 0)
     assert label["positives_fitted_on"] == "all rows"
     assert label["cases_test"] > 0
-    for stage in models():
+    for stage in set(models()) - {"train@gru4rec"}:
         folder = project.root / "data/models" / stage.split("@")[1]
         assert sorted(path.name for path in folder.iterdir()) == ["train", "train_valid"]
     found = json.loads((project.root / "metrics/models/two_stage.json").read_text())
@@ -309,17 +318,19 @@ CHANGES = {
 
 @pytest.mark.parametrize("file", CHANGES)
 def test_a_change_of_a_file_reruns_what_rests_on_it_alone(finished: Project, file: str) -> None:
-    """As far as a dry run sees, which does not follow changed outputs. `check` rests on all files."""
-    path = finished.root / file
-    before = path.read_bytes() if path.exists() else None
-    try:
-        path.write_bytes((before or b"") + b"# changed\n")
-        assert set(ran(finished.dvc("repro", "--dry").stdout)) == {"check"} | CHANGES[file]
-    finally:
-        if before is None:
-            path.unlink()
-        else:
-            path.write_bytes(before)
+    """But for what follows from changed outputs. `check` rests on all files."""
+    assert rest_on(file, finished.lock()) == {"check"} | CHANGES[file]
+
+
+def test_dvc_reruns_what_rests_on_changed_files(project: Project) -> None:
+    """A file that is listed, one that is new in a listed folder, and one that no stage but `check` rests on."""
+    files = [f"src/nextreel/{name}.py" for name in ("scoring/validation", "datasets/another", "reporting/page")]
+    for file in files:
+        with (project.root / file).open("a", encoding="utf-8") as text:
+            text.write("# changed\n")
+    reruns = set(ran(project.dvc("repro", "--dry").stdout))
+    assert reruns == set().union(*(rest_on(file, project.lock()) for file in files))
+    assert {"ingest", "train@sasrec"} < reruns
 
 
 # Some 20 s each: everything but the models runs again.
