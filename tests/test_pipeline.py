@@ -35,8 +35,10 @@ class Project:
 
     def __init__(self, root: Path, site: Path) -> None:
         self.root = root
-        # A git hook that runs the suite sets GIT_DIR; a person's own settings may sign commits or share a cache.
-        self.env = {key: value for key, value in os.environ.items() if not key.startswith(("GIT_", "DVC_"))} | {
+        # A git hook that runs the suite sets GIT_DIR; a person's own settings may sign commits or share a cache, or let
+        # every stage compile all code again.
+        theirs = ("GIT_", "DVC_", "PYTHONDONTWRITEBYTECODE")
+        self.env = {key: value for key, value in os.environ.items() if not key.startswith(theirs)} | {
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
             "GIT_CONFIG_GLOBAL": os.devnull,
             "DVC_GLOBAL_CONFIG_DIR": str(site),
