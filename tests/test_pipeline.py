@@ -134,6 +134,11 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return project
 
 
+@pytest.fixture(scope="module")
+def lock(finished: Project) -> dict[str, Any]:
+    return finished.lock()
+
+
 @pytest.fixture
 def project(finished: Project, tmp_path: Path) -> Project:
     """The finished run in a folder of its own, to be changed at will."""
@@ -146,8 +151,8 @@ def test_a_second_run_runs_nothing(finished: Project) -> None:
     assert finished.git("status", "--porcelain") == ""
 
 
-def test_the_lock_holds_every_stage_and_every_model(finished: Project) -> None:
-    assert sorted(finished.lock()) == sorted([*STAGES, *models()])
+def test_the_lock_holds_every_stage_and_every_model(lock: dict[str, Any]) -> None:
+    assert sorted(lock) == sorted([*STAGES, *models()])
 
 
 def test_metrics_show_is_a_table_of_models(finished: Project) -> None:
@@ -170,9 +175,9 @@ def test_metrics_show_is_a_table_of_models(finished: Project) -> None:
     assert sum(map(len, moved)) + two_stage < 40
 
 
-def test_every_file_that_a_run_leaves_is_an_output_of_a_stage(finished: Project) -> None:
+def test_every_file_that_a_run_leaves_is_an_output_of_a_stage(finished: Project, lock: dict[str, Any]) -> None:
     """Else DVC neither deletes it nor brings it back."""
-    outs = {out["path"] for stage in finished.lock().values() for out in stage["outs"]}
+    outs = {out["path"] for stage in lock.values() for out in stage["outs"]}
     written = [path for path in finished.bytes_in("data", "metrics", "plots") if not path.endswith(".gitignore")]
     assert [path for path in written if not any(path == out or path.startswith(f"{out}/") for out in outs)] == []
 
@@ -319,19 +324,19 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("file", CHANGES)
-def test_a_change_of_a_file_reruns_what_rests_on_it_alone(finished: Project, file: str) -> None:
+def test_a_change_of_a_file_reruns_what_rests_on_it_alone(lock: dict[str, Any], file: str) -> None:
     """But for what follows from changed outputs. `check` rests on all files."""
-    assert rest_on(file, finished.lock()) == {"check"} | CHANGES[file]
+    assert rest_on(file, lock) == {"check"} | CHANGES[file]
 
 
-def test_dvc_reruns_what_rests_on_changed_files(project: Project) -> None:
+def test_dvc_reruns_what_rests_on_changed_files(project: Project, lock: dict[str, Any]) -> None:
     """A file that is listed, one that is new in a listed folder, and one that no stage but `check` rests on."""
     files = [f"src/nextreel/{name}.py" for name in ("scoring/validation", "datasets/another", "reporting/page")]
     for file in files:
         with (project.root / file).open("a", encoding="utf-8") as text:
             text.write("# changed\n")
     reruns = set(ran(project.dvc("repro", "--dry").stdout))
-    assert reruns == set().union(*(rest_on(file, project.lock()) for file in files))
+    assert reruns == set().union(*(rest_on(file, lock) for file in files))
     assert {"ingest", "train@sasrec"} < reruns
 
 
@@ -360,7 +365,7 @@ def test_a_new_column_trains_nothing(project: Project, file: str, line: str, mor
 
 
 # Over 20 s: torch is loaded three times over, by check twice and by the ranker.
-def test_a_model_comes_and_goes_with_its_file_and_section(finished: Project, project: Project) -> None:
+def test_a_model_comes_and_goes_with_its_file_and_section(project: Project, lock: dict[str, Any]) -> None:
     source = project.root / "src/nextreel/models"
     shutil.copy(source / "most_popular.py", source / "toy.py")
     project.edit_params(r"^recall:$", "recall:\n  toy: {}")
@@ -384,9 +389,9 @@ def test_a_model_comes_and_goes_with_its_file_and_section(finished: Project, pro
     assert project.traces_of("toy") == []
     assert not any("toy" in column for column in candidate_columns(project))
     assert project.git("diff", "HEAD", "--", "metrics", "plots") == ""
-    lock = project.lock()
-    del lock["recall@toy"]  # DVC keeps the entry of a stage that is gone
-    assert lock == finished.lock()
+    after = project.lock()
+    del after["recall@toy"]  # DVC keeps the entry of a stage that is gone
+    assert after == lock
 
 
 def candidate_columns(project: Project) -> list[str]:
