@@ -11,7 +11,7 @@ repro: $(PAGE)  ## run the pipeline on params.yaml
 	dvc repro
 
 test: $(PAGE)  ## the whole suite, files shared out between two processes
-	python -m pytest -n 2 --dist loadfile
+	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(STAMP)
 	ruff check .
