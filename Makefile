@@ -12,8 +12,8 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 repro: $(PAGE)  ## run the pipeline on params.yaml
 	dvc repro
 
-test: $(PAGE)  ## the whole suite
-	python -m pytest
+test: $(PAGE)  ## the whole suite, files shared out between two processes
+	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(STAMP)
 	ruff check .

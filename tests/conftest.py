@@ -6,6 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nextreel import runtime
+
+# As in a stage. The threads of torch spin while they wait, and tests on tiny tensors take four times as long on a
+# processor that others use too. Tests of threads ask for their own number.
+runtime.limit_threads(1)
+
 import ibis.expr.types as ir
 import numpy as np
 import pandas as pd
@@ -50,6 +56,11 @@ def ingest_of(path: Path, **changes: Any) -> datasets.Params:
     """The committed section `ingest` for another path."""
     section = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["ingest"]
     return datasets.Params(**section | {"path": str(path)} | changes)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest file first, so that of two processes none ends with it while the other has nothing to do."""
+    items.sort(key=lambda item: item.path.name != "test_pipeline.py")
 
 
 class RawFolder:

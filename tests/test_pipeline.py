@@ -23,7 +23,7 @@ from nextreel.params import Params
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = {
     **{"n_users": 60, "n_videos": 150, "n_rows": 3000, "n_days": 10},
-    **{"epochs": 2, "pool_size": 50},
+    **{"epochs": 1, "pool_size": 50},
 }
 STAGES = [
     *("check", "simulate", "ingest", "split", "label", "eda", "inputs", "candidates", "rank", "oracle", "evaluate"),
@@ -35,8 +35,10 @@ class Project:
 
     def __init__(self, root: Path, site: Path) -> None:
         self.root = root
-        # A git hook that runs the suite sets GIT_DIR; a person's own settings may sign commits or share a cache.
-        self.env = {key: value for key, value in os.environ.items() if not key.startswith(("GIT_", "DVC_"))} | {
+        # A git hook that runs the suite sets GIT_DIR; a person's own settings may sign commits or share a cache, or let
+        # every stage compile all code again.
+        theirs = ("GIT_", "DVC_", "PYTHONDONTWRITEBYTECODE")
+        self.env = {key: value for key, value in os.environ.items() if not key.startswith(theirs)} | {
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
             "GIT_CONFIG_GLOBAL": os.devnull,
             "DVC_GLOBAL_CONFIG_DIR": str(site),
@@ -98,6 +100,12 @@ def ran(output: str) -> list[str]:
     return re.findall(r"^Running stage '(.+)':$", output, flags=re.MULTILINE)
 
 
+def rest_on(file: str, lock: dict[str, Any]) -> set[str]:
+    """The stages that ran on a file, or on a folder that it lies in, now or one day."""
+    places = {str(place) for place in [Path(file), *Path(file).parents]}
+    return {stage for stage, entry in lock.items() if any(dep["path"] in places for dep in entry["deps"])}
+
+
 def models() -> list[str]:
     params = Params.load(ROOT / "params.yaml")
     return [f"{family}@{name}" for family in ("recall", "train") for name in params.get(family)]
@@ -126,6 +134,11 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return project
 
 
+@pytest.fixture(scope="module")
+def lock(finished: Project) -> dict[str, Any]:
+    return finished.lock()
+
+
 @pytest.fixture
 def project(finished: Project, tmp_path: Path) -> Project:
     """The finished run in a folder of its own, to be changed at will."""
@@ -138,8 +151,8 @@ def test_a_second_run_runs_nothing(finished: Project) -> None:
     assert finished.git("status", "--porcelain") == ""
 
 
-def test_the_lock_holds_every_stage_and_every_model(finished: Project) -> None:
-    assert sorted(finished.lock()) == sorted([*STAGES, *models()])
+def test_the_lock_holds_every_stage_and_every_model(lock: dict[str, Any]) -> None:
+    assert sorted(lock) == sorted([*STAGES, *models()])
 
 
 def test_metrics_show_is_a_table_of_models(finished: Project) -> None:
@@ -162,9 +175,9 @@ def test_metrics_show_is_a_table_of_models(finished: Project) -> None:
     assert sum(map(len, moved)) + two_stage < 40
 
 
-def test_every_file_that_a_run_leaves_is_an_output_of_a_stage(finished: Project) -> None:
+def test_every_file_that_a_run_leaves_is_an_output_of_a_stage(finished: Project, lock: dict[str, Any]) -> None:
     """Else DVC neither deletes it nor brings it back."""
-    outs = {out["path"] for stage in finished.lock().values() for out in stage["outs"]}
+    outs = {out["path"] for stage in lock.values() for out in stage["outs"]}
     written = [path for path in finished.bytes_in("data", "metrics", "plots") if not path.endswith(".gitignore")]
     assert [path for path in written if not any(path == out or path.startswith(f"{out}/") for out in outs)] == []
 
@@ -248,16 +261,19 @@ def test_a_mistake_stops_at_check_and_spares_all_outputs(project: Project) -> No
     assert project.bytes_in("data", "metrics", "plots") == before
 
 
-# Over 20 s: the run from the split on, with every model fitted twice for each of two seeds.
+# Over 20 s: the run from the split on, with every model fitted twice for each of two seeds. Two are left out: gru4rec,
+# which has all but its network from sasrec, and eda, whose pictures hang on no strategy.
 def test_leave_one_out_refit_and_seeds_run_to_their_end(project: Project) -> None:
-    options = ("-Ssplit.strategy=leave_one_out", "-Ssplit.refit=train_valid", "-Smodel.epochs=1", "-Smodel.seeds=2")
-    done = project.dvc("exp", "run", *options)
-    assert done.returncode == 0, done.stdout
+    project.edit_params(r"^  strategy: temporal$", "  strategy: leave_one_out")
+    project.edit_params(r"^  refit: .*$", "  refit: train_valid")
+    project.edit_params(r"^  seeds: 1$", "  seeds: 2")
+    project.edit_params(r"^  gru4rec:\n(    .*\n)+", "")
+    assert "eda" not in project.repro("evaluate")
     split, label = (json.loads((project.root / f"metrics/{name}.json").read_text()) for name in ("split", "label"))
     assert (split["strategy"], split["refit"], split["rows_random"]) == ("leave_one_out", "train_valid", 0)
     assert label["positives_fitted_on"] == "all rows"
     assert label["cases_test"] > 0
-    for stage in models():
+    for stage in set(models()) - {"train@gru4rec"}:
         folder = project.root / "data/models" / stage.split("@")[1]
         assert sorted(path.name for path in folder.iterdir()) == ["train", "train_valid"]
     found = json.loads((project.root / "metrics/models/two_stage.json").read_text())
@@ -308,18 +324,20 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("file", CHANGES)
-def test_a_change_of_a_file_reruns_what_rests_on_it_alone(finished: Project, file: str) -> None:
-    """As far as a dry run sees, which does not follow changed outputs. `check` rests on all files."""
-    path = finished.root / file
-    before = path.read_bytes() if path.exists() else None
-    try:
-        path.write_bytes((before or b"") + b"# changed\n")
-        assert set(ran(finished.dvc("repro", "--dry").stdout)) == {"check"} | CHANGES[file]
-    finally:
-        if before is None:
-            path.unlink()
-        else:
-            path.write_bytes(before)
+def test_a_change_of_a_file_reruns_what_rests_on_it_alone(lock: dict[str, Any], file: str) -> None:
+    """But for what follows from changed outputs. `check` rests on all files."""
+    assert rest_on(file, lock) == {"check"} | CHANGES[file]
+
+
+def test_dvc_reruns_what_rests_on_changed_files(project: Project, lock: dict[str, Any]) -> None:
+    """A file that is listed, one that is new in a listed folder, and one that no stage but `check` rests on."""
+    files = [f"src/nextreel/{name}.py" for name in ("scoring/validation", "datasets/another", "reporting/page")]
+    for file in files:
+        with (project.root / file).open("a", encoding="utf-8") as text:
+            text.write("# changed\n")
+    reruns = set(ran(project.dvc("repro", "--dry").stdout))
+    assert reruns == set().union(*(rest_on(file, lock) for file in files))
+    assert {"ingest", "train@sasrec"} < reruns
 
 
 # Some 20 s each: everything but the models runs again.
@@ -347,7 +365,7 @@ def test_a_new_column_trains_nothing(project: Project, file: str, line: str, mor
 
 
 # Over 20 s: torch is loaded three times over, by check twice and by the ranker.
-def test_a_model_comes_and_goes_with_its_file_and_section(finished: Project, project: Project) -> None:
+def test_a_model_comes_and_goes_with_its_file_and_section(project: Project, lock: dict[str, Any]) -> None:
     source = project.root / "src/nextreel/models"
     shutil.copy(source / "most_popular.py", source / "toy.py")
     project.edit_params(r"^recall:$", "recall:\n  toy: {}")
@@ -371,9 +389,9 @@ def test_a_model_comes_and_goes_with_its_file_and_section(finished: Project, pro
     assert project.traces_of("toy") == []
     assert not any("toy" in column for column in candidate_columns(project))
     assert project.git("diff", "HEAD", "--", "metrics", "plots") == ""
-    lock = project.lock()
-    del lock["recall@toy"]  # DVC keeps the entry of a stage that is gone
-    assert lock == finished.lock()
+    after = project.lock()
+    del after["recall@toy"]  # DVC keeps the entry of a stage that is gone
+    assert after == lock
 
 
 def candidate_columns(project: Project) -> list[str]:

@@ -103,7 +103,6 @@ def test_saving_again_leaves_nothing_of_the_first(store, tmp_path):
 # --- what a model is handed ---
 
 
-
 def test_a_model_is_handed_the_columns_that_it_names_and_no_others(store, tmp_path):
     store.save(tmp_path / "store")
     link(tmp_path / "store", tmp_path / "inputs/toy", ["events/positive", "videos/tags"], ["train", "train_valid"])
@@ -136,7 +135,12 @@ def test_a_model_that_names_nothing_still_knows_what_was_watched(store, tmp_path
 def test_a_column_that_the_data_lack_is_an_error_with_its_name(store, tmp_path):
     store.save(tmp_path / "store")
     with pytest.raises(UserError, match=r"toy reads events/hour, users/age; the data have .*events/tab") as caught:
-        link(tmp_path / "store", tmp_path / "toy", ["users/age", "events/positive", "events/hour"], ["train", "train_valid"])
+        link(
+            tmp_path / "store",
+            tmp_path / "toy",
+            ["users/age", "events/positive", "events/hour"],
+            ["train", "train_valid"],
+        )
     assert "positive" not in str(caught.value).split(";")[0]
     assert not (tmp_path / "toy").exists()
 
@@ -177,7 +181,12 @@ def test_linking_takes_no_space_where_it_can_and_copies_where_it_cannot(store, t
 
 def test_only_a_column_that_is_marked_may_be_lacking(store, tmp_path):
     store.save(tmp_path / "store")
-    link(tmp_path / "store", tmp_path / "toy", ["events/positive", "videos/songs?", "videos/tags?"], ["train", "train_valid"])
+    link(
+        tmp_path / "store",
+        tmp_path / "toy",
+        ["events/positive", "videos/songs?", "videos/tags?"],
+        ["train", "train_valid"],
+    )
     assert set(Store.load(tmp_path / "toy").columns) == {"events/video_idx", "events/positive", "videos/tags"}
     with pytest.raises(UserError, match="more reads videos/songs; the data have"):
         link(tmp_path / "store", tmp_path / "more", ["videos/songs", "videos/tags?"], ["train", "train_valid"])

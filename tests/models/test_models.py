@@ -458,10 +458,11 @@ def test_ties_stand_in_a_fixed_order(fitted, blocks, tmp_path):
 def test_lists_do_not_hang_on_how_the_work_is_cut(name, blocks, tmp_path, monkeypatch):
     """Where scores are sums and no matrix products, which round by the shape of a block."""
     model = fit(name, blocks, tmp_path)
-    lists, ranks = answered(model, blocks, tmp_path)
+    some = some_cases(blocks, blocks.asked.cases.user_idx % 8 == 0)
+    lists, ranks = answered(model, some, tmp_path)
     monkeypatch.setattr("nextreel.scoring.retrieve._CASES", 3)
     monkeypatch.setattr("nextreel.scoring.retrieve._EVENTS", 3 * 26)
-    again, marks = answered(model, blocks, tmp_path)
+    again, marks = answered(model, some, tmp_path)
     assert all((lists[column] == again[column]).all() for column in lists)
     assert (ranks["rank"] == marks["rank"]).all()
 

@@ -136,7 +136,7 @@ def test_many_passes_find_the_mode_of_the_logistic_regression(log_of, training_o
     store = some_log(log_of, 0)
     variances = np.array([0.3, 0.2, 0.1, 0.4, 0.5])
     varying(video=0.3, author=0.2, tag=0.1, user=0.4, user_x_tag=0.5)
-    model = fitted(training_on(store), 400, monkeypatch)
+    model = fitted(training_on(store), 100, monkeypatch)
     x, kind = design(store, model)
     positive = store.events("positive").astype(float)
     base = logit((positive.sum() + 0.5) / (len(positive) + 1))
