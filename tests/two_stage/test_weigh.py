@@ -165,8 +165,8 @@ def test_a_planted_leak_would_move_the_weight(cycle, blend_of, two, valid_of, tm
     assert about[0]["valid_ndcg@10"] != about[1]["valid_ndcg@10"]
 
 
-def test_ties_in_the_pool_fall_as_in_every_list(cycle, blend_of, known, valid_of, tmp_path):
-    """All scores alike: the rank of a target is that of its hash."""
+def test_ties_in_the_pool_fall_as_in_the_stage_s_lists(cycle, blend_of, known, valid_of, tmp_path):
+    """All scores alike: the pool's own order stands."""
     blend = blend_of(cycle, known(np.zeros(N)), known(np.ones(N), "share"))
     candidates = pools_of(cycle, tmp_path / "pool.parquet")
     found = weigh.front(blend, cycle.asked, candidates, valid_of(cycle, np.zeros(N)), np.array([0.0]))
@@ -175,3 +175,5 @@ def test_ties_in_the_pool_fall_as_in_every_list(cycle, blend_of, known, valid_of
     mine = np.isin(ranked["case_id"], cycle.cases("valid").case_id)
     assert found["ndcg@10"][0] == pytest.approx(ranks.ndcg(ranked["rank"][mine], 10).mean())
     assert (ranked["rank"] == order.MISS).any()
+    listed, pool = (arrays.load(path) for path in (tmp_path / "system/lists.parquet", candidates))
+    assert listed["video_idx"].tolist() == pool["video_idx"].tolist()

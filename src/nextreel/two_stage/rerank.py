@@ -25,14 +25,11 @@ class Pool(NamedTuple):
     first: int  # of the cases among those of the part
     row: np.ndarray  # [m] of the case
     video_idx: np.ndarray  # [m]
+    tie: np.ndarray  # [m] uint64: the pool's own order stands where scores are equal
 
     @property
     def pairs(self) -> PairsOf:
         return lambda store: Pairs.at_cases(store, self.asked.cases, self.row, self.video_idx)
-
-    @property
-    def tie(self) -> np.ndarray:
-        return self.asked.tie_at(self.row, self.video_idx)
 
 
 def pools(candidates: Path, asked: EvalSet, part: str, doing: str) -> Iterator[Pool]:
@@ -42,8 +39,9 @@ def pools(candidates: Path, asked: EvalSet, part: str, doing: str) -> Iterator[P
         some = asked.where(slice(start, start + _CASES_AT_A_TIME))
         ids = some.cases.case_id
         within: list[tuple[str, str, object]] = [("case_id", ">=", ids[0]), ("case_id", "<=", ids[-1])]
-        pool = arrays.load(candidates, within, ["case_id", "video_idx"])
-        yield Pool(some, start, np.searchsorted(ids, pool["case_id"]), pool["video_idx"])
+        pool = arrays.load(candidates, within, ["case_id", "video_idx", "rank"])
+        row = np.searchsorted(ids, pool["case_id"])
+        yield Pool(some, start, row, pool["video_idx"], pool["rank"].astype(np.uint64))
 
 
 def rerank(blend: Blend, weight: float, asked: EvalSet, candidates: Path, system: Path) -> None:
