@@ -29,19 +29,6 @@ from nextreel.two_stage import blend, rerank, weigh
 FLOORS = (0.95, 0.9)
 
 
-class Standardised(blend.Blend):
-    """r = log s, with mean 0 and deviation 1 within the case."""
-
-    def blended(
-        self, part: str, score: np.ndarray, exposed: np.ndarray, row: np.ndarray, reference: np.ndarray
-    ) -> blend.Terms:
-        terms = Plain.blended(self, part, score, exposed, row, reference)
-        n = np.maximum(np.bincount(row, minlength=len(reference)), 1)
-        away = terms.r - (np.bincount(row, terms.r, len(n)) / n)[row]
-        spread = np.sqrt(np.bincount(row, away**2, len(n)) / n)[row]
-        return terms._replace(r=away / np.where(spread > 0, spread, 1))
-
-
 class Plain(blend.Blend):
     """r = log s."""
 
@@ -51,6 +38,19 @@ class Plain(blend.Blend):
         log = blend._log(self.exposure.of(part).scale, exposed)
         by_case = (row, len(reference))
         return blend.Terms(with_medians(score, *by_case), with_medians(np.where(log > -np.inf, log, np.nan), *by_case))
+
+
+class Standardised(Plain):
+    """r = log s, with mean 0 and deviation 1 within the case."""
+
+    def blended(
+        self, part: str, score: np.ndarray, exposed: np.ndarray, row: np.ndarray, reference: np.ndarray
+    ) -> blend.Terms:
+        terms = super().blended(part, score, exposed, row, reference)
+        n = np.maximum(np.bincount(row, minlength=len(reference)), 1)
+        away = terms.r - (np.bincount(row, terms.r, len(n)) / n)[row]
+        spread = np.sqrt(np.bincount(row, away**2, len(n)) / n)[row]
+        return terms._replace(r=away / np.where(spread > 0, spread, 1))
 
 
 class Judge:
