@@ -101,7 +101,7 @@ def main() -> None:
     print(f"Best single model on valid: {best}, {ndcg:.4f}.\n")
     print("| r | floor | weight | valid: NDCG@10 | list value | GAUC | test: NDCG@10 | list value | GAUC |")
     print("|---" * 9 + "|")
-    forms = [("log s, standardised", Standardised, 10), ("log s", Plain, 10)]
+    forms: list[tuple[str, type[blend.Blend], int]] = [("log s, standardised", Standardised, 10), ("log s", Plain, 10)]
     forms += [(f"log(1 + s / s_{k})", blend.Blend, k) for k in (3, 10, 50, 200)]
     for name, form, k in forms:
         blend.REFERENCE_RANK = k
