@@ -205,7 +205,7 @@ def estimates(n_users, n_known=None, n_videos=1000):
 @pytest.mark.parametrize(("n_users", "n_videos"), [(1, 99), (2, 99), (LEAST - 1, 99), (99, 1), (99, LEAST - 1)])
 def test_too_few_users_or_videos_have_values_and_no_interval(n_users, n_videos):
     found = estimates(n_users, n_videos=n_videos)
-    table, compared = found.table(), found.comparison()
+    table, compared = found.table(), found.comparison
     assert np.isfinite(table["value"]).all()
     assert np.isfinite(compared["value"]).all()
     for bounds in (table["low"], table["high"], *(compared[x] for x in compared if x.startswith(("low", "high")))):
@@ -215,7 +215,7 @@ def test_too_few_users_or_videos_have_values_and_no_interval(n_users, n_videos):
 
 def test_enough_users_and_videos_have_an_interval():
     found = estimates(LEAST, n_videos=LEAST)
-    table, compared = found.table(), found.comparison()
+    table, compared = found.table(), found.comparison
     assert (table["low"] < table["high"])[table["metric"] != "number"].all()
     assert np.isnan(table["low"][table["metric"] == "number"]).all()  # what has no influence values
     assert np.isfinite(compared["low_corrected"][compared["minus"] != ""]).all()
@@ -235,7 +235,7 @@ def test_no_bound_is_below_what_a_metric_can_be_but_a_difference_may_be():
     found = Estimates(Clusters(np.arange(60)), 0.95, headline="hr", lowest=0.0)
     for name, hits in (("one", 1), ("other", 2)):
         found.add(name, "hr", Parts.of((np.arange(60) < hits).astype(float)).estimate())
-    table = found.comparison()
+    table = found.comparison
     assert (table["low"][:2] == 0).all()
     assert (table["low"][2:] < 0).all()
     assert found.of_model("one")["hr_half_width"] > 1 / 60

@@ -320,7 +320,7 @@ def test_topic_probabilities_sum_to_one_and_mix_taste_and_chain():
     preferences = rng.dirichlet(np.ones(N_TOPICS), len(before))
     chain = rng.dirichlet(np.ones(N_TOPICS), N_TOPICS)
     for strength in (0.0, 0.3, 1.0):
-        mixed = laws.topic_probability(before, preferences, chain, strength)
+        mixed = laws.topic_probability(before[:, None], preferences, chain[before], strength)
         np.testing.assert_allclose(mixed.sum(1), 1, rtol=1e-12)
         np.testing.assert_allclose(mixed[0], preferences[0])
         np.testing.assert_allclose(mixed[1:], (1 - strength) * preferences[1:] + strength * chain[before[1:]])

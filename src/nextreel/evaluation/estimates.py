@@ -1,5 +1,7 @@
 """Metrics with their intervals, of many models at once, and what sets the models apart."""
 
+from functools import cached_property
+
 import numpy as np
 
 from nextreel.arrays import Columns
@@ -43,15 +45,22 @@ class Estimates:
                 out |= {metric: value, f"{metric}_half_width": reach}
         return out
 
+    @cached_property
     def comparison(self) -> Columns:
         """The headline of every model, and of every pair of models the paired difference: model, minus (empty for a
         model on its own), metric, value, low, high, and low_corrected, high_corrected for the number of pairs."""
         names = np.array(list(self._sums))
         value, reach = np.array([self._found[name, self._headline] for name in names]).T
-        left, right = np.nonzero(~np.eye(len(names), dtype=bool))
-        sums = Sums.stack(list(self._sums.values())).differences(left, right)
-        difference, together = value[left] - value[right], sums.reach_together(self._confidence)
-        own, apart = self._bounds(value, reach), sums.reach(self._confidence)
+        n = len(names)
+        first, second = np.triu_indices(n, 1)
+        sums = Sums.stack(list(self._sums.values())).differences(first, second)
+        of_pair = np.zeros((n, n), int)
+        of_pair[first, second] = of_pair[second, first] = np.arange(len(first))
+        left, right = np.nonzero(~np.eye(n, dtype=bool))  # both ways round: as far apart
+        apart, together = (
+            of[of_pair[left, right]] for of in (sums.reach(self._confidence), sums.reach_together(self._confidence))
+        )
+        difference, own = value[left] - value[right], self._bounds(value, reach)
         alone = np.full(len(names), np.nan)
         return {
             "metric": np.full(len(names) + len(left), self._headline),

@@ -245,7 +245,7 @@ class ImpressionResults:
 
     def comparison(self, part: str) -> Columns:
         """HEADLINE of every model and pair of models, see `Estimates.comparison`."""
-        return self.of[part].comparison()
+        return self.of[part].comparison
 
     @cached_property
     def by_day(self) -> Columns:

@@ -74,7 +74,7 @@ class NextItemResults:
 
     def comparison(self) -> Columns:
         """HEADLINE on test of every model and pair of models, see `Estimates.comparison`."""
-        return self.of_part["test"].comparison()
+        return self.of_part["test"].comparison
 
     def by_day(self) -> Columns:
         """HEADLINE by the day of the test case: day, cases, model, metric, value, low, high."""

@@ -97,12 +97,12 @@ class Laws(Oracle):
 
     def _log_likelihood(self, events: _Events, draws: np.ndarray, liked: bool) -> np.ndarray:
         """Of the events' topics, and of what was liked of them, given tastes [B, M, D]: [B, M]."""
-        preferences = self._preferences(draws)
+        preferences, topic = self._preferences(draws), self.videos["topic"][events.at]
+        following = self.topics["next_probability"][events.before, topic]
         log = np.zeros(draws.shape[:2])
         for m in range(draws.shape[1]):
-            own = preferences[events.owner, m]
-            topic = world.topic_probability(events.before, own, self.topics["next_probability"], self.strength)
-            shown = np.log(topic[np.arange(len(topic)), self.videos["topic"][events.at]])
+            own = preferences[events.owner, m, topic]
+            shown = np.log(world.topic_probability(events.before, own, following, self.strength))
             if liked:
                 belief = Belief(draws[events.owner, m], own, events.before, events.before)
                 p = self._positive(self._interest(belief, events.at), events.at)

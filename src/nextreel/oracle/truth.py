@@ -135,8 +135,8 @@ class Oracle:
 
     def _exposed(self, belief: Belief, histories: Histories, at: np.ndarray) -> np.ndarray:
         """P(the next exposure is v | state, day, seen) [B, N] of the videos at these positions."""
-        following = self.topics["next_probability"]
-        topic = world.topic_probability(belief.before, belief.preferences, following, self.strength)
+        following = self.topics["next_probability"][belief.before]
+        topic = world.topic_probability(belief.before[:, None], belief.preferences, following, self.strength)
         exposed = np.empty((len(topic), len(at)))
         for today in np.unique(belief.day):
             rows = np.flatnonzero(belief.day == today)

@@ -43,11 +43,12 @@ REDRAWS_OF_SEEN = 4
 
 
 def topic_probability(
-    topic_before: np.ndarray, preferences: np.ndarray, next_probability: np.ndarray, strength: float
+    topic_before: np.ndarray, preference: np.ndarray, following: np.ndarray, strength: float
 ) -> np.ndarray:
-    """P(topic of the next exposure). topic_before [B], -1 = session start; preferences [B, K] -> [B, K]."""
-    follows = np.where(topic_before >= 0, strength, 0.0)[:, None]
-    return (1 - follows) * preferences + follows * next_probability[topic_before]
+    """P(topic of the next exposure) from the user's preference for it and P(topic | topic before); topic_before -1 =
+    session start. Shapes broadcast."""
+    follows = np.where(topic_before >= 0, strength, 0.0)
+    return (1 - follows) * preference + follows * following
 
 
 def quality(of_author: np.ndarray, of_video: np.ndarray, author_share: float) -> np.ndarray:
