@@ -1,8 +1,11 @@
 from math import nan
+from pathlib import Path
 
 import pytest
 
-from nextreel.reporting import worlds, worlds_table
+from nextreel.errors import UserError
+from nextreel.params import Params
+from nextreel.reporting import clones, worlds, worlds_table
 from nextreel.reporting.worlds_table import COLUMNS, Cell, Made
 
 MADE = Made("abc", 3)
@@ -56,3 +59,20 @@ def test_rows_that_were_made_otherwise_are_dropped_and_made_anew(tmp_path, capsy
 @pytest.mark.parametrize("seeds", ["", "0", "-1", "three"])
 def test_a_wrong_number_of_seeds_is_told(seeds):
     assert f"SEEDS is {seeds!r}; allowed: an integer, at least 1" in worlds.main(seeds)
+
+
+def test_the_world_of_the_committed_run_is_not_run_again(monkeypatch, root):
+    """Its cells are those of the committed metrics; another seed of training would be another run."""
+    monkeypatch.chdir(root)
+    params = Params.load(Path("params.yaml"))
+    world, seeds = params.get("simulate.seed"), params.get("model.seeds")
+
+    def cloned(kind):
+        raise UserError("a clone is made")
+
+    monkeypatch.setattr(clones, "clone", cloned)
+    found, seconds = worlds.run(world, seeds)
+    assert (found, seconds) == (worlds_table.collect(world, Path("metrics")), 0.0)
+    for other in ((world + 1, seeds), (world, seeds + 1)):
+        with pytest.raises(UserError, match="a clone is made"):
+            worlds.run(*other)
