@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from nextreel.files import read_json, write_json
 from nextreel.reporting import clones, readme
 
 ROOT = Path(__file__).parents[2]
@@ -32,7 +33,7 @@ def test_a_run_of_too_few_users_has_values_and_no_intervals(few_users):
     row = next(line for line in readme.results(few_users, 0.95).splitlines() if line.startswith("| sasrec |"))
     assert row.split(" | ")[2] == "-"
     row = next(line for line in readme.impressions(few_users, 0.95).splitlines() if line.startswith("| sasrec |"))
-    assert [at for at, cell in enumerate(row.split(" | ")) if cell == "-"] == [2, 5, 8]
+    assert [at for at, cell in enumerate(row.split(" | ")) if cell == "-"] == [2, 5, 11]
 
 
 def test_without_a_random_log_its_columns_are_empty(tmp_path):
@@ -43,6 +44,38 @@ def test_without_a_random_log_its_columns_are_empty(tmp_path):
     table = readme.impressions(tmp_path / "metrics", 0.95).splitlines()
     whole = readme.impressions(ROOT / "metrics", 0.95).splitlines()
     for line, full in zip(table[2:-2], whole[2:-2], strict=True):
-        assert line.split(" | ")[:7] == full.split(" | ")[:7]
-        assert line.split(" | ")[7:] == ["-", "-", "- |"]
-    assert table[-1] == "44,999 impressions of test, 0 shown at random."
+        assert line.split(" | ")[:10] == full.split(" | ")[:10]
+        assert line.split(" | ")[10:] == ["-", "-", "- |"]
+    assert table[-1].endswith(" impressions of test, 0 shown at random.")
+    row = next(x for x in readme.stages(tmp_path / "metrics", 0.95).splitlines() if x.startswith("| **two_stage**"))
+    assert row.split(" | ")[-1] == "- |"
+
+
+def test_stages_stand_side_by_side(committed):
+    """From the best channel on valid to the ceilings, each with what the tables of single models hold of it."""
+    metrics = ROOT / "metrics"
+    table = readme.stages(metrics, 0.95).splitlines()
+    channels = {name: read_json(metrics / f"models/{name}.json") for name in committed["candidates"]["from"]}
+    best = max(channels, key=lambda name: channels[name]["valid_ndcg@10"])
+    assert table[2].startswith(f"| {best}, the best channel | {channels[best]['ndcg@10']:.4f} ± ")
+    system = read_json(metrics / "models/two_stage.json")
+    row = next(line for line in table if line.startswith("| **two_stage**"))
+    worth = f"{system['list_value@10']:.4f} ± {system['list_value@10_half_width']:.4f}"
+    assert row.split(" | ")[1:3] == [f"{system['ndcg@10']:.4f} ± {system['ndcg@10_half_width']:.4f}", worth]
+    assert table[-1] == f"Test; ± half of the 95 % interval. Weight of exposure: {weight():.3g}, chosen on valid."
+
+
+def weight():
+    return read_json(ROOT / "metrics/rank.json")["weight"]
+
+
+def test_of_real_data_no_list_value_is_told(tmp_path):
+    shutil.copytree(ROOT / "metrics", tmp_path / "metrics")
+    for path in (tmp_path / "metrics/models").glob("*.json"):
+        found = {name: value for name, value in read_json(path).items() if not name.startswith("list_value")}
+        path.unlink()
+        if not path.stem.startswith("oracle"):
+            write_json(path, found)
+    table = readme.stages(tmp_path / "metrics", 0.95).splitlines()
+    assert not any("oracle" in line for line in table)
+    assert {line.split(" | ")[2] for line in table[2:-2]} == {"-"}

@@ -49,7 +49,7 @@ def fill(data: Path, book: Path, label: str, state: str, confidence: float) -> s
     label: `label.positive` as committed; confidence: of the intervals.
     """
     state = f"{state} {fingerprint(data)}"
-    wanted = [(name, refit) for name in dict.fromkeys([label, SOURCE]) for refit in REFITS]
+    wanted = [(name, refit) for refit in REFITS for name in dict.fromkeys([label, SOURCE])]
     cells = dict(_CELL.findall(book.read_text(encoding="utf-8").split(START)[1].split(END)[0]))
     cells = {name: text for name, text in cells.items() if name.endswith(state)}
     for number, (positive, refit) in enumerate(wanted, 1):
