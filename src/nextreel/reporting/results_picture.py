@@ -19,7 +19,7 @@ from nextreel.reporting.eda import BLUE, DPI, GREY, ORANGE, STYLE, WIDTH_IN
 from nextreel.reporting.readme import Estimate, estimates, percent
 
 HEIGHT_IN = 5.4
-ORACLE = "oracle"  # is there only where the data are simulated
+CEILING = "oracle"  # what the name of a ceiling begins with; there are some only where the data are simulated
 SIMULATED = "A simulated app: these numbers are no evidence about users."
 # Larger type than in the other pictures, since a phone shows this one at a third of its width.
 LARGE = {"font.size": 14, "axes.titlesize": 15, "xtick.labelsize": 13, "ytick.labelsize": 15, "axes.grid.axis": "x"}
@@ -47,10 +47,12 @@ def write(metrics: Path, confidence: float, path: Path) -> None:
 
 
 def draw(metrics: Path, confidence: float) -> Figure:
-    """A panel a protocol, a row a model in both, the best at the next video on top."""
+    """A panel a protocol, a row a model in both, the best at the next video on top. A system that answers one protocol
+    alone is left to the tables, unless all do."""
     of_protocol = [estimates(metrics, panel.protocol) for panel in PANELS]
     first = of_protocol[0]
-    best_first = sorted(first, key=lambda name: (-first[name].value, name))
+    answering_all = set(first).intersection(*(found for found in of_protocol if found))
+    best_first = sorted(answering_all, key=lambda name: (-first[name].value, name))
     figure = Figure(figsize=(WIDTH_IN, HEIGHT_IN), layout="constrained")
     for axes, panel, found in zip(figure.subplots(1, len(PANELS), sharey=True), PANELS, of_protocol, strict=True):
         _panel(axes, panel, [(row, name, found[name]) for row, name in enumerate(best_first) if name in found])
@@ -58,14 +60,15 @@ def draw(metrics: Path, confidence: float) -> Figure:
             axes.text(panel.start, row, "  next video only", color=GREY, va="center", fontsize=12)
     axes.set_yticks(range(len(best_first)), best_first)
     axes.invert_yaxis()
-    figure.supxlabel("\n".join(_caption(confidence, simulated=ORACLE in first)), fontsize=13)
+    simulated = any(name.startswith(CEILING) for name in first)
+    figure.supxlabel("\n".join(_caption(confidence, simulated)), fontsize=13)
     return figure
 
 
 def _caption(confidence: float, simulated: bool) -> list[str]:
     lines = [f"Test period; lines are {percent(confidence)} intervals. A GAUC of 0.5 is chance."]
     if simulated:
-        lines += ["The oracle is the ceiling: it knows the simulator's hidden state.", SIMULATED]
+        lines += ["The oracles are ceilings: with the simulator's hidden state, and with its laws alone.", SIMULATED]
     return lines
 
 
@@ -73,16 +76,17 @@ def _panel(axes: Axes, panel: Panel, found: list[tuple[int, str, Estimate]]) -> 
     rows = [(row, name, each if isfinite(each.low) else each._replace(low=each.value, high=each.value))
             for row, name, each in found]  # fmt: skip
     for row, name, (value, low, high) in rows:
-        color = ORANGE if name == ORACLE else BLUE
+        ceiling = name.startswith(CEILING)
+        color = ORANGE if ceiling else BLUE
         axes.plot([low, high], [row, row], color=color, linewidth=2.5, solid_capstyle="butt")
-        axes.plot(value, row, "D" if name == ORACLE else "o", color=color, markersize=6)
-        at, side = (low, "right") if name == ORACLE else (high, "left")
-        offset = -10 if name == ORACLE else 10
+        axes.plot(value, row, "D" if ceiling else "o", color=color, markersize=6)
+        at, side = (low, "right") if ceiling else (high, "left")
+        offset = -10 if ceiling else 10
         axes.annotate(f"{value:.3f}", (at, row), (offset, 0), textcoords="offset points", ha=side, va="center")
-        if name == ORACLE:
+        if name == CEILING:
             axes.axvline(value, color=ORANGE, linewidth=1.5, linestyle="--", zorder=1)
-    lowest = min(panel.start, *(low for _row, _name, (_value, low, _high) in rows))
-    highest = max(high for _row, _name, (_value, _low, high) in rows)
+    lowest = min([panel.start, *(low for _row, _name, (_value, low, _high) in rows)])
+    highest = max([panel.start + panel.step, *(high for _row, _name, (_value, _low, high) in rows)])
     axes.set_xlim(lowest, highest + 0.04 * (highest - lowest))
     axes.xaxis.set_major_locator(MultipleLocator(panel.step))
     axes.tick_params(axis="y", length=0)
