@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -20,6 +22,7 @@ from nextreel import labels, splits
 from nextreel.models import itemcf, sasrec
 from nextreel.params import Params
 from nextreel.systems import SYSTEMS
+from tests.recomputed import Run, auc, ndcg
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = {
@@ -405,3 +408,204 @@ def test_a_model_comes_and_goes_with_its_file_and_section(project: Project, lock
 
 def candidate_columns(project: Project) -> list[str]:
     return list(pq.read_schema(project.root / "data/systems/pool/lists.parquet").names)
+
+
+# --- the numbers, computed again ---
+
+
+@pytest.fixture(scope="module")
+def again(finished: Project) -> Run:
+    return Run(finished.root)
+
+
+ID_AT = ("user_id", "time_ms", "video_id")
+EXACT = 0.6e-5  # metrics have five decimals
+ON_IMPRESSIONS = [("impressions", "test"), ("random", "random")]
+
+
+def test_labels_again(again: Run) -> None:
+    """From the raw CSV files: which rows are shown to be judged, their labels and gains, and the shares reported."""
+    shown, log = again.shown, again.log
+    assert len(shown) == log["part"].isin(["valid", "test", "random"]).sum() > 1000
+    assert ((shown["track"] == "random") == (shown["part"] == "random")).all()
+    outcomes = again.table("outcomes")
+    assert outcomes["impression"].tolist() == shown["impression"].tolist()
+    assert outcomes["label"].astype("boolean").equals(shown["label"].astype("boolean"))
+    assert shown["label"].isna().sum() > 0
+    np.testing.assert_allclose(outcomes["wtg"], shown["wtg"], rtol=1e-9, atol=1e-9)
+    labels = again.table("valid_labels").merge(shown, on="impression", suffixes=("", "_again"))
+    assert len(labels) == (shown["part"] == "valid").sum()
+    assert labels["label"].astype("boolean").equals(labels["label_again"].astype("boolean"))
+    about = again.metrics("label")
+    for part in ("train", "valid", "test", "random"):
+        share = log[(log["part"] == part) & log["label"].notna()]["label"].astype(float).mean()
+        assert about[f"positive_share_{part}"] == pytest.approx(share, abs=EXACT)
+    unknown = log[log["part"] != "left out"]["label"].isna().mean()
+    assert about["unknown_label_share"] == pytest.approx(unknown, abs=EXACT)
+
+
+@pytest.mark.parametrize(("folder", "part"), ON_IMPRESSIONS)
+def test_impressions_again(again: Run, folder: str, part: str) -> None:
+    tables = again.systems("scores")
+    assert {f"{name}.json" for name in tables} == {path.name for path in (again.root / "metrics" / folder).iterdir()}
+    for name, table in tables.items():
+        rows = again.judged(part, table)
+        expected = {
+            "gauc": again.gauc(rows),
+            "auc": auc(rows["label"].to_numpy(bool), rows["filled"].to_numpy(float)),
+            "no_opinion_share": rows["score"].isna().mean(),
+            "rows": len(rows),
+        }
+        found = again.metrics(f"{folder}/{name}")
+        assert {key: found[key] for key in expected} == pytest.approx(expected, abs=EXACT), name
+
+
+def test_known_and_new_videos_again(again: Run) -> None:
+    table = pd.read_csv(again.root / "metrics/by_video.csv").set_index(["videos", "model"])
+    before_test = again.catalogue("test")
+    tables = again.systems("scores")
+    assert len(table) == 2 * len(tables)
+    for name, scores in tables.items():
+        rows = again.judged("test", scores)
+        known = rows["video_id"].isin(before_test)
+        for videos, some in (("known", rows[known]), ("new", rows[~known])):
+            found = table.loc[(videos, name)]
+            assert found["n"] == len(some) > 0
+            assert found["value"] == pytest.approx(again.gauc(some), abs=EXACT, nan_ok=True), (name, videos)
+
+
+def test_targets_and_lists_again(again: Run) -> None:
+    """Who is asked for what; no list holds a video that was seen or is outside the catalogue; scores fall."""
+    cases, targets = again.cases, again.table("targets").set_index("case_id")["video_idx"]
+    assert len(cases) == len(again.targets) == len(targets) > 20
+    assert targets.loc[cases["case_id"]].tolist() == cases["video_idx"].tolist()
+    allowed = {
+        case_id: again.catalogue(part) - again.seen(user, time_ms)
+        for case_id, user, part, time_ms in zip(
+            *(cases[name] for name in ("case_id", "user_id", "part", "time_ms")), strict=True
+        )
+    }
+    for name, lists in again.systems("lists").items():
+        for case_id, listed in lists[lists["case_id"].isin(allowed)].groupby("case_id"):
+            listed = listed.sort_values("rank")
+            assert listed["rank"].tolist() == list(range(1, len(listed) + 1))
+            assert listed["score"].is_monotonic_decreasing, name
+            videos = listed["video_idx"].map(again.video_id)
+            assert videos.is_unique
+            assert set(videos) <= allowed[case_id], name
+            if name in ("rates", "most_popular", "exhaustive"):  # these know every video
+                assert set(videos) == allowed[case_id], name
+
+
+def test_next_video_again(again: Run) -> None:
+    ranks = again.systems("ranks")
+    for name, lists in again.systems("lists").items():
+        written = ranks[name].set_index("case_id")["rank"]
+        for part in ("test", "valid"):
+            asked = again.cases["case_id"][again.cases["part"] == part]
+            assert written.loc[asked].tolist() == again.target_ranks(part, lists), name
+        test, valid = (again.target_ranks(part, lists) for part in ("test", "valid"))
+        expected = {
+            "ndcg@10": ndcg(test),
+            "hr@10": np.mean([1 <= rank <= 10 for rank in test]),
+            "hr@50": np.mean([1 <= rank <= 50 for rank in test]),
+            "unreachable_share": np.mean([rank == 0 for rank in test]),
+            "valid_ndcg@10": ndcg(valid),
+            "valid_hr@10": np.mean([1 <= rank <= 10 for rank in valid]),
+            "n_cases": len(test),
+        }
+        found = again.metrics(f"models/{name}")
+        assert {key: found[key] for key in expected} == pytest.approx(expected, abs=EXACT), name
+
+
+def test_scores_of_the_ranking_stage_again(again: Run) -> None:
+    """In the pool and without one, for the cases of the next video, whose s_10 the lists tell."""
+    weight = again.metrics("rank")["weight"]
+    assert weight > 0
+    tables, pool = again.systems("lists"), again.table("systems/pool/lists")
+    asked = tables["two_stage"]
+    assert set(zip(asked["case_id"], asked["video_idx"], strict=True)) == set(
+        zip(pool["case_id"], pool["video_idx"], strict=True)
+    )
+    for name in ("two_stage", "exhaustive"):
+        lists = tables[name][tables[name]["case_id"].isin(again.cases["case_id"])]
+        assert len(lists) > 1000
+        np.testing.assert_allclose(lists["score"], again.blended(lists, weight), rtol=1e-4, atol=1e-4, err_msg=name)
+
+
+def test_scores_of_impressions_again(again: Run) -> None:
+    """s_10 of these cases is in no table, but one s_10 a case explains the scores of all its rows, and it is the list's
+    where a next video is asked for at the same moment."""
+    terms, weight = again.terms_of_shown, again.metrics("rank")["weight"]
+    assert len(terms) == len(again.shown)
+    np.testing.assert_allclose(terms["score"], terms["log_odds"] + weight * terms["r"], rtol=1e-4, atol=1e-4)
+    moment = ["user_id", "part", "time_ms"]
+    on_shown = again.table("cases").query("protocol == 'impressions'")
+    cases = on_shown.merge(again.cases, on=moment, suffixes=("", "_list"))
+    assert len(cases) >= 3
+    tenth = terms.groupby("case_id")["tenth"].first().loc[cases["case_id"]]
+    of_list = again.tenth(again.table(f"lists/{again.params['rank']['exposure']}")).loc[cases["case_id_list"]]
+    np.testing.assert_allclose(tenth, of_list, rtol=1e-3)
+
+
+def test_choice_of_the_weight_again(again: Run) -> None:
+    """The front, the floor and what was taken."""
+    about, rank = again.metrics("rank"), again.params["rank"]
+    best = {
+        name: ndcg(again.target_ranks("valid", again.table(f"lists/{name}")))
+        for name in [*again.params["recall"], *again.params["train"]]
+    }
+    assert best[about["best_single"]] == max(best.values())
+    assert about["best_single_valid_ndcg@10"] == pytest.approx(max(best.values()), abs=EXACT)
+    least = rank["floor"] * max(best.values())
+
+    weights = [0.0, *(2 ** (quarter / 4) for quarter in range(-8, 29))]
+    by_ndcg, by_gauc = again.front(weights)
+    chart = pd.read_csv(again.root / "plots/rank.csv").query("model == 'by weight'")
+    np.testing.assert_allclose(chart["ndcg@10"], by_ndcg, atol=EXACT)
+    np.testing.assert_allclose(chart["gauc"], by_gauc, atol=EXACT)
+    allowed = [at for at, value in enumerate(by_ndcg) if value >= least]
+    at = max(allowed, key=by_gauc.__getitem__) if allowed else int(np.argmax(by_ndcg))
+    assert about["floor_met"] is bool(allowed)
+    assert (about["weight"], about["weight_from"]) == (pytest.approx(weights[at], abs=EXACT), "valid")
+    on_valid = again.judged("valid", again.table("systems/two_stage/scores"))
+    assert about["valid_gauc"] == pytest.approx(again.gauc(on_valid), abs=EXACT)
+    in_order = again.target_ranks("valid", again.table("systems/two_stage/lists"))
+    assert about["valid_ndcg@10"] == pytest.approx(ndcg(in_order), abs=EXACT)
+
+
+def test_true_worth_again(again: Run) -> None:
+    """What the first ten of every list are worth, and the oracle's score of every impression, by the stated laws."""
+    scores = again.systems("scores")["oracle"].merge(again.shown, on="impression")
+    true = [again.true_probability(*moment) for moment in zip(*(scores[name] for name in ID_AT), strict=True)]
+    np.testing.assert_allclose(scores["score"], true, rtol=1e-9, atol=1e-12)
+
+    values = again.table("list_values").set_index(["system", "case_id"])["list_value"]
+    for name, lists in again.systems("lists").items():
+        first = lists[lists["rank"] <= 10].merge(again.cases[["case_id", "user_id", "part", "time_ms"]], on="case_id")
+        first["video_id"] = first["video_idx"].map(again.video_id)
+        first["true"] = [again.true_probability(*moment) for moment in zip(*(first[x] for x in ID_AT), strict=True)]
+        by_list = first.groupby(["part", "case_id"])["true"].mean()
+        for (_part, case_id), value in by_list.items():
+            assert values[name, case_id] == pytest.approx(value, rel=1e-9), name
+        found = again.metrics(f"models/{name}")["list_value@10"]
+        assert found == pytest.approx(by_list.loc["test"].mean(), abs=EXACT), name
+
+
+def test_recommendations_again(again: Run) -> None:
+    table, cases = again.table("recommendations"), again.table("cases").query("part == 'next'")
+    lists = again.table("systems/two_stage/lists").merge(cases[["case_id", "user_id"]], on="case_id")
+    lists["video_id"] = lists["video_idx"].map(again.video_id)
+    assert set(table["user_id"]) == set(again.log["user_id"])
+    for user, mine in table.groupby("user_id"):
+        listed = lists[lists["user_id"] == user].sort_values("rank").head(20)
+        assert mine["rank"].tolist() == list(range(1, 1 + min(20, len(listed))))
+        assert mine["video_id"].tolist() == listed["video_id"].tolist()
+        assert mine["score"].tolist() == listed["score"].tolist()
+        assert mine["score"].is_monotonic_decreasing
+        assert again.seen(user).isdisjoint(mine["video_id"])
+        assert again.seen(user).isdisjoint(lists[lists["user_id"] == user]["video_id"])
+    expected = again.blended(lists, again.metrics("rank")["weight"])
+    np.testing.assert_allclose(lists["score"], expected, rtol=1e-4, atol=1e-4)
+    after_train = again.catalogue("next") - again.catalogue("valid")
+    assert after_train.intersection(lists["video_id"])
