@@ -71,6 +71,7 @@ def test_the_committed_file_passes_without_any_data(root, tmp_path, monkeypatch)
         ("seed", "banana", "`seed` is 'banana'; allowed: an integer, at least 0"),
         ("seed", True, "`seed` is True; allowed: an integer"),
         ("threads", 0, "`threads` is 0; allowed: an integer, at least 1"),
+        ("rank.weight", 1e39, "`rank.weight` is 1e+39; allowed: a number, at least 0, at most 1000, or none"),
         ("train.sasrec.inputs", ["colour"], "`train.sasrec` reads `events/colour`, which is no column of the store"),
         ("train.sasrec.inputs", ["a/b"], "`train.sasrec` reads `events/a/b`, which is no column of the store"),
         ("train.sasrec.inputs", [["positive"]], "`train.sasrec.inputs.0` is ['positive']"),
