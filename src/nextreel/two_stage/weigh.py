@@ -22,7 +22,7 @@ from nextreel.two_stage.blend import Blend, PairsOf
 from nextreel.two_stage.rerank import pools, shown_terms
 
 WEIGHTS = np.append(0.0, 2 ** (np.arange(-8, 29) / 4))  # .25 to 128 in quarter octaves
-_ROWS = 1 << 20  # of valid's impressions, at most: whole cases from the first on
+_ROWS = 1 << 20  # of valid's impressions, at most: whole cases from the first on, the first one in any case
 K = 10
 Weight = Annotated[Float, Field(ge=0, le=1000)]  # above, float32 scores lose the log-odds
 
@@ -50,7 +50,8 @@ class Labelled(NamedTuple):
         table = arrays.load(data / "valid_labels.parquet")
         at, label = table["impression"], table["label"].astype(float)
         n_rows = np.bincount(shown.row[at], minlength=len(shown.cases)).cumsum()[shown.row[at]]
-        kept = ~np.isnan(label) & (n_rows <= max(_ROWS, n_rows.min(initial=0)))
+        first = int(n_rows.min()) if len(n_rows) else 0
+        kept = ~np.isnan(label) & (n_rows <= max(_ROWS, first))
         return cls(shown, at[kept], label[kept] > 0)
 
     @property
