@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from nextreel import files
 from nextreel.reporting import clones, readme
 
 ROOT = Path(__file__).parents[2]
@@ -25,6 +26,14 @@ def test_tables_name_the_confidence_of_the_run(table):
     heading = table(ROOT / "metrics", 0.995).splitlines()[0]
     assert "| 99.5 % interval |" in heading
     assert "95 %" not in heading
+
+
+@pytest.mark.parametrize(("said", "written"), [("valid", "2, chosen on valid"), ("rank.weight", "2, rank.weight")])
+def test_the_weight_of_exposure_is_told_whoever_chose_it(tmp_path, said, written):
+    shutil.copytree(ROOT / "metrics", tmp_path / "metrics")
+    about = {"ranker": "rates", "weight": 2.0, "weight_from": said}
+    files.write_json(tmp_path / "metrics/rank.json", about)
+    assert readme.stages(tmp_path / "metrics", 0.95).endswith(f"Weight of exposure: {written}.")
 
 
 def test_a_run_of_too_few_users_has_values_and_no_intervals(few_users):

@@ -55,7 +55,8 @@ def stages(metrics: Path, confidence: float) -> str:
         if name in next_item:
             cells = [_with_reach(found.get(name, {}), metric) for _head, found, metric in columns]
             lines.append(f"| {label} | " + " | ".join(cells) + " |")
-    how = f"{about['weight']:.3g}, chosen on valid" if about["weight_from"] == "valid" else str(about["weight_from"])
+    chosen = "chosen on valid" if about["weight_from"] == "valid" else about["weight_from"]
+    how = f"{about['weight']:.3g}, {chosen}"
     lines += ["", f"Test; ± half of the {percent(confidence)} interval. Weight of exposure: {how}."]
     return "\n".join(lines)
 
