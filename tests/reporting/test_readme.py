@@ -36,6 +36,16 @@ def test_the_weight_of_exposure_is_told_whoever_chose_it(tmp_path, said, written
     assert readme.stages(tmp_path / "metrics", 0.95).endswith(f"Weight of exposure: {written}.")
 
 
+def test_a_log_of_positives_only_has_no_gauc(tmp_path):
+    shutil.copytree(ROOT / "metrics", tmp_path / "metrics")
+    (tmp_path / "metrics/by_video.csv").write_text("model,videos,value\n", encoding="utf-8")
+    for path in (tmp_path / "metrics/impressions").iterdir():
+        files.write_json(path, files.read_json(path) | {"gauc": None})
+    rows = readme.impressions(tmp_path / "metrics", 0.95).splitlines()[2:-2]
+    assert [row.split(" | ")[1] for row in rows] == ["-"] * len(rows)
+    assert rows == sorted(rows)
+
+
 def test_a_run_of_too_few_users_has_values_and_no_intervals(few_users):
     """Neither has a model that lacks a metric a number there."""
     row = next(line for line in readme.results(few_users, 0.95).splitlines() if line.startswith("| sasrec |"))

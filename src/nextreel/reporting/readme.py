@@ -94,7 +94,7 @@ def impressions(metrics: Path, confidence: float) -> str:
     heads += f" | gauc, known videos | gauc, new ones | gauc, random | {interval} | auc, random"
     lines = [f"| model | {heads} |", "|---" * 13 + "|"]
     by_video = _by_video(metrics)
-    for name in sorted(standard, key=lambda name: (-standard[name]["gauc"], name)):
+    for name in sorted(standard, key=lambda name: (-(standard[name]["gauc"] or 0), name)):
         cells = [name]
         for protocol, found, columns in (
             ("impressions", standard[name], ("auc", "ndcg@5", "wtg@5", "ece", "no_opinion_share")),
