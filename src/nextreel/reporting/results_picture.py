@@ -48,7 +48,10 @@ def write(metrics: Path, confidence: float, path: Path) -> None:
 
 def draw(metrics: Path, confidence: float) -> Figure:
     """A panel a protocol, a row a model in both, the best at the next video on top."""
-    of_protocol = [estimates(metrics, panel.protocol) for panel in PANELS]
+    of_protocol = [
+        {name: each for name, each in estimates(metrics, panel.protocol).items() if isfinite(each.value)}
+        for panel in PANELS
+    ]
     first = of_protocol[0]
     best_first = sorted(first, key=lambda name: (-first[name].value, name))
     figure = Figure(figsize=(WIDTH_IN, HEIGHT_IN), layout="constrained")
@@ -81,8 +84,8 @@ def _panel(axes: Axes, panel: Panel, found: list[tuple[int, str, Estimate]]) -> 
         axes.annotate(f"{value:.3f}", (at, row), (offset, 0), textcoords="offset points", ha=side, va="center")
         if name == ORACLE:
             axes.axvline(value, color=ORANGE, linewidth=1.5, linestyle="--", zorder=1)
-    lowest = min(panel.start, *(low for _row, _name, (_value, low, _high) in rows))
-    highest = max(high for _row, _name, (_value, _low, high) in rows)
+    lowest = min([panel.start, *(low for _row, _name, (_value, low, _high) in rows)])
+    highest = max((high for _row, _name, (_value, _low, high) in rows), default=panel.start + panel.step)
     axes.set_xlim(lowest, highest + 0.04 * (highest - lowest))
     axes.xaxis.set_major_locator(MultipleLocator(panel.step))
     axes.tick_params(axis="y", length=0)
