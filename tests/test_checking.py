@@ -71,6 +71,7 @@ def test_the_committed_file_passes_without_any_data(root, tmp_path, monkeypatch)
         ("seed", "banana", "`seed` is 'banana'; allowed: an integer, at least 0"),
         ("seed", True, "`seed` is True; allowed: an integer"),
         ("threads", 0, "`threads` is 0; allowed: an integer, at least 1"),
+        ("rank.weight", 1e39, "`rank.weight` is 1e+39; allowed: a number, at least 0, at most 1000, or none"),
         ("train.sasrec.inputs", ["colour"], "`train.sasrec` reads `events/colour`, which is no column of the store"),
         ("train.sasrec.inputs", ["a/b"], "`train.sasrec` reads `events/a/b`, which is no column of the store"),
         ("train.sasrec.inputs", [["positive"]], "`train.sasrec.inputs.0` is ['positive']"),
@@ -237,6 +238,16 @@ def test_the_ranker_and_the_model_of_exposure_are_two(problems):
     told = "`rank.exposure` is 'rates', as is `rank.model`; choose another model"
     assert told in problems({"rank.exposure": "rates"})
     assert "`rank.exposure` is 'tag_chian'; " in problems({"rank.exposure": "tag_chian"})
+
+
+def test_what_is_liked_once_shown_is_no_exposure(problems):
+    told = "`rank.exposure` is 'rates', which says what is liked once shown, not what is shown"
+    assert told in problems({"rank.exposure": "rates", "rank.model": "sasrec"})
+
+
+def test_no_more_is_recommended_than_is_in_a_pool(problems):
+    told = "`rank.n_recommendations` is 600; allowed: at most `candidates.pool_size`, which is 500"
+    assert told in problems({"rank.n_recommendations": 600})
 
 
 def test_all_problems_come_in_one_message(problems):

@@ -152,6 +152,13 @@ def _names(raw: Mapping[str, Any]) -> Iterator[str]:
     for key, name in wanted:
         if name not in defined:
             yield f"`{key}` is {name!r}; allowed: {', '.join(defined)}{nearest(name, defined)}"
+        elif key == "rank.exposure" and models.exists(name) and models.module(name).Model.scale == "log_odds":
+            yield f"`{key}` is {name!r}, which says what is liked once shown, not what is shown; choose another model"
+    if rank and candidates and rank.n_recommendations > candidates.pool_size:
+        yield (
+            f"`rank.n_recommendations` is {rank.n_recommendations}; allowed: at most `candidates.pool_size`, which is"
+            f" {candidates.pool_size}"
+        )
 
 
 def _columns(raw: Mapping[str, Any]) -> Iterator[str]:

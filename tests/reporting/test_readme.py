@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from nextreel import files
 from nextreel.files import read_json, write_json
 from nextreel.reporting import clones, readme
 
@@ -26,6 +27,24 @@ def test_tables_name_the_confidence_of_the_run(table):
     heading = table(ROOT / "metrics", 0.995).splitlines()[0]
     assert "| 99.5 % interval |" in heading
     assert "95 %" not in heading
+
+
+@pytest.mark.parametrize(("said", "written"), [("valid", "2, chosen on valid"), ("rank.weight", "2, rank.weight")])
+def test_the_weight_of_exposure_is_told_whoever_chose_it(tmp_path, said, written):
+    shutil.copytree(ROOT / "metrics", tmp_path / "metrics")
+    about = {"ranker": "rates", "weight": 2.0, "weight_from": said}
+    files.write_json(tmp_path / "metrics/rank.json", about)
+    assert readme.stages(tmp_path / "metrics", 0.95).endswith(f"Weight of exposure: {written}.")
+
+
+def test_a_log_of_positives_only_has_no_gauc(tmp_path):
+    shutil.copytree(ROOT / "metrics", tmp_path / "metrics")
+    (tmp_path / "metrics/by_video.csv").write_text("model,videos,value\n", encoding="utf-8")
+    for path in (tmp_path / "metrics/impressions").iterdir():
+        files.write_json(path, files.read_json(path) | {"gauc": None})
+    rows = readme.impressions(tmp_path / "metrics", 0.95).splitlines()[2:-2]
+    assert [row.split(" | ")[1] for row in rows] == ["-"] * len(rows)
+    assert rows == sorted(rows)
 
 
 def test_a_run_of_too_few_users_has_values_and_no_intervals(few_users):

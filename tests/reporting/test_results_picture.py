@@ -2,6 +2,7 @@ import csv
 from pathlib import Path
 
 import numpy as np
+import pytest
 from matplotlib.image import imread
 
 from nextreel.reporting import results_picture
@@ -75,6 +76,26 @@ def test_what_answers_one_protocol_alone_is_left_out_unless_all_do(tmp_path):
     names = [label.get_text() for label in left.get_yticklabels()]
     assert {"pool", "two_stage"} < set(names)
     assert [text.get_text().strip() for text in right.texts] == ["next video only"] * len(names)
+
+
+@pytest.mark.parametrize("rows", ["without a value", "none"])
+def test_a_log_that_has_no_gauc_leaves_that_panel_empty(tmp_path, rows):
+    """One of positives only, and one that is cut by leave-one-out."""
+    with (METRICS / "comparison.csv").open(encoding="utf-8") as file:
+        header, *lines = csv.reader(file)
+    protocol, first = header.index("protocol"), header.index("value")
+    kept = [line for line in lines if line[protocol] == "next_item" or rows != "none"]
+    for line in kept:
+        if line[protocol] != "next_item":
+            line[first:] = [""] * len(line[first:])
+    with (tmp_path / "comparison.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *kept])
+    figure = results_picture.draw(tmp_path, 0.95)
+    figure.canvas.draw()
+    left, right = figure.axes
+    assert len(left.lines) > 0
+    assert len(right.lines) == 0
+    assert len(right.texts) == len(left.get_yticklabels())
 
 
 def test_without_intervals_every_value_lies_on_its_axis_all_the_same(few_users):

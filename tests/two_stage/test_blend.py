@@ -102,6 +102,18 @@ def test_a_ranker_without_log_odds_is_calibrated_on_valid(cycle, blend_of, known
     assert blend_of(cycle, known(score), known(shares(), "share")).calibrated(None, label).slope == 1
 
 
+@pytest.mark.parametrize("knows", [0, 30])
+def test_a_ranker_whose_known_rows_are_of_one_class_is_left_as_it_is(cycle, blend_of, known, shown_all, knows):
+    """Both classes are there, but not among what it knows, if it knows anything: nothing can be fitted."""
+    score = np.full(N, -np.inf)
+    score[:knows] = np.arange(knows)
+    case = shown_all(cycle, np.arange(1, N), np.zeros(60))
+    on_valid = np.flatnonzero(case.shown.cases.part[case.shown.row] == "valid")
+    label = case.shown.video_idx[on_valid] >= 30
+    blend = blend_of(cycle, known(score, "share"), known(shares(), "share"))
+    assert blend.calibrated(lambda store: case.shown.pairs(store).where(on_valid), label) is blend
+
+
 def test_a_part_is_scored_by_the_fit_that_may_answer_it(cycle, blend_of, known):
     old, new = known(np.zeros(N)), known(np.ones(N))
     blend = blend_of(cycle, old, old, train_valid=(new, new))

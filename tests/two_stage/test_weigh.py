@@ -142,6 +142,13 @@ def test_unknown_labels_teach_nothing(cycle, shown_all, tmp_path):
     assert found.label.tolist() == [True, False]
 
 
+@pytest.mark.parametrize(("most", "kept"), [(120, 2), (119, 1), (5, 1)])
+def test_whole_cases_are_kept_from_the_first_on(cycle, valid_of, two, monkeypatch, most, kept):
+    """60 rows each; the first case is kept, however long."""
+    monkeypatch.setattr(weigh, "_ROWS", most)
+    assert valid_of(cycle, two[0].of_video).at.tolist() == list(range(60 * kept))
+
+
 def test_what_comes_after_valid_changes_no_weight(cycle, blend_of, two, valid_of, tmp_path):
     """Targets of test, and everything that test's fit thinks."""
     valid = valid_of(cycle, two[0].of_video)

@@ -55,7 +55,8 @@ def stages(metrics: Path, confidence: float) -> str:
         if name in next_item:
             cells = [_with_reach(found.get(name, {}), metric) for _head, found, metric in columns]
             lines.append(f"| {label} | " + " | ".join(cells) + " |")
-    how = f"{about['weight']:.3g}, chosen on valid" if about["weight_from"] == "valid" else str(about["weight_from"])
+    chosen = "chosen on valid" if about["weight_from"] == "valid" else about["weight_from"]
+    how = f"{about['weight']:.3g}, {chosen}"
     lines += ["", f"Test; ± half of the {percent(confidence)} interval. Weight of exposure: {how}."]
     return "\n".join(lines)
 
@@ -93,7 +94,7 @@ def impressions(metrics: Path, confidence: float) -> str:
     heads += f" | gauc, known videos | gauc, new ones | gauc, random | {interval} | auc, random"
     lines = [f"| model | {heads} |", "|---" * 13 + "|"]
     by_video = _by_video(metrics)
-    for name in sorted(standard, key=lambda name: (-standard[name]["gauc"], name)):
+    for name in sorted(standard, key=lambda name: (-(standard[name]["gauc"] or 0), name)):
         cells = [name]
         for protocol, found, columns in (
             ("impressions", standard[name], ("auc", "ndcg@5", "wtg@5", "ece", "no_opinion_share")),

@@ -49,7 +49,10 @@ def write(metrics: Path, confidence: float, path: Path) -> None:
 def draw(metrics: Path, confidence: float) -> Figure:
     """A panel a protocol, a row a model in both, the best at the next video on top. A system that answers one protocol
     alone is left to the tables, unless all do."""
-    of_protocol = [estimates(metrics, panel.protocol) for panel in PANELS]
+    of_protocol = [
+        {name: each for name, each in estimates(metrics, panel.protocol).items() if isfinite(each.value)}
+        for panel in PANELS
+    ]
     first = of_protocol[0]
     answering_all = set(first).intersection(*(found for found in of_protocol if found))
     best_first = sorted(answering_all, key=lambda name: (-first[name].value, name))
@@ -86,7 +89,7 @@ def _panel(axes: Axes, panel: Panel, found: list[tuple[int, str, Estimate]]) -> 
         if name == CEILING:
             axes.axvline(value, color=ORANGE, linewidth=1.5, linestyle="--", zorder=1)
     lowest = min([panel.start, *(low for _row, _name, (_value, low, _high) in rows)])
-    highest = max([panel.start + panel.step, *(high for _row, _name, (_value, _low, high) in rows)])
+    highest = max((high for _row, _name, (_value, _low, high) in rows), default=panel.start + panel.step)
     axes.set_xlim(lowest, highest + 0.04 * (highest - lowest))
     axes.xaxis.set_major_locator(MultipleLocator(panel.step))
     axes.tick_params(axis="y", length=0)

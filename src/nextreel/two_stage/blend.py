@@ -70,11 +70,16 @@ class Blend:
     intercept: float = 0.0
 
     def calibrated(self, shown: PairsOf, label: np.ndarray) -> "Blend":
-        """With log-odds, whatever the ranker gives. shown: pairs of valid; label [m] bool, of both classes."""
+        """With log-odds, whatever the ranker gives; as it is where the rows that it knows are not of both classes.
+
+        shown: pairs of valid; label [m] bool.
+        """
         if self.ranker.of("valid").scale == "log_odds":
             return self
         score = self.ranker.score("valid", shown)
         known = ~np.isnan(score)
+        if len(np.unique(label[known])) < 2:
+            return self
         fitted = LogisticRegression(C=np.inf).fit(score[known, None], label[known])
         return replace(self, slope=float(fitted.coef_[0, 0]), intercept=float(fitted.intercept_[0]))
 

@@ -6,23 +6,25 @@ of the best single model: neither guessing what is shown next nor knowing what i
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
+from pydantic import Field
 
 from nextreel import arrays
 from nextreel.arrays import Columns
 from nextreel.metrics import impressions as metrics
 from nextreel.metrics import ranks
 from nextreel.metrics.ranks import MISS
-from nextreel.params import Name, NonNegativeFloat, PositiveInt, Section, Share
+from nextreel.params import Float, Name, PositiveInt, Section, Share
 from nextreel.scoring.sets import EvalSet, ShownPairs
 from nextreel.two_stage.blend import Blend, PairsOf
 from nextreel.two_stage.rerank import pools, shown_terms
 
 WEIGHTS = np.append(0.0, 2 ** (np.arange(-8, 29) / 4))  # .25 to 128 in quarter octaves
-_ROWS = 1 << 20  # of valid's impressions, at most: whole cases from the first on
+_ROWS = 1 << 20  # of valid's impressions, at most: whole cases from the first on, the first one in any case
 K = 10
+Weight = Annotated[Float, Field(ge=0, le=1000)]  # above, float32 scores lose the log-odds
 
 
 class Params(Section):
@@ -30,7 +32,7 @@ class Params(Section):
 
     model: Name  # the ranker: how likely a video is liked once shown
     exposure: Name  # how likely it is shown next
-    weight: NonNegativeFloat | None  # of exposure; None: chosen on valid
+    weight: Weight | None  # of exposure; None: chosen on valid
     floor: Share  # of the best single model's NDCG@10 on valid, below which no weight is chosen
     n_recommendations: PositiveInt  # a user, in data/recommendations.parquet
 
@@ -48,7 +50,8 @@ class Labelled(NamedTuple):
         table = arrays.load(data / "valid_labels.parquet")
         at, label = table["impression"], table["label"].astype(float)
         n_rows = np.bincount(shown.row[at], minlength=len(shown.cases)).cumsum()[shown.row[at]]
-        kept = ~np.isnan(label) & (n_rows <= max(_ROWS, n_rows.min(initial=0)))
+        first = int(n_rows.min()) if len(n_rows) else 0
+        kept = ~np.isnan(label) & (n_rows <= max(_ROWS, first))
         return cls(shown, at[kept], label[kept] > 0)
 
     @property
