@@ -315,7 +315,7 @@ def test_with_watch_times_the_rule_is_kept(log, committed, tmp_path):
 @pytest.mark.parametrize("positive", ["long_view", "click"])
 def test_a_reaction_that_the_log_does_not_hold_is_a_user_error(log, committed, tmp_path, positive):
     log.csv("user_id,video_id,time_ms,w,d\n" + many(extra=lambda i: f",{i},10"))
-    message = f"`label.positive` is '{positive}', which the log does not say; allowed with its watch times: wtg, wtr"
+    message = f"`label.positive` is '{positive}', which the log does not say; allowed with its watch times: wtr, wtg"
     with pytest.raises(UserError, match=message):
         labelled(log, committed, tmp_path, positive, play_time="w", duration="d")
 

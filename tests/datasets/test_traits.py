@@ -94,7 +94,9 @@ def test_videos_are_watched_many_times_over(raw):
 
 
 @pytest.mark.parametrize("positive", ["wtg", "wtr", "wtg_quantile"])
-def test_a_row_without_duration_is_never_positive_and_stays_in_the_history(slice_source, committed, positive):
+def test_a_row_without_duration_is_neither_positive_nor_negative_and_stays_in_the_history(
+    slice_source, committed, positive
+):
     interactions, random = slice_source.tables["interactions"], slice_source.tables["random"]
     parts = splits.temporal(interactions, random, splits.bounds(interactions, splits.Params(**committed["split"])))
     settings = labels.Params(**committed["label"] | {"positive": positive, "wtg_threshold": -9, "wtr_threshold": 0})
@@ -104,11 +106,12 @@ def test_a_row_without_duration_is_never_positive_and_stays_in_the_history(slice
     assert len(rows) == 222_444
     assert len(without) == 3_568
     assert without[["wtr", "wtg"]].isna().to_numpy().all()
-    assert not without.positive.any()
+    assert without.positive.isna().all()
     assert without.part.notna().all()
     known = rows[rows.duration_ms.notna()]
     assert known[["wtr", "wtg"]].notna().to_numpy().all()
-    assert known.wtr.max() == pytest.approx(committed["label"]["wtr_cap"])
+    assert known.positive.notna().all()
+    assert known.wtr.max() == labels.WTR_CAP
 
 
 def test_integers_written_as_floats(real_data, videos):
