@@ -71,7 +71,7 @@ class Judge:
         reference, mine = mixed.references(part, self.asked), self.asked.of(part)
         for pool in rerank.pools(self.pool, self.asked, part, "ranking pools"):
             cases, ids = pool.asked.cases, pool.asked.cases.case_id
-            terms = mixed.terms(part, pool.pairs, pool.row, reference[pool.first :][: len(ids)])
+            terms = mixed.terms(part, pool.pairs, pool.row, reference[pool.place])
             truth = self.oracle.positive_probability(cases.user_idx[pool.row], cases.time_ms[pool.row], pool.video_idx)
             for at, weight in enumerate(weights):
                 by, rank = order.order(pool.row, terms.score(float(weight)), pool.tie.__getitem__, len(truth))

@@ -29,8 +29,7 @@ import numpy as np
 import worlds
 from ibis import _
 
-from nextreel import arrays, eda, engine, evaluation, labels
-from nextreel.cases import protocols, write
+from nextreel import eda, engine, evaluation, labels
 from nextreel.cases.store import NamedColumns, Store
 from nextreel.clock import DAY_MS, UTC8_MS
 from nextreel.contract import Model, Training
@@ -54,12 +53,7 @@ def world(data: Path, strength: float, seed: int) -> tuple[tuple[Store, EvalSet]
     """What a world, made in `data`, knows and asks; how often the next tag is guessed in order and shuffled, and the
     oracle."""
     con = engine.connect(params.section("engine", engine.Params), params.threads, data)
-    parts = worlds.parts(con, data, params, sequence_strength=strength, seed=seed)
-    settings = params.section("label", labels.Params)
-    durations = write.fit(parts, settings, leave_one_out=False)
-    arrays.write(durations, data / "durations.parquet")
-    labelled = labels.label(parts, durations, settings)
-    write.write(con, labelled, data, params.section("cases", protocols.Params), leave_one_out=False)
+    labelled = worlds.labelled(con, data, params, sequence_strength=strength, seed=seed)
     videos = engine.read(con, data / "tables/videos.parquet")
     gap_ms = params.section("eda", eda.Params).session_gap_minutes * eda.MINUTE_MS
     rng = np.random.default_rng(params.seed)
@@ -67,7 +61,12 @@ def world(data: Path, strength: float, seed: int) -> tuple[tuple[Store, EvalSet]
     con.disconnect()
     in_order, *shuffles = found["hit_rate"][found["level"] == "tag"]
     store, asked = Store.load(data / "store"), EvalSet.load(data, params.seed)
-    best = np.concatenate([some.target_rank for some in Oracle(data, settings).answers(store, asked, "test", 0)])
+    best = np.concatenate(
+        [
+            some.target_rank
+            for some in Oracle(data, params.section("label", labels.Params)).answers(store, asked, "test", 0)
+        ]
+    )
     return (store, asked), (in_order, float(np.mean(shuffles)), ndcg(best).mean())
 
 

@@ -18,8 +18,7 @@ import numpy as np
 import worlds
 from scipy import stats
 
-from nextreel import arrays, engine, labels, models
-from nextreel.cases import protocols, write
+from nextreel import engine, models
 from nextreel.cases.store import Store
 from nextreel.contract import Training
 from nextreel.evaluation.impressions import Impressions, headline_estimate, headline_parts
@@ -36,12 +35,7 @@ CONFIDENCE, APART = 0.95, 0.03
 def judged(data: Path, params: Params, share: float, seed: int) -> tuple[int, np.ndarray, Sums]:
     """Random rows of test in a world made in `data`; GAUC of each model, and what its interval is made of."""
     con = engine.connect(params.section("engine", engine.Params), params.threads, data)
-    parts = worlds.parts(con, data, params, random_share=share, seed=seed)
-    settings = params.section("label", labels.Params)
-    durations = write.fit(parts, settings, leave_one_out=False)
-    arrays.write(durations, data / "durations.parquet")
-    labelled = labels.label(parts, durations, settings)
-    write.write(con, labelled, data, params.section("cases", protocols.Params), leave_one_out=False)
+    worlds.labelled(con, data, params, random_share=share, seed=seed)
     store, shown = Store.load(data / "store"), Impressions.load(data, params.seed)
     at = np.flatnonzero(shown.rows("random"))
     rows, pairs = shown.where(at), ShownPairs.load(data).pairs(store).where(at)

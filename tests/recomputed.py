@@ -117,13 +117,26 @@ class Run:
     # --- rows and labels, from the raw CSV files
 
     @cached_property
-    def log(self) -> pd.DataFrame:
-        """The events in file order, each once, with part, label (None: unknown) and wtg."""
+    def events(self) -> pd.DataFrame:
+        """The events in file order, each once, with their part."""
         files = [path for kind in ("standard", "random") for path in sorted(self.raw.glob(f"log_{kind}_*.csv"))]
         log = pd.concat([pd.read_csv(path) for path in files], ignore_index=True).drop_duplicates(EVENT)
         log["duration_ms"] = log["duration_ms"].where(log["duration_ms"] > 0)
         log["part"] = [self._part(*row) for row in zip(log["time_ms"], log["is_rand"], strict=True)] if len(log) else []
-        return log.assign(**self._labels(log)).reset_index(drop=True)
+        return log
+
+    @cached_property
+    def buckets(self) -> list[Bucket]:
+        return buckets_of(self.events[(self.events["part"] == "train") & self.events["duration_ms"].notna()])
+
+    @cached_property
+    def bounds(self) -> list[float]:
+        return bounds_of(self.buckets, self.params["label"]["quantile"])
+
+    @cached_property
+    def log(self) -> pd.DataFrame:
+        """The events with label (None: unknown) and wtg."""
+        return self.events.assign(**self._labels(self.events)).reset_index(drop=True)
 
     @cached_property
     def cuts(self) -> tuple[int, int]:
@@ -143,9 +156,6 @@ class Run:
         return "train" if time_ms < valid else "valid" if time_ms < test else "test"
 
     def _labels(self, log: pd.DataFrame) -> dict[str, list[Any]]:
-        train = log[(log["part"] == "train") & log["duration_ms"].notna()]
-        self.buckets = buckets_of(train)
-        self.bounds = bounds_of(self.buckets, self.params["label"]["quantile"])
         moments = moments_of(self.buckets)
         label: list[bool | None] = []
         wtg: list[float] = []
@@ -197,7 +207,7 @@ class Run:
         for user, events in self.log[self.log["is_rand"] == 0].groupby("user_id"):
             events = events.sort_values("time_ms", kind="stable")
             for part in ("valid", "test"):
-                positive = events[(events["part"] == part) & (events["label"] == True)]  # noqa: E712 -- None is neither
+                positive = events[(events["part"] == part) & events["label"].eq(True)]  # None is neither
                 if not len(positive):
                     continue
                 first = positive.iloc[0]
@@ -319,7 +329,6 @@ class Run:
         before = self.truth["before"][user_id, time_ms]
         mood = self.truth["strength"] * self.truth["following"][before][video["topic"]] if before >= 0 else 0.0
         interest = 2.0 * fit + video["quality"] + 1.0 * mood
-        self.log  # noqa: B018 -- fits the bounds
         bound = self.bounds[bucket_at(self.buckets, video["video_duration"])]
         skip = 1 / (1 + math.exp(interest - 1.2))
         brief = 0.8 * math.exp(-bound / video["skip_mean_ms"])  # a fifth of the skips are of no time at all

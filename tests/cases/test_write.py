@@ -196,7 +196,7 @@ def test_an_unknown_label_is_told_apart_from_no_positive(con, half_known, settin
     for name in ("wtr", "wtg", "z", "bucket"):
         assert np.isnan(outcomes[name].astype(float)).tolist() == lacking.tolist()
     asked = EvalSet.load(tmp_path, seed=42)
-    positive = set(zip(standard.user_idx, standard.video_idx, standard.positive == True, strict=True))  # noqa: E712
+    positive = set(zip(standard.user_idx, standard.video_idx, standard.positive.eq(True), strict=True))
     targets = zip(asked.cases.user_idx, asked.target, strict=True)
     assert {(user, video, True) for user, video in targets if video} <= positive
     by_duration = labels.share_by_duration(labelled)

@@ -18,7 +18,8 @@ from nextreel.cases.asked import Cases
 from nextreel.cases.store import Histories, Store
 from nextreel.clock import DAY_MS
 from nextreel.oracle.truth import Belief, Oracle
-from nextreel.parts import ANSWERED_BY
+from nextreel.parts import answering
+from nextreel.progress import track
 from nextreel.scoring.sets import ShownPairs
 from nextreel.simulation import world
 
@@ -47,7 +48,7 @@ class Laws(Oracle):
         self.cuts: dict[str, np.ndarray] = {}
 
     def known(self, store: Store, part: str) -> np.ndarray:
-        cut = next(cut for cut in ANSWERED_BY[part] if cut in store.cuts)
+        cut = answering(part, {cut: cut for cut in store.cuts})
         if cut not in self.cuts:
             position, _user = store.fitted_on(cut).flat()
             self.cuts[cut] = np.zeros(store.n_videos + 1, bool)
@@ -75,7 +76,7 @@ class Laws(Oracle):
         found = np.empty(len(rows))
         of_case, row = np.unique(shown.row[rows], return_inverse=True)
         cases = shown.cases.where(of_case)
-        for start in range(0, len(cases), _CASES):
+        for start in track(range(0, len(cases), _CASES), f"inferring tastes for impressions of {part}"):
             some = cases.where(slice(start, start + _CASES))
             belief = self.belief(some, some.histories(store))
             mine = np.flatnonzero((row >= start) & (row < start + _CASES))

@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,18 @@ def clone(kind: str) -> Iterator[Path]:
     with working_folder(Path(".work"), kind) as folder:
         git(Path(), "clone", "--quiet", ".", str(folder / "clone"))
         yield folder / "clone"
+
+
+def command(work: Callable[[], None], goes_on_with: str) -> str | None:
+    """Do some work cell by cell; what went wrong, None if nothing. goes_on_with: what a second start begins with."""
+    try:
+        tell_uncommitted()
+        work()
+    except UserError as error:
+        return f"\nerror: {error}\n"
+    except KeyboardInterrupt:
+        return f"\nstopped; the same command goes on with {goes_on_with}\n"
+    return None
 
 
 def tell_uncommitted() -> None:

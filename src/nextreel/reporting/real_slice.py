@@ -79,18 +79,15 @@ def fingerprint(data: Path) -> str:
 
 def main(data: str) -> str | None:
     """What went wrong, None if nothing."""
-    params = Params.load(Path("params.yaml"))
-    label = params.section("label", labels.Params).positive
-    confidence = params.section("evaluate", evaluation.Params).confidence
-    try:
-        clones.tell_uncommitted()
+
+    def work() -> None:
+        params = Params.load(Path("params.yaml"))
+        label = params.section("label", labels.Params).positive
+        confidence = params.section("evaluate", evaluation.Params).confidence
         state = clones.state(clones.git(Path(), "show", "HEAD:dvc.lock"))
         print("\n" + fill(Path(data).expanduser().resolve(), BOOK, label, state, confidence))
-    except UserError as error:
-        return f"\nerror: {error}\n"
-    except KeyboardInterrupt:
-        return "\nstopped; the same command goes on with the cell that was running\n"
-    return None
+
+    return clones.command(work, "the cell that was running")
 
 
 if __name__ == "__main__":

@@ -17,9 +17,9 @@ from nextreel.files import replacing
 from nextreel.params import Params
 from nextreel.reporting.eda import BLUE, DPI, GREY, ORANGE, STYLE, WIDTH_IN
 from nextreel.reporting.readme import Estimate, estimates, percent
+from nextreel.systems import CEILING
 
 HEIGHT_IN = 5.4
-CEILING = "oracle"  # what the name of a ceiling begins with; there are some only where the data are simulated
 SIMULATED = "A simulated app: these numbers are no evidence about users."
 # Larger type than in the other pictures, since a phone shows this one at a third of its width.
 LARGE = {"font.size": 14, "axes.titlesize": 15, "xtick.labelsize": 13, "ytick.labelsize": 15, "axes.grid.axis": "x"}

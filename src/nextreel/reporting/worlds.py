@@ -55,19 +55,16 @@ def fill(
 
 def main(seeds: str) -> str | None:
     """What went wrong, None if nothing."""
-    try:
+
+    def work() -> None:
         if not seeds.isdecimal() or int(seeds) < 1:
             raise UserError(f"SEEDS is {seeds!r}; allowed: an integer, at least 1")
-        clones.tell_uncommitted()
         made = Made(clones.state(clones.git(Path(), "show", "HEAD:dvc.lock")), int(seeds))
         cells = fill(TABLE, WORLDS, made)
         confidence = Params.load(Path("params.yaml")).section("evaluate", evaluation.Params).confidence
         print("\n" + readme.worlds({made: cells}, made.state, confidence))
-    except UserError as error:
-        return f"\nerror: {error}\n"
-    except KeyboardInterrupt:
-        return "\nstopped; the same command goes on with the world that was running\n"
-    return None
+
+    return clones.command(work, "the world that was running")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import numpy as np
 from scipy import stats
 
 from nextreel.files import read_json, write_csv
+from nextreel.systems import CEILING
 
 # column -> where a system's metrics hold it: folder, key
 COLUMNS = {
@@ -19,7 +20,6 @@ COLUMNS = {
     **{f"{key}_random": ("random", key) for key in ("gauc", "auc", "ndcg@5", "wtg@5")},
 }
 HEADLINES = ("ndcg@10", "gauc", "gauc_random", "list_value@10")  # the higher the better
-CEILING = "oracle"  # what a ceiling's name begins with; it leads nothing
 
 
 class Made(NamedTuple):
@@ -87,7 +87,7 @@ def summary(cells: Sequence[Cell], metric: str, confidence: float) -> dict[str, 
     """model -> its metric over the worlds, the highest mean first; without those that have none.
 
     The interval is Student's t over worlds: what other worlds of the same laws would give. Systems that share the
-    highest value of a world all lead there.
+    highest value of a world all lead there; a ceiling leads nothing.
     """
     known = [cell for cell in cells if not isnan(cell.values[metric])]
     best: dict[int, float] = {}

@@ -22,7 +22,7 @@ class Pool(NamedTuple):
     """The candidates [m] of some cases."""
 
     asked: EvalSet
-    first: int  # of the cases among those of the part
+    place: slice  # of the cases among those of the part
     row: np.ndarray  # [m] of the case
     video_idx: np.ndarray  # [m]
     tie: np.ndarray  # [m] uint64: the pool's own order stands where scores are equal
@@ -36,12 +36,13 @@ def pools(candidates: Path, asked: EvalSet, part: str, doing: str) -> Iterator[P
     """The pools of a part's cases, some at a time."""
     asked = asked.of(part)
     for start in track(range(0, len(asked.cases), _CASES_AT_A_TIME), doing):
-        some = asked.where(slice(start, start + _CASES_AT_A_TIME))
+        place = slice(start, start + _CASES_AT_A_TIME)
+        some = asked.where(place)
         ids = some.cases.case_id
         within: list[tuple[str, str, object]] = [("case_id", ">=", ids[0]), ("case_id", "<=", ids[-1])]
         pool = arrays.load(candidates, within, ["case_id", "video_idx", "rank"])
         row = np.searchsorted(ids, pool["case_id"])
-        yield Pool(some, start, row, pool["video_idx"], pool["rank"].astype(np.uint64))
+        yield Pool(some, place, row, pool["video_idx"], pool["rank"].astype(np.uint64))
 
 
 def rerank(blend: Blend, weight: float, asked: EvalSet, candidates: Path, system: Path) -> None:
@@ -52,7 +53,7 @@ def rerank(blend: Blend, weight: float, asked: EvalSet, candidates: Path, system
             reference = blend.references(part, asked)
             for pool in pools(candidates, asked, part, f"ranking the pools of {part}"):
                 some, ids = pool.asked, pool.asked.cases.case_id
-                score = blend.terms(part, pool.pairs, pool.row, reference[pool.first :][: len(ids)]).score(weight)
+                score = blend.terms(part, pool.pairs, pool.row, reference[pool.place]).score(weight)
                 by, rank = order.order(pool.row, score, pool.tie.__getitem__, len(score))
                 listed = {"case_id": ids[pool.row[by]], "video_idx": pool.video_idx[by]}
                 listed |= {"score": score[by], "rank": rank}

@@ -75,7 +75,7 @@ def _ndcg(blend: Blend, asked: EvalSet, candidates: Path, weights: np.ndarray) -
     reference, total = blend.references("valid", asked), np.zeros(len(weights))
     for pool in pools(candidates, asked, "valid", "weighing exposure"):
         n, tie = len(pool.asked.cases), pool.tie
-        terms = blend.terms("valid", pool.pairs, pool.row, reference[pool.first :][:n])
+        terms = blend.terms("valid", pool.pairs, pool.row, reference[pool.place])
         place = np.full(n, -1)
         is_target = np.flatnonzero(pool.video_idx == pool.asked.target[pool.row])
         place[pool.row[is_target]] = is_target
