@@ -1,7 +1,7 @@
 """The whole params.yaml, checked before any stage runs and before DVC deletes any output: all mistakes at once."""
 
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
@@ -166,8 +166,6 @@ def _columns(raw: Mapping[str, Any]) -> Iterator[str]:
     ingest = parse("ingest", raw.get("ingest"), datasets.Params)[0]
     mapped = ingest.table.model_dump() if ingest is not None and ingest.layout == "table" else {}
     declared = [f"{table}/{name}" for table, columns_ in columns.DECLARED.items() for name in columns_]
-    events = columns.DECLARED["events"]
-    ids = [name for name, each in events.items() if each.kind == "id" and name != "video_idx"]
     for where, owner, params in _sound_models(raw):
         for read in (name.removesuffix("?") for name in owner.Model.columns(params)):
             table, _, column = read.partition("/")
@@ -176,9 +174,18 @@ def _columns(raw: Mapping[str, Any]) -> Iterator[str]:
                 yield f"`{where}` reads `{read}`, which is no column of the store{hint}"
             elif table == "events" and mapped.get(column, column) is None:
                 yield f"`{where}` reads `{read}`, but `ingest.table.{column}` is none: name the column of your log"
-        for column in params.inputs if isinstance(params, recommender.NeuralParams) else ():
-            if column in events and column not in ids:
-                yield f"`{where}` has `{column}` among its `inputs`; allowed: {', '.join(ids)}"
+        if isinstance(params, recommender.NeuralParams):
+            yield from _no_ids(where, "inputs", "events", params.inputs)
+            yield from _no_ids(where, "videos", "videos", params.videos)
+
+
+def _no_ids(where: str, key: str, table: str, names: Iterable[str]) -> Iterator[str]:
+    """Columns among a neural model's names that no table of vectors can hold."""
+    declared = columns.DECLARED[table]
+    allowed = [name for name, each in declared.items() if each.kind != "number" and name != "video_idx"]
+    for name in names:
+        if name in declared and name not in allowed:
+            yield f"`{where}` has `{name}` among its `{key}`; allowed: {', '.join(allowed)}, and what is computed"
 
 
 def _sound_models(raw: Mapping[str, Any]) -> Iterator[tuple[str, ModuleType, Any]]:

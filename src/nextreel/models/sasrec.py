@@ -3,7 +3,6 @@
 Causal self-attention over a user's last events; pre-norm blocks; learned positions; tied item embeddings.
 """
 
-from collections.abc import Mapping
 from typing import Self
 
 import torch.nn.functional as F
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 
 from nextreel.nn import recommender
 from nextreel.nn.batch import Batch, pad, unpad
-from nextreel.nn.features import TokenEmbedding, embedding
+from nextreel.nn.features import embedding
 from nextreel.params import PositiveInt
 
 
@@ -62,26 +61,25 @@ class Block(nn.Module):
         return x + self.dropout(self.feed(self.norm_feed(x)))
 
 
-class Network(nn.Module):
+class Encoder(nn.Module):
     """Tokens -> states."""
 
-    def __init__(self, n_rows: int, inputs: Mapping[str, int], params: Params) -> None:
+    def __init__(self, params: Params) -> None:
         super().__init__()
-        self.tokens = TokenEmbedding(n_rows, inputs, params.width)
+        self.scale = params.width**0.5
         self.positions = embedding(params.length, params.width)
         self.dropout = nn.Dropout(params.dropout)
         self.blocks = nn.ModuleList(Block(params) for _ in range(params.blocks))
         self.norm = nn.LayerNorm(params.width)
 
-    def forward(self, batch: Batch) -> Tensor:
+    def forward(self, tokens: Tensor, batch: Batch) -> Tensor:
         # Scaled as in the paper's own code: else the first block drowns the token, and training takes twice the epochs.
-        x = self.tokens(batch) * self.tokens.items.embedding_dim**0.5  # [T, D]
-        x = self.dropout(x + self.positions(batch.place))
+        x = self.dropout(tokens * self.scale + self.positions(batch.place))  # [T, D]
         for block in self.blocks:
             x = block(x, batch)
         return self.norm(x)  # [T, D]
 
 
 class Model(recommender.Recommender):
-    Network = Network
+    Encoder = Encoder
     Params = Params
