@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from nextreel.nn import objectives
 from nextreel.nn.batch import FIRST, Targets
+from nextreel.nn.cross_entropy import cross_entropy
 
 
 class NextItem:
@@ -17,11 +18,16 @@ class NextItem:
         self.objective = objective
         self.n_negatives = n_negatives
 
-    def losses(self, states: Tensor, targets: Targets, rng: np.random.Generator) -> Tensor:
-        """The loss [M] of each target from the states of all tokens [T, D]."""
-        asked, items = states[targets.at], self.items.weight  # [M, D], [N, D]
+    def loss(self, states: Tensor, targets: Targets, weight: Tensor, rng: np.random.Generator) -> Tensor:
+        """The mean loss of the targets, by weight [M], from the states of all tokens [T, D]."""
+        asked = states.index_select(0, targets.at)  # [M, D]
         if self.objective == "softmax":  # a slice of the table is a view: no gradient by index
-            return objectives.softmax(asked, targets.video - FIRST, items[FIRST:])
+            return cross_entropy(asked, self.items.weight[FIRST:], targets.video - FIRST, weight)
+        return (weight * self._sampled(asked, targets, rng)).sum() / weight.sum()
+
+    def _sampled(self, asked: Tensor, targets: Targets, rng: np.random.Generator) -> Tensor:
+        """The loss [M] of each target against a sample."""
+        items = self.items.weight  # [N, D]
         shared = self.objective in objectives.SHARED
         n_rows = 1 if shared else len(asked)
         drawn = torch.from_numpy(rng.integers(FIRST, len(items), (n_rows, self.n_negatives)))

@@ -104,8 +104,7 @@ class Recommender:
 
     def loss(self, example: Example, rng: np.random.Generator) -> Tensor:
         """The mean loss of the targets, by weight."""
-        losses = self.head.losses(self.network(example.batch), example.targets, rng)
-        return (example.weight * losses).sum() / example.weight.sum()
+        return self.head.loss(self.network(example.batch), example.targets, example.weight, rng)
 
     @torch.no_grad()
     def queries(self, cases: Cases, histories: Histories) -> np.ndarray:
