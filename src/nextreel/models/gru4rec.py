@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from nextreel.nn import recommender
 from nextreel.nn.batch import Batch, pad, unpad
+from nextreel.nn.dropout import Dropout
 from nextreel.nn.features import TokenEmbedding
 from nextreel.params import PositiveInt
 
@@ -24,7 +25,7 @@ class Network(nn.Module):
     def __init__(self, n_rows: int, inputs: Mapping[str, int], params: Params) -> None:
         super().__init__()
         self.tokens = TokenEmbedding(n_rows, inputs, params.width)
-        self.dropout = nn.Dropout(params.dropout)
+        self.dropout = Dropout(params.dropout)
         self.gru = nn.GRU(params.width, params.width, params.layers, batch_first=True)
         self.norm = nn.LayerNorm(params.width)
 
