@@ -148,6 +148,7 @@ class Tokens:
         shuffled = rng.permutation(len(first))
         for rows in np.array_split(shuffled, max(1, round(len(first) / batch_size))):
             if len(rows):
+                rows = rows[np.argsort((end - first)[rows], kind="stable")]
                 yield self.example(first[rows], end[rows])
 
     def n_batches(self, length: int, batch_size: int) -> int:
