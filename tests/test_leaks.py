@@ -259,7 +259,7 @@ def fitted(name, world, **changes):
             "lasting": 0.1,
         },
         "gru4rec": NEURAL | {"layers": 1},
-        "sasrec": NEURAL | {"blocks": 1, "heads": 1},
+        "sasrec": NEURAL | {"block": "standard", "blocks": 1, "heads": 1},
     }
     settings = module.Params(**own[name] | changes)
     return module.Model.fit(settings, Training(world.store.fitted_on("train"), np.random.default_rng(0)))

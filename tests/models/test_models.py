@@ -39,7 +39,7 @@ SETTINGS = {
         "lasting": 0.1,
     },
     "gru4rec": NEURAL | {"layers": 1},
-    "sasrec": NEURAL | {"blocks": 1, "heads": 1},
+    "sasrec": NEURAL | {"block": "standard", "blocks": 1, "heads": 1},
 }
 PERSONAL = ["bpr_mf", "itemcf", "gru4rec", "sasrec"]
 SEQUENTIAL = ["itemcf", "gru4rec", "sasrec"]

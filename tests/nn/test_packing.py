@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from nextreel import models
+from nextreel.models import gru4rec, sasrec
 from nextreel.nn.batch import FIRST, NOTHING, START, UNKNOWN, VIDEO, Tokens
 from nextreel.nn.heads import NextItem
 
@@ -17,7 +17,12 @@ NEURAL = {
     "dropout": 0.0, "seeds": 1, "history": "all", "inputs": ["positive"], "passed_weight": 0.3, "loss": "softmax",
     "negatives": 1,
 }  # fmt: skip
-OWN = {"sasrec": {"blocks": 2, "heads": 2}, "gru4rec": {"layers": 2}}
+SASREC = {"blocks": 2, "heads": 2}
+NETWORKS = {
+    "sasrec": (sasrec, SASREC | {"block": "standard"}),
+    "sasrec gated": (sasrec, SASREC | {"block": "gated"}),
+    "gru4rec": (gru4rec, {"layers": 2}),
+}
 
 
 @pytest.fixture
@@ -37,11 +42,13 @@ def histories(made_store):
     return made_store(offsets, cuts, events, np.arange(N_VIDEOS + 1), np.arange(len(SIZES) + 1)).fitted_on("train")
 
 
-@pytest.fixture(params=list(OWN))
-def network(request):
+@pytest.fixture(params=list(NETWORKS))
+def network(request, monkeypatch):
+    monkeypatch.setattr(sasrec, "_TOGETHER", 3)
     torch.manual_seed(0)
-    params = models.module(request.param).Params(**NEURAL | OWN[request.param])
-    return models.module(request.param).Network(FIRST + N_VIDEOS - 3, {"positive": 2}, params).double()
+    module, own = NETWORKS[request.param]
+    params = module.Params(**NEURAL | own)
+    return module.Network(FIRST + N_VIDEOS - 3, {"positive": 2}, params).double()
 
 
 def tokens_of(histories):
@@ -80,8 +87,10 @@ def padded_states(network, video, reaction):
         q, k, v = attention.project(block.norm_attention(x)).unflatten(-1, (3, 2, -1)).permute(2, 0, 3, 1, 4)
         causal = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool).tril()
         scores = (q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5).masked_fill(~causal, -torch.inf)
-        x = x + attention.out((scores.softmax(-1) @ v).transpose(1, 2).flatten(2))
-        x = x + block.feed(block.norm_feed(x))
+        attended = attention.out((scores.softmax(-1) @ v).transpose(1, 2).flatten(2))
+        gated = isinstance(block, sasrec.GatedBlock)
+        x = x + (torch.sigmoid(block.gate_attention(x)) if gated else 1) * attended
+        x = x + (torch.sigmoid(block.gate_feed(x)) if gated else 1) * block.feed(block.norm_feed(x))
     return network.norm(x)
 
 
@@ -103,9 +112,7 @@ def test_states_loss_and_gradients_are_those_of_the_padded_rectangle(histories, 
     torch.testing.assert_close(states, rectangle[inside], rtol=0, atol=1e-10)
 
     head = NextItem(network.tokens.items, "softmax", 1)
-    losses = head.losses(states, example.targets, np.random.default_rng(0))
-    targets_weight = example.weight.double()
-    loss = (targets_weight * losses).sum() / targets_weight.sum()
+    loss = head.loss(states, example.targets, example.weight, np.random.default_rng(0))
     asked = target != UNKNOWN
     logits = rectangle[asked] @ network.tokens.items.weight[FIRST:].T
     entropy = F.cross_entropy(logits, target[asked] - FIRST, reduction="none")

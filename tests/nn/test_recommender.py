@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
 from nextreel.cases.asked import Cases
 from nextreel.cases.pairs import Pairs
@@ -14,12 +13,12 @@ from nextreel.contract import Training
 from nextreel.errors import UserError
 from nextreel.models import sasrec
 from nextreel.nn import recommender, trainer
-from nextreel.nn.batch import FIRST, UNKNOWN, VIDEO, Tokens
+from nextreel.nn.batch import FIRST, UNKNOWN, VIDEO
 
 SETTINGS = {
     "lr": 0.01, "weight_decay": 0, "epochs": 2, "batch_size": 4, "patience": 9, "width": 8, "length": 4, "dropout": 0,
     "seeds": 1, "history": "all", "inputs": ["positive"], "passed_weight": 0.3, "loss": "softmax", "negatives": 3,
-    "blocks": 1, "heads": 1,
+    "block": "standard", "blocks": 1, "heads": 1,
 }  # fmt: skip
 
 
@@ -111,23 +110,6 @@ def test_an_input_changes_the_state_and_none_need_be(store):
         model = fit(store, inputs=inputs)
         one, another = (queries(model, each, [1, 2], [6, 3]) for each in (store, other))
         assert (one != another).any() == heeded
-
-
-def test_the_loss_is_the_mean_by_weight(store):
-    model = fit(store)
-    one = np.random.default_rng(1)
-
-    class Head:
-        def losses(self, states, targets, rng):
-            return torch.arange(1.0, 1 + len(targets.at))
-
-    tokens = Tokens.of(store.fitted_on("train"), model.row_of, model.inputs, False, 0.5)
-    example = next(iter(tokens.epoch(4, 100, one)))
-    model.head = Head()
-    weight = example.weight.numpy()
-    assert set(weight.tolist()) == {0.5, 1}
-    expected = (weight * np.arange(1, 1 + len(weight))).sum() / weight.sum()
-    assert model.loss(example, one).item() == pytest.approx(expected)
 
 
 def test_the_epochs_that_were_chosen_are_told(store):

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from nextreel.nn import recommender
 from nextreel.nn.batch import Batch, pad, unpad
+from nextreel.nn.dropout import Dropout
 from nextreel.params import PositiveInt
 
 
@@ -20,7 +21,7 @@ class Encoder(nn.Module):
 
     def __init__(self, params: Params) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(params.dropout)
+        self.dropout = Dropout(params.dropout)
         self.gru = nn.GRU(params.width, params.width, params.layers, batch_first=True)
         self.norm = nn.LayerNorm(params.width)
 

@@ -206,6 +206,7 @@ class Lessons:
         shuffled = rng.permutation(len(first))
         for some in np.array_split(shuffled, max(1, round(len(first) / batch_size))):
             if len(some):
+                some = some[np.argsort((end - first)[some], kind="stable")]  # networks pad some at a time
                 example = self.example(first[some], end[some])
                 if len(example.video):
                     yield example

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from nextreel.nn import objectives
+from nextreel.nn.cross_entropy import cross_entropy
 
 
 class Items(Protocol):
@@ -26,10 +27,14 @@ class NextItem:
         self.objective = objective
         self.n_negatives = n_negatives
 
-    def losses(self, queries: Tensor, target: Tensor, items: Items, rng: np.random.Generator) -> Tensor:
-        """The loss [M] of each target [M] from its query [M, D']."""
+    def loss(self, queries: Tensor, target: Tensor, weight: Tensor, items: Items, rng: np.random.Generator) -> Tensor:
+        """The mean loss of targets [M] by weight [M], from their queries [M, D']."""
         if self.objective == "softmax":
-            return objectives.softmax(queries, target, items.vectors(None))
+            return cross_entropy(queries, items.vectors(None), target, weight)
+        return (weight * self._sampled(queries, target, items, rng)).sum() / weight.sum()
+
+    def _sampled(self, queries: Tensor, target: Tensor, items: Items, rng: np.random.Generator) -> Tensor:
+        """The loss [M] of each target against a sample."""
         shared = self.objective in objectives.SHARED
         n_rows = 1 if shared else len(queries)
         drawn = torch.from_numpy(rng.integers(0, len(items), (n_rows, self.n_negatives)))

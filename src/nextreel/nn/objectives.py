@@ -1,7 +1,7 @@
-"""Losses of choosing a target among videos: functions to the loss [M] of each target.
+"""Losses of choosing a target among sampled videos: functions to the loss [M] of each target. (All: `cross_entropy`.)
 
-`softmax` weighs all items; the others are functions of the logits of the targets [M] and of their n negatives [M, n],
-where a negative that is its row's own target has the logit -inf and counts for nothing.
+They are functions of the logits of the targets [M] and of their n negatives [M, n], where a negative that is its row's
+own target has the logit -inf and counts for nothing.
 """
 
 from collections.abc import Callable
@@ -9,11 +9,6 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-
-def softmax(states: Tensor, target: Tensor, items: Tensor) -> Tensor:
-    """Cross-entropy over all items. states [M, D], target [M] rows of items [N, D]."""
-    return F.cross_entropy(states @ items.T, target, reduction="none")
 
 
 def bce(positive: Tensor, negative: Tensor) -> Tensor:

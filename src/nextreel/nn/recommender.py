@@ -76,7 +76,7 @@ class Network(nn.Module):
 
     def forward(self, batch: Batch, requests: Requests) -> Tensor:
         """The queries [M, D'] of requests."""
-        states = self.encoder(self.tokens(batch), batch)[requests.at]
+        states = self.encoder(self.tokens(batch), batch).index_select(0, requests.at)
         if self.head is not None:
             states = self.head(states, requests)
         return self.items.queries(states, requests.time_ms)
@@ -150,8 +150,7 @@ class Recommender:
     def loss(self, example: Example, rng: np.random.Generator) -> Tensor:
         """The mean loss of the targets, by weight."""
         queries = self.network(example.batch, example.requests)
-        losses = self.head.losses(queries, self.index[example.video], self.items, rng)
-        return (example.weight * losses).sum() / example.weight.sum()
+        return self.head.loss(queries, self.index[example.video], example.weight, self.items, rng)
 
     @torch.no_grad()
     def queries(self, cases: Cases, histories: Histories) -> np.ndarray:
