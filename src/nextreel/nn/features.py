@@ -57,6 +57,8 @@ class Ages(nn.Module):
         self.register_buffer("cell", torch.from_numpy(uploads.cell.astype(np.int64)), persistent=False)
         self.worth = nn.Embedding(1 + inputs.SIZES[inputs.AGE], 1)  # unknown, then the buckets
         nn.init.zeros_(self.worth.weight)
+        with torch.no_grad():
+            self.worth.weight[1] = -8.0  # before the upload
 
     def of_requests(self, time_ms: np.ndarray) -> Tensor:
         """The worth of each cell at these times: [M, n_cells]."""
@@ -90,6 +92,8 @@ class Items(nn.Module):
         self.bias = nn.Embedding(n, 1) if bias else None
         if self.bias is not None:
             nn.init.zeros_(self.bias.weight)
+            with torch.no_grad():
+                self.bias.weight[vocabulary.row[vocabulary.known], 0] = torch.from_numpy(vocabulary.log_rate).float()
         self.content = nn.ModuleDict({name: Content(sets, width) for name, sets in vocabulary.content.items()})
         self.ages = Ages(vocabulary.uploads) if vocabulary.uploads is not None else None
         self.register_buffer("row", torch.from_numpy(vocabulary.row.astype(np.int64)), persistent=False)
@@ -162,6 +166,7 @@ def _ids(n: int, width: int) -> nn.Embedding:
         import os
 
         table.weight.mul_(float(os.environ.get("NR_STD", "1")))
+        if os.environ.get("NR_STD") == "0": table.weight.requires_grad_(False)
         table.weight[UNKNOWN].zero_()
     return table
 

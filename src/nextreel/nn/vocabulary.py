@@ -42,6 +42,7 @@ class Vocabulary:
 
     known: np.ndarray  # [V] video_idx of the fit's events, in order
     count: np.ndarray  # [V] events of each
+    log_rate: np.ndarray  # [V]
     row: np.ndarray  # of ids: START of padding, UNKNOWN of videos outside `known`
     content: Mapping[str, Sets]  # rows of each video in the table of that name; values that `known` lacks are none
     uploads: Uploads | None
@@ -58,7 +59,13 @@ class Vocabulary:
         store = histories.store
         position, owner = histories.positives() if only_positives else histories.flat()
         video = store.events("video_idx")[position]
-        known, count = np.unique(video, return_counts=True)
+        known, which, count = np.unique(video, return_inverse=True, return_counts=True)
+        time_ms = store.events("time_ms")[position]
+        first_ms = np.full(len(known), np.iinfo(np.int64).max)
+        np.minimum.at(first_ms, which, time_ms)
+        since = len(time_ms) - np.searchsorted(np.sort(time_ms), first_ms)
+        per_day = len(time_ms) / max(1.0, (time_ms.max(initial=0) - time_ms.min(initial=0)) / 86_400_000)
+        log_rate = np.log((count + 1) / (since / per_day + 1))
         wanted = {name for name in names.videos if name not in (AGE, BIAS)}
         wanted |= {TAGS} if PROFILE in names.request else set()
         content = {name: _numbered(inputs.of_videos(name, store), known) for name in sorted(wanted)}
@@ -73,7 +80,7 @@ class Vocabulary:
         )
         uploads = _uploads(store, inputs.day(events.time_ms)) if AGE in names.videos else None
         of_videos = {name: content[name] for name in names.videos if name in content}
-        return cls(known, count, _rows(store, known, count, own_row_from, hashed_rows), of_videos, uploads, rows)
+        return cls(known, count, log_rate, _rows(store, known, count, own_row_from, hashed_rows), of_videos, uploads, rows)
 
     @property
     def index(self) -> np.ndarray:
@@ -92,7 +99,7 @@ class Vocabulary:
     def save(self, folder: Path) -> None:
         """Write it into a new folder."""
         folder.mkdir()
-        arrays = {"known": self.known, "count": self.count, "row": self.row}
+        arrays = {"known": self.known, "count": self.count, "log_rate": self.log_rate, "row": self.row}
         for name, sets in self.content.items():
             arrays |= {f"content.{name}": sets.values, f"content.{name}.offsets": sets.offsets}
         if self.uploads is not None:
@@ -117,7 +124,7 @@ class Vocabulary:
             tags = Sets(arrays["profile.tags"], arrays["profile.offsets"])
             profile = Profile(tags, arrays["profile.share"], arrays["profile.rate"])
         rows = Rows(about["inputs"], about["request"], profile)
-        return cls(arrays["known"], arrays["count"], arrays["row"], content, uploads, rows)
+        return cls(arrays["known"], arrays["count"], arrays["log_rate"], arrays["row"], content, uploads, rows)
 
 
 def n_rows(sets: Sets) -> int:
@@ -156,7 +163,7 @@ def _rows(store: Store, known: np.ndarray, count: np.ndarray, own_row_from: int,
 
 def _uploads(store: Store, days: np.ndarray) -> Uploads:
     """Cells around the days of a fit's events [m]; what was uploaded before or after is put in the first or last."""
-    first, last = int(days.min(initial=0)) - _MARGIN_DAYS, int(days.max(initial=0)) + _MARGIN_DAYS
+    first, last = int(days.min()) - _MARGIN_DAYS, int(days.max()) + _MARGIN_DAYS
     wide = -(-(last + 1 - first) // _CELLS)
     day = np.arange(first, last + 1, wide, dtype=np.float64)
     upload_day = inputs.upload_days(store)
