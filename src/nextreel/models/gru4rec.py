@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from nextreel.nn import recommender
-from nextreel.nn.batch import Batch, pad, unpad
+from nextreel.nn.batch import Batch
 from nextreel.nn.dropout import Dropout
 from nextreel.nn.features import TokenEmbedding
+from nextreel.nn.padding import Rectangle
 from nextreel.params import PositiveInt
 
 
@@ -30,8 +31,9 @@ class Network(nn.Module):
         self.norm = nn.LayerNorm(params.width)
 
     def forward(self, batch: Batch) -> Tensor:
-        states, _last = self.gru(pad(self.dropout(self.tokens(batch)), batch))  # [B, L, D]
-        return self.norm(self.dropout(unpad(states, batch)))  # [T, D]
+        rectangle = Rectangle.of(batch)
+        states, _last = self.gru(rectangle.pad(self.dropout(self.tokens(batch))))  # [B, L, D]
+        return self.norm(self.dropout(rectangle.unpad(states)))  # [T, D]
 
 
 class Model(recommender.Recommender):

@@ -64,26 +64,6 @@ class Example(NamedTuple):
     weight: Tensor  # [M] float32
 
 
-def pad(x: Tensor, batch: Batch) -> Tensor:
-    """[T, D] -> [B, L, D] with zeros behind shorter histories, for what has no kernel for packed ones."""
-    B, L = len(batch.length), int(batch.length.max())
-    if len(x) == B * L:
-        return x.unflatten(0, (B, L))
-    return x.new_zeros(B * L, x.shape[1]).index_copy(0, _padded_place(batch, L), x).unflatten(0, (B, L))
-
-
-def unpad(x: Tensor, batch: Batch) -> Tensor:
-    """[B, L, D] -> [T, D], the inverse of `pad`."""
-    flat = x.flatten(0, 1)
-    return flat if len(flat) == int(batch.offsets[-1]) else flat.index_select(0, _padded_place(batch, x.shape[1]))
-
-
-def _padded_place(batch: Batch, length: int) -> Tensor:
-    """Where each token [T] stands among B histories of this length."""
-    history = torch.arange(len(batch.length)).repeat_interleave(batch.length)
-    return history * length + batch.place
-
-
 @dataclass(frozen=True)
 class Tokens:
     """Histories as one flat run of tokens; history i is start[i] to stop[i], its start token included."""
@@ -148,7 +128,7 @@ class Tokens:
         shuffled = rng.permutation(len(first))
         for rows in np.array_split(shuffled, max(1, round(len(first) / batch_size))):
             if len(rows):
-                rows = rows[np.argsort((end - first)[rows], kind="stable")]
+                rows = rows[np.argsort((end - first)[rows], kind="stable")]  # `padding` has little to do
                 yield self.example(first[rows], end[rows])
 
     def n_batches(self, length: int, batch_size: int) -> int:

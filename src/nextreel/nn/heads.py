@@ -33,6 +33,6 @@ class NextItem:
         drawn = torch.from_numpy(rng.integers(FIRST, len(items), (n_rows, self.n_negatives)))
         rivals = F.embedding(drawn, items)  # [1 or M, n, D]
         positive = (asked * F.embedding(targets.video, items)).sum(-1)
-        negative = asked @ rivals[0].T if shared else torch.einsum("md,mnd->mn", asked, rivals)
+        negative = asked @ rivals[0].T if shared else (asked[:, None] * rivals).sum(-1)
         negative = negative.masked_fill(drawn == targets.video[:, None], -torch.inf)  # [M, n]
         return objectives.SAMPLED[self.objective](positive, negative)
