@@ -6,6 +6,7 @@ import torch.nn.functional as F
 
 from nextreel.models import sasrec
 from nextreel.nn.batch import FIRST, VIDEO, Batch
+from nextreel.nn.padding import Rectangle
 
 WIDTH, LENGTH, N_ROWS = 8, 6, FIRST + 20
 SETTINGS = {
@@ -48,7 +49,7 @@ def test_a_gate_that_is_shut_lets_nothing_through():
     x = torch.randn(3, WIDTH)
     for gate in (block.gate_attention, block.gate_feed):
         gate.bias.data.fill_(-1e4)
-    assert torch.equal(block(x, [batch]), x)
+    assert torch.equal(block(x, Rectangle.several(batch)), x)
 
 
 def test_swiglu_by_hand():

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from nextreel.models import gru4rec, sasrec
+from nextreel.nn import padding
 from nextreel.nn.batch import FIRST, NOTHING, START, UNKNOWN, VIDEO, Tokens
 from nextreel.nn.heads import NextItem
 
@@ -44,7 +45,7 @@ def histories(made_store):
 
 @pytest.fixture(params=list(NETWORKS))
 def network(request, monkeypatch):
-    monkeypatch.setattr(sasrec, "_TOGETHER", 3)
+    monkeypatch.setattr(padding, "_TOGETHER", 3)
     torch.manual_seed(0)
     module, own = NETWORKS[request.param]
     params = module.Params(**NEURAL | own)

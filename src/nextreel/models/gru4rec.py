@@ -7,8 +7,9 @@ RecSys 2023).
 from torch import Tensor, nn
 
 from nextreel.nn import recommender
-from nextreel.nn.batch import Batch, pad, unpad
+from nextreel.nn.batch import Batch
 from nextreel.nn.dropout import Dropout
+from nextreel.nn.padding import Rectangle
 from nextreel.params import PositiveInt
 
 
@@ -26,8 +27,9 @@ class Encoder(nn.Module):
         self.norm = nn.LayerNorm(params.width)
 
     def forward(self, tokens: Tensor, batch: Batch) -> Tensor:
-        states, _last = self.gru(pad(self.dropout(tokens), batch))  # [B, L, D]
-        return self.norm(self.dropout(unpad(states, batch)))  # [T, D]
+        rectangle = Rectangle.of(batch)
+        states, _last = self.gru(rectangle.pad(self.dropout(tokens)))  # [B, L, D]
+        return self.norm(self.dropout(rectangle.unpad(states)))  # [T, D]
 
 
 class Model(recommender.Recommender):

@@ -11,12 +11,11 @@ from pydantic import model_validator
 from torch import Tensor, nn
 
 from nextreel.nn import recommender
-from nextreel.nn.batch import Batch, pad, unpad
+from nextreel.nn.batch import Batch
 from nextreel.nn.dropout import Dropout
 from nextreel.nn.features import embedding
+from nextreel.nn.padding import Rectangle
 from nextreel.params import PositiveInt
-
-_TOGETHER = 16  # histories padded to one length, for attention
 
 
 class Params(recommender.NeuralParams):
@@ -40,17 +39,16 @@ class Attention(nn.Module):
         self.project = nn.Linear(params.width, 3 * params.width)
         self.out = nn.Linear(params.width, params.width)
 
-    def forward(self, x: Tensor, groups: list[Batch]) -> Tensor:  # [T, D]
-        sizes = [int(group.offsets[-1]) for group in groups]
-        parts = self.project(x).split(sizes)
-        return self.out(torch.cat([self._mix(part, group) for part, group in zip(parts, groups, strict=True)]))
+    def forward(self, x: Tensor, rectangles: list[Rectangle]) -> Tensor:  # [T, D]
+        parts = self.project(x).split([len(each.at) for each in rectangles])
+        return self.out(torch.cat([self._mix(part, each) for part, each in zip(parts, rectangles, strict=True)]))
 
-    def _mix(self, projected: Tensor, group: Batch) -> Tensor:  # [T, 3D] -> [T, D]
-        padded = pad(projected, group)  # [B, L, 3D]
+    def _mix(self, projected: Tensor, rectangle: Rectangle) -> Tensor:  # [T, 3D] -> [T, D]
+        padded = rectangle.pad(projected)  # [B, L, 3D]
         q, k, v = padded.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # [B, H, L, D/H] each
         # No dropout on the attention weights: on a processor it forfeits the fused kernel, a third of the step's time.
         mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        return unpad(mixed.transpose(1, 2).flatten(2), group)
+        return rectangle.unpad(mixed.transpose(1, 2).flatten(2))
 
 
 class Block(nn.Module):
@@ -67,8 +65,8 @@ class Block(nn.Module):
         D = params.width
         return nn.Sequential(nn.Linear(D, D), nn.ReLU(), nn.Linear(D, D))
 
-    def forward(self, x: Tensor, groups: list[Batch]) -> Tensor:  # [T, D]
-        x = x + self.dropout(self.attention(self.norm_attention(x), groups))
+    def forward(self, x: Tensor, rectangles: list[Rectangle]) -> Tensor:  # [T, D]
+        x = x + self.dropout(self.attention(self.norm_attention(x), rectangles))
         return x + self.dropout(self.feed(self.norm_feed(x)))
 
 
@@ -83,8 +81,8 @@ class GatedBlock(Block):
     def _feed(self, params: Params) -> nn.Module:
         return SwiGLU(params.width, 4 * params.width, params.dropout)
 
-    def forward(self, x: Tensor, groups: list[Batch]) -> Tensor:  # [T, D]
-        attended = self.dropout(self.attention(self.norm_attention(x), groups))
+    def forward(self, x: Tensor, rectangles: list[Rectangle]) -> Tensor:  # [T, D]
+        attended = self.dropout(self.attention(self.norm_attention(x), rectangles))
         x = x + self.gate_attention(x).sigmoid() * attended
         return x + self.gate_feed(x).sigmoid() * self.dropout(self.feed(self.norm_feed(x)))
 
@@ -120,19 +118,10 @@ class Encoder(nn.Module):
     def forward(self, tokens: Tensor, batch: Batch) -> Tensor:
         # Scaled as in the paper's own code: else the first block drowns the token, and training takes twice the epochs.
         x = self.dropout(tokens * self.scale + self.positions(batch.place))  # [T, D]
-        groups = _groups(batch)
+        rectangles = Rectangle.several(batch)
         for block in self.blocks:
-            x = block(x, groups)
+            x = block(x, rectangles)
         return self.norm(x)  # [T, D]
-
-
-def _groups(batch: Batch) -> list[Batch]:
-    """The batch by some histories at a time: each group is padded to the longest of its own."""
-    if int(batch.length.max()) == int(batch.length.min()):
-        return [batch]
-    starts = range(0, len(batch.length), _TOGETHER)
-    offsets = [batch.offsets[start : start + _TOGETHER + 1] for start in starts]
-    return [Batch({}, some - some[0]) for some in offsets]
 
 
 class Model(recommender.Recommender):

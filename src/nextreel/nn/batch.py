@@ -69,26 +69,6 @@ class Example(NamedTuple):
     weight: Tensor  # [M] float32
 
 
-def pad(x: Tensor, batch: Batch) -> Tensor:
-    """[T, D] -> [B, L, D] with zeros behind shorter histories, for what has no kernel for packed ones."""
-    B, L = len(batch.length), int(batch.length.max())
-    if len(x) == B * L:
-        return x.unflatten(0, (B, L))
-    return x.new_zeros(B * L, x.shape[1]).index_copy(0, _padded_place(batch, L), x).unflatten(0, (B, L))
-
-
-def unpad(x: Tensor, batch: Batch) -> Tensor:
-    """[B, L, D] -> [T, D], the inverse of `pad`."""
-    flat = x.flatten(0, 1)
-    return flat if len(flat) == int(batch.offsets[-1]) else flat.index_select(0, _padded_place(batch, x.shape[1]))
-
-
-def _padded_place(batch: Batch, length: int) -> Tensor:
-    """Where each token [T] stands among B histories of this length."""
-    history = torch.arange(len(batch.length)).repeat_interleave(batch.length)
-    return history * length + batch.place
-
-
 @dataclass(frozen=True)
 class Rows:
     """Which values have rows in tables: name -> how many are known. Of a value beyond, nothing is known."""
@@ -206,7 +186,7 @@ class Lessons:
         shuffled = rng.permutation(len(first))
         for some in np.array_split(shuffled, max(1, round(len(first) / batch_size))):
             if len(some):
-                some = some[np.argsort((end - first)[some], kind="stable")]  # networks pad some at a time
+                some = some[np.argsort((end - first)[some], kind="stable")]  # `padding` has little to do
                 example = self.example(first[some], end[some])
                 if len(example.video):
                     yield example

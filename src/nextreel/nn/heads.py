@@ -40,6 +40,6 @@ class NextItem:
         drawn = torch.from_numpy(rng.integers(0, len(items), (n_rows, self.n_negatives)))
         rivals = items.vectors(drawn)  # [1 or M, n, D']
         positive = (queries * items.vectors(target)).sum(-1)
-        negative = queries @ rivals[0].T if shared else torch.einsum("md,mnd->mn", queries, rivals)
+        negative = queries @ rivals[0].T if shared else (queries[:, None] * rivals).sum(-1)
         negative = negative.masked_fill(drawn == target[:, None], -torch.inf)  # [M, n]
         return objectives.SAMPLED[self.objective](positive, negative)
