@@ -7,6 +7,7 @@ from typing import ClassVar, Literal, Self
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -15,17 +16,16 @@ from nextreel.cases.pairs import Pairs
 from nextreel.cases.store import Histories
 from nextreel.contract import Scale, Training, product_scores
 from nextreel.errors import UserError
-from nextreel.nn import trainer
-from nextreel.nn.batch import FIRST, UNKNOWN, Batch, Example, Tokens, known_values
+from nextreel.nn import heads, trainer
+from nextreel.nn.batch import FIRST, UNKNOWN, VIDEO, Batch, Example, Tokens, known_values
 from nextreel.nn.features import TokenEmbedding
-from nextreel.nn.heads import NextItem
 from nextreel.params import Name, PositiveInt, Share
 
 SOFTMAX_LIMIT = 50_000
 _HISTORIES, _EVENTS = 1024, 1 << 20  # read together, at most
 
 
-class NeuralParams(trainer.Params):
+class NeuralParams(trainer.Params, heads.Params):
     """What all neural models share; the section `model`."""
 
     width: PositiveInt  # D, of embeddings and states
@@ -35,8 +35,21 @@ class NeuralParams(trainer.Params):
     history: Literal["all", "positives"]  # which events are tokens
     inputs: list[Name]  # columns of the events that a token holds beside its video
     passed_weight: Share  # of a token that is no positive, as a target beside the positives; 0: it is none
-    loss: Literal["bce", "bpr", "sampled_softmax", "softmax"]
-    negatives: PositiveInt  # uniform ones: a target's own (bce, bpr) or a batch's (sampled_softmax); softmax takes all
+
+
+class TiedItems:
+    """The known videos' rows of a table of tokens."""
+
+    def __init__(self, table: torch.nn.Embedding) -> None:
+        self.table = table.weight
+
+    def __len__(self) -> int:
+        return len(self.table) - FIRST
+
+    def vectors(self, index: Tensor | None) -> Tensor:
+        if index is None:  # a slice of the table is a view: no gradient by index
+            return self.table[FIRST:]
+        return F.embedding(index + FIRST, self.table)
 
 
 class Recommender:
@@ -49,6 +62,7 @@ class Recommender:
     scale: ClassVar[Scale] = "log_share"
     Network: ClassVar[type[torch.nn.Module]]
     Params: ClassVar[type[NeuralParams]]
+    head: heads.NextItem  # what it is trained by; a model that was loaded has none
 
     def __init__(self, params: NeuralParams, known: np.ndarray, inputs: Mapping[str, int], n_videos: int) -> None:
         self.params = params
@@ -59,7 +73,6 @@ class Recommender:
         self.network = self.Network(FIRST + len(known), inputs, params)
         assert isinstance(self.network.tokens, TokenEmbedding)
         self.items = self.network.tokens.items  # tied: the same vectors are the input and the output
-        self.head = NextItem(self.items, params.loss, params.negatives)
 
     @classmethod
     def columns(cls, params: NeuralParams) -> tuple[str, ...]:
@@ -82,10 +95,15 @@ class Recommender:
         if params.loss == "softmax" and len(known) > SOFTMAX_LIMIT:
             raise UserError(
                 f"`model.loss` is 'softmax', which scores all {len(known)} videos of train for every target; above"
-                f" {SOFTMAX_LIMIT} choose sampled_softmax, bce or bpr"
+                f" {SOFTMAX_LIMIT} choose sampled_softmax, gbce, bce or bpr"
             )
         model = cls(params, known, known_values(training.store, position, params.inputs), training.store.n_videos)
         tokens = Tokens.of(histories, model.row_of, model.inputs, only_positives, params.passed_weight)
+        events, targets = (
+            np.bincount(tokens.columns[VIDEO][of], minlength=FIRST + len(known))[FIRST:]
+            for of in (slice(None), tokens.weight > 0)
+        )
+        model.head = heads.NextItem(params, events, targets)
         optimizer = torch.optim.Adam(
             model.network.parameters(), lr=params.lr, weight_decay=params.weight_decay, fused=True
         )
@@ -104,7 +122,8 @@ class Recommender:
 
     def loss(self, example: Example, rng: np.random.Generator) -> Tensor:
         """The mean loss of the targets, by weight."""
-        losses = self.head.losses(self.network(example.batch), example.targets, rng)
+        queries = self.network(example.batch)[example.targets.at]
+        losses = self.head.losses(queries, example.targets.video - FIRST, TiedItems(self.items), rng)
         return (example.weight * losses).sum() / example.weight.sum()
 
     @torch.no_grad()
