@@ -313,7 +313,7 @@ def test_every_loss_overfits_one_batch(kind):
     [
         ({"logq": "all"}, "`logq` is 'all', but `loss` is 'softmax'; only sampled_softmax is corrected"),
         ({"logq": "negatives", "loss": "bce"}, "`logq` is 'negatives', but `loss` is 'bce'"),
-        ({"logq": "all", "loss": "sampled_softmax"}, "choose negatives or none"),
+        ({"logq": "all", "loss": "sampled_softmax"}, "choose `logq` negatives or none"),
         ({"negatives_from": "popularity"}, "softmax draws none"),
         ({"negatives_from": "in_batch", "loss": "bpr"}, "only sampled_softmax takes negatives from the batch"),
         ({"negatives_from": "mixed", "loss": "gbce"}, "only sampled_softmax takes negatives from the batch"),

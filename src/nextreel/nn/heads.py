@@ -29,11 +29,13 @@ class Params(Section):
     def _go_together(self) -> Self:
         sampled, source = self.loss == "sampled_softmax", self.negatives_from
         if self.logq and not sampled:
-            raise ValueError(f"`logq` is {self.logq!r}, but `loss` is {self.loss!r}; only sampled_softmax is corrected")
+            raise ValueError(
+                f"`logq` is {self.logq!r}, but `loss` is {self.loss!r}; only sampled_softmax is corrected, so choose none"
+            )
         if self.logq == "all" and source == "uniform":
             raise ValueError(
                 "`logq` is 'all', but `negatives_from` is 'uniform', whose correction is the same for all and changes"
-                " nothing; choose negatives or none"
+                " nothing; choose `logq` negatives or none"
             )
         if self.loss == "softmax" and source != "uniform":
             raise ValueError(f"`negatives_from` is {source!r}, but softmax draws none; leave it at uniform")
@@ -43,7 +45,7 @@ class Params(Section):
                 " from the batch"
             )
         if self.loss == "gbce" and source != "uniform":
-            raise ValueError(f"`negatives_from` is {source!r}, but gbce reckons with uniform ones")
+            raise ValueError(f"`negatives_from` is {source!r}, but gbce reckons with uniform ones; leave it at uniform")
         if source == "mixed" and self.negatives < 2:
             raise ValueError("`negatives` is 1, which `negatives_from` mixed cannot halve; allowed: at least 2")
         return self
