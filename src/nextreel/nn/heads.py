@@ -30,7 +30,7 @@ class Params(Section):
         sampled, source = self.loss == "sampled_softmax", self.negatives_from
         if self.logq and not sampled:
             raise ValueError(
-                f"`logq` is {self.logq!r}, but `loss` is {self.loss!r}; only sampled_softmax is corrected, so choose none"
+                f"`logq` is {self.logq!r}, but `loss` is {self.loss!r}; only sampled_softmax is corrected; choose none"
             )
         if self.logq == "all" and source == "uniform":
             raise ValueError(
