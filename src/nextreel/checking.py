@@ -131,9 +131,11 @@ def _models(raw: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _own_problems(family: str, name: str, own: Mapping[str, Any], shared: object, owner: type[Section]) -> list[str]:
-    """What is wrong with a model's own keys; a wrong key of the section `model` is told there."""
+    """What is wrong with a model's own keys; what is wrong with the section `model` is told there."""
     inherited = shared if family == "train" and isinstance(shared, Mapping) else {}
     told = [f"`{family}.{name}.{key}`" for key in inherited if key not in own]
+    broken = parse(f"{family}.{name}", inherited, recommender.NeuralParams)[1]
+    told += [rule for rule in broken if rule.startswith(f"`{family}.{name}`: ")]  # over several keys of `model`
     problems = parse(f"{family}.{name}", {**inherited, **own}, owner)[1]
     return [problem for problem in problems if not problem.startswith(tuple(told))]
 

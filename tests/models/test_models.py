@@ -23,7 +23,8 @@ from nextreel.scoring.validation import validate
 NEURAL = {
     "lr": 0.01, "weight_decay": 0, "epochs": 12, "batch_size": 32, "patience": 12, "width": 32, "length": 16,
     "dropout": 0.1, "history": "all", "inputs": ["positive"], "passed_weight": 0.3,
-    "loss": "softmax", "negatives": 32, "seeds": 1,
+    "seeds": 1,
+    "loss": "softmax", "negatives": 32, "negatives_from": "uniform", "logq": None, "gbce_t": 0.75,
 }  # fmt: skip
 SETTINGS = {
     "most_popular": {},
@@ -518,9 +519,16 @@ def test_order_is_found_on_the_circle(name, cycle, tmp_path):
     assert hit_rate(fit("most_popular", cycle, tmp_path), cycle, k=1) < 0.3
 
 
-@pytest.mark.parametrize("loss", ["bce", "bpr", "sampled_softmax"])
+@pytest.mark.parametrize(
+    "loss",
+    [
+        *({"loss": name} for name in ("bce", "bpr", "gbce", "sampled_softmax")),
+        *({"loss": "sampled_softmax", "negatives_from": "mixed", "logq": logq} for logq in ("all", "negatives")),
+    ],
+    ids=lambda loss: "-".join(loss.values()),
+)
 def test_every_loss_learns_the_circle(loss, cycle, tmp_path):
-    assert hit_rate(fit("sasrec", cycle, tmp_path, loss=loss, negatives=8), cycle, k=5) > 0.8
+    assert hit_rate(fit("sasrec", cycle, tmp_path, negatives=8, **loss), cycle, k=5) > 0.8
 
 
 def test_a_diverging_loss_stops_with_a_word(cycle, tmp_path):

@@ -5,10 +5,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from nextreel.models import gru4rec, sasrec
-from nextreel.nn import padding
+from nextreel import models
+from nextreel.nn import objectives
 from nextreel.nn.batch import FIRST, NOTHING, START, UNKNOWN, VIDEO, Tokens
-from nextreel.nn.heads import NextItem
 
 LENGTH, WIDTH, N_VIDEOS = 6, 8, 40
 # Of the users' histories: none, one, a window's length, above it, with the same time twice, and a second one of each.
@@ -16,14 +15,9 @@ SIZES = [0, 1, LENGTH, LENGTH + 5, 4, 3, LENGTH - 1, 2 * LENGTH + 3]
 NEURAL = {
     "lr": 0.01, "weight_decay": 0, "epochs": 1, "batch_size": 4, "patience": 0, "width": WIDTH, "length": LENGTH,
     "dropout": 0.0, "seeds": 1, "history": "all", "inputs": ["positive"], "passed_weight": 0.3, "loss": "softmax",
-    "negatives": 1,
+    "negatives": 1, "negatives_from": "uniform", "logq": None, "gbce_t": 0.75,
 }  # fmt: skip
-SASREC = {"blocks": 2, "heads": 2}
-NETWORKS = {
-    "sasrec": (sasrec, SASREC | {"block": "standard"}),
-    "sasrec gated": (sasrec, SASREC | {"block": "gated"}),
-    "gru4rec": (gru4rec, {"layers": 2}),
-}
+OWN = {"sasrec": {"blocks": 2, "heads": 2}, "gru4rec": {"layers": 2}}
 
 
 @pytest.fixture
@@ -43,13 +37,11 @@ def histories(made_store):
     return made_store(offsets, cuts, events, np.arange(N_VIDEOS + 1), np.arange(len(SIZES) + 1)).fitted_on("train")
 
 
-@pytest.fixture(params=list(NETWORKS))
-def network(request, monkeypatch):
-    monkeypatch.setattr(padding, "_TOGETHER", 3)
+@pytest.fixture(params=list(OWN))
+def network(request):
     torch.manual_seed(0)
-    module, own = NETWORKS[request.param]
-    params = module.Params(**NEURAL | own)
-    return module.Network(FIRST + N_VIDEOS - 3, {"positive": 2}, params).double()
+    params = models.module(request.param).Params(**NEURAL | OWN[request.param])
+    return models.module(request.param).Network(FIRST + N_VIDEOS - 3, {"positive": 2}, params).double()
 
 
 def tokens_of(histories):
@@ -88,10 +80,8 @@ def padded_states(network, video, reaction):
         q, k, v = attention.project(block.norm_attention(x)).unflatten(-1, (3, 2, -1)).permute(2, 0, 3, 1, 4)
         causal = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool).tril()
         scores = (q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5).masked_fill(~causal, -torch.inf)
-        attended = attention.out((scores.softmax(-1) @ v).transpose(1, 2).flatten(2))
-        gated = isinstance(block, sasrec.GatedBlock)
-        x = x + (torch.sigmoid(block.gate_attention(x)) if gated else 1) * attended
-        x = x + (torch.sigmoid(block.gate_feed(x)) if gated else 1) * block.feed(block.norm_feed(x))
+        x = x + attention.out((scores.softmax(-1) @ v).transpose(1, 2).flatten(2))
+        x = x + block.feed(block.norm_feed(x))
     return network.norm(x)
 
 
@@ -112,8 +102,11 @@ def test_states_loss_and_gradients_are_those_of_the_padded_rectangle(histories, 
     rectangle = padded_states(network, video, reaction)
     torch.testing.assert_close(states, rectangle[inside], rtol=0, atol=1e-10)
 
-    head = NextItem(network.tokens.items, "softmax", 1)
-    loss = head.loss(states, example.targets, example.weight, np.random.default_rng(0))
+    losses = objectives.softmax(
+        states[example.targets.at], example.targets.video - FIRST, network.tokens.items.weight[FIRST:]
+    )
+    targets_weight = example.weight.double()
+    loss = (targets_weight * losses).sum() / targets_weight.sum()
     asked = target != UNKNOWN
     logits = rectangle[asked] @ network.tokens.items.weight[FIRST:].T
     entropy = F.cross_entropy(logits, target[asked] - FIRST, reduction="none")

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from nextreel.cases.asked import Cases
 from nextreel.cases.pairs import Pairs
@@ -12,13 +13,13 @@ from nextreel.cases.store import NamedColumns
 from nextreel.contract import Training
 from nextreel.errors import UserError
 from nextreel.models import sasrec
-from nextreel.nn import recommender, trainer
-from nextreel.nn.batch import FIRST, UNKNOWN, VIDEO
+from nextreel.nn import heads, recommender, trainer
+from nextreel.nn.batch import FIRST, UNKNOWN, VIDEO, Tokens
 
 SETTINGS = {
     "lr": 0.01, "weight_decay": 0, "epochs": 2, "batch_size": 4, "patience": 9, "width": 8, "length": 4, "dropout": 0,
     "seeds": 1, "history": "all", "inputs": ["positive"], "passed_weight": 0.3, "loss": "softmax", "negatives": 3,
-    "block": "standard", "blocks": 1, "heads": 1,
+    "negatives_from": "uniform", "logq": None, "gbce_t": 0.75, "blocks": 1, "heads": 1,
 }  # fmt: skip
 
 
@@ -112,6 +113,48 @@ def test_an_input_changes_the_state_and_none_need_be(store):
         assert (one != another).any() == heeded
 
 
+def test_the_loss_is_the_mean_by_weight(store):
+    model = fit(store)
+    one = np.random.default_rng(1)
+
+    class Head:
+        def losses(self, queries, target, items, rng):
+            return torch.arange(1.0, 1 + len(target))
+
+    tokens = Tokens.of(store.fitted_on("train"), model.row_of, model.inputs, False, 0.5)
+    example = next(iter(tokens.epoch(4, 100, one)))
+    model.head = Head()
+    weight = example.weight.numpy()
+    assert set(weight.tolist()) == {0.5, 1}
+    expected = (weight * np.arange(1, 1 + len(weight))).sum() / weight.sum()
+    assert model.loss(example, one).item() == pytest.approx(expected)
+
+
+def test_the_head_is_told_how_often_each_video_is_an_event_and_a_target(store, monkeypatch):
+    """Of the fit's nine events, 2 and 5 of user 1 and 2 of user 3 are passed."""
+    told = {}
+
+    class Head(heads.NextItem):
+        def __init__(self, params, events, targets):
+            told.update(events=events.tolist(), targets=targets.tolist())
+            super().__init__(params, events, targets)
+
+    monkeypatch.setattr(heads, "NextItem", Head)
+    fit(store, passed_weight=0)
+    assert told == {"events": [2, 2, 2, 2, 1], "targets": [2, 0, 2, 2, 0]}
+    fit(store)
+    assert told["targets"] == told["events"]
+
+
+def test_the_known_videos_are_the_items_of_the_head(store):
+    model = fit(store)
+    items = recommender.TiedItems(model.items)
+    assert len(items) == len(model.known)
+    expected = torch.from_numpy(model.vectors(model.known))
+    assert torch.equal(items.vectors(None), expected)
+    assert torch.equal(items.vectors(torch.tensor([[4, 0]])), expected[None, [4, 0]])
+
+
 def test_the_epochs_that_were_chosen_are_told(store):
     values = iter([0.1, 0.3, 0.2])
     session = trainer.Session(lambda model: {"ndcg@10": next(values), "hr@10": 0.0}, None)
@@ -123,6 +166,6 @@ def test_the_epochs_that_were_chosen_are_told(store):
 
 def test_softmax_over_too_many_videos_is_refused_with_what_to_do(store, monkeypatch):
     monkeypatch.setattr(recommender, "SOFTMAX_LIMIT", 4)
-    with pytest.raises(UserError, match="scores all 5 videos of train .* choose sampled_softmax, bce or bpr"):
+    with pytest.raises(UserError, match="scores all 5 videos of train .* choose sampled_softmax, gbce, bce or bpr"):
         fit(store)
     fit(store, loss="bce")

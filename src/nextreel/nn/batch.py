@@ -197,6 +197,10 @@ class Lessons:
         n_windows = np.where(n_inputs > length, 1 + (n_inputs - 1) / length, n_inputs > 0)
         return max(1, round(n_windows.sum() / batch_size))
 
+    def n_targets(self, video_idx: np.ndarray) -> np.ndarray:
+        """How often each of these videos [V] is a target."""
+        return np.bincount(self.tokens.columns[VIDEO][self.weight > 0], minlength=1 + int(video_idx.max()))[video_idx]
+
     def example(self, first: np.ndarray, end: np.ndarray) -> Example:
         """Windows of inputs [B], each of at least one token, with the targets after them. A target that was asked
         before its window begins, as it shares its time with the window's first, is left to another epoch."""

@@ -13,6 +13,8 @@ from nextreel.nn.batch import Requests
 from nextreel.nn.vocabulary import FIRST, START, UNKNOWN, Uploads, Vocabulary, n_rows
 
 _VALUES = 8  # of a set, the first ones are read
+_OWN = 0.05  # length of what is a video's own at the start, beside content
+_NEVER = -8.0  # the worth of an age before the upload at the start, in logits
 
 
 def embedding(n: int, width: int) -> nn.Embedding:
@@ -58,7 +60,7 @@ class Ages(nn.Module):
         self.worth = nn.Embedding(1 + inputs.SIZES[inputs.AGE], 1)  # unknown, then the buckets
         nn.init.zeros_(self.worth.weight)
         with torch.no_grad():
-            self.worth.weight[1] = -8.0  # before the upload
+            self.worth.weight[1] = _NEVER
 
     def of_requests(self, time_ms: np.ndarray) -> Tensor:
         """The worth of each cell at these times: [M, n_cells]."""
@@ -87,13 +89,16 @@ class Items(nn.Module):
         super().__init__()
         self.width, self.dropout, self.temperature = width, dropout, temperature
         n = 1 + int(vocabulary.row.max(initial=START))
-        self.ids = _ids(n, width)
-        self.untied = None if tied else _ids(n, width)
+        # Where content and bias say most of a video, what is its own is learnt from little.
+        spread = _OWN if vocabulary.content or bias else 1.0
+        self.ids = _ids(n, width, spread)
+        self.untied = None if tied else _ids(n, width, spread)
         self.bias = nn.Embedding(n, 1) if bias else None
         if self.bias is not None:
             nn.init.zeros_(self.bias.weight)
             with torch.no_grad():
-                self.bias.weight[vocabulary.row[vocabulary.known], 0] = torch.from_numpy(vocabulary.log_rate).float()
+                row = torch.from_numpy(vocabulary.row[vocabulary.known].astype(np.int64))
+                self.bias.weight[row, 0] = torch.from_numpy(vocabulary.log_rate).float()
         self.content = nn.ModuleDict({name: Content(sets, width) for name, sets in vocabulary.content.items()})
         self.ages = Ages(vocabulary.uploads) if vocabulary.uploads is not None else None
         self.register_buffer("row", torch.from_numpy(vocabulary.row.astype(np.int64)), persistent=False)
@@ -159,14 +164,12 @@ class Items(nn.Module):
         return vector
 
 
-def _ids(n: int, width: int) -> nn.Embedding:
+def _ids(n: int, width: int, spread: float) -> nn.Embedding:
+    """spread: length of the vectors at the start, about."""
     table = embedding(n, width)
     table.padding_idx = UNKNOWN
     with torch.no_grad():
-        import os
-
-        table.weight.mul_(float(os.environ.get("NR_STD", "1")))
-        if os.environ.get("NR_STD") == "0": table.weight.requires_grad_(False)
+        table.weight.mul_(spread)
         table.weight[UNKNOWN].zero_()
     return table
 

@@ -14,10 +14,9 @@ from nextreel.cases.pairs import Pairs
 from nextreel.cases.store import Histories
 from nextreel.contract import Scale, Training, product_scores
 from nextreel.errors import UserError
-from nextreel.nn import inputs, trainer
+from nextreel.nn import heads, inputs, trainer
 from nextreel.nn.batch import VIDEO, Batch, Example, Lessons, Requests, Tokens, tensors
 from nextreel.nn.features import Items, RequestHead, embedding
-from nextreel.nn.heads import NextItem
 from nextreel.nn.vocabulary import Names, Vocabulary
 from nextreel.params import Name, NonNegativeInt, PositiveFloat, PositiveInt, Share
 
@@ -25,7 +24,7 @@ SOFTMAX_LIMIT = 50_000
 _HISTORIES, _EVENTS = 1024, 1 << 20  # read together, at most
 
 
-class NeuralParams(trainer.Params):
+class NeuralParams(trainer.Params, heads.Params):
     """What all neural models share; the section `model`."""
 
     width: PositiveInt  # D, of embeddings and states
@@ -42,8 +41,6 @@ class NeuralParams(trainer.Params):
     own_row_from: PositiveInt  # events that give a video an id row of its own
     hashed_rows: NonNegativeInt  # that the others share
     passed_weight: Share  # of a token that is no positive, as a target beside the positives; 0: it is none
-    loss: Literal["bce", "bpr", "sampled_softmax", "softmax"]
-    negatives: PositiveInt  # uniform ones: a target's own (bce, bpr) or a batch's (sampled_softmax); softmax takes all
 
     @property
     def names(self) -> Names:
@@ -98,13 +95,13 @@ class Recommender:
     scale: ClassVar[Scale] = "log_share"
     Encoder: ClassVar[type[nn.Module]]
     Params: ClassVar[type[NeuralParams]]
+    head: heads.NextItem  # what it is trained by; a model that was loaded has none
 
     def __init__(self, params: NeuralParams, vocabulary: Vocabulary) -> None:
         self.params, self.vocabulary = params, vocabulary
         self.index = torch.from_numpy(vocabulary.index)
         self.network = Network(self.Encoder(params), vocabulary, params)
         self.items = self.network.items
-        self.head = NextItem(params.loss, params.negatives)
 
     @classmethod
     def columns(cls, params: NeuralParams) -> tuple[str, ...]:
@@ -127,10 +124,11 @@ class Recommender:
         if params.loss == "softmax" and len(vocabulary.known) > SOFTMAX_LIMIT:
             raise UserError(
                 f"`model.loss` is 'softmax', which scores all {len(vocabulary.known)} videos of train for every target;"
-                f" above {SOFTMAX_LIMIT} choose sampled_softmax, bce or bpr"
+                f" above {SOFTMAX_LIMIT} choose sampled_softmax, gbce, bce or bpr"
             )
         model = cls(params, vocabulary)
         lessons = Lessons(histories, vocabulary.rows, only_positives, params.passed_weight)
+        model.head = heads.NextItem(params, vocabulary.count, lessons.n_targets(vocabulary.known))
         optimizer = torch.optim.Adam(
             model.network.parameters(), lr=params.lr, weight_decay=params.weight_decay, fused=True
         )

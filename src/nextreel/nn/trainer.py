@@ -57,11 +57,6 @@ def train(
             losses = []
             for batch in epoch():
                 optimizer.zero_grad()
-                import os, math
-                if os.environ.get("NR_COS"):
-                    done = (number - 1) * n_batches + len(losses)
-                    share = min(1.0, done / (params.epochs * n_batches))
-                    for g in optimizer.param_groups: g["lr"] = params.lr * max(0.02, 0.5 * (1 + math.cos(math.pi * share))) * min(1, (done + 1) / 50)
                 value = loss(batch)
                 if not torch.isfinite(value):
                     raise UserError(f"{name}: the loss is {value.item()} in epoch {number}; lower `model.lr`")

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nextreel.cases.store import Histories, Sets, Store
+from nextreel.clock import DAY_MS
 from nextreel.nn import inputs
 from nextreel.nn.batch import Rows
 from nextreel.nn.inputs import AGE, BIAS, PROFILE, TAGS, Events
@@ -42,7 +43,7 @@ class Vocabulary:
 
     known: np.ndarray  # [V] video_idx of the fit's events, in order
     count: np.ndarray  # [V] events of each
-    log_rate: np.ndarray  # [V]
+    log_rate: np.ndarray  # [V] of events, see `_log_rate`
     row: np.ndarray  # of ids: START of padding, UNKNOWN of videos outside `known`
     content: Mapping[str, Sets]  # rows of each video in the table of that name; values that `known` lacks are none
     uploads: Uploads | None
@@ -59,13 +60,7 @@ class Vocabulary:
         store = histories.store
         position, owner = histories.positives() if only_positives else histories.flat()
         video = store.events("video_idx")[position]
-        known, which, count = np.unique(video, return_inverse=True, return_counts=True)
-        time_ms = store.events("time_ms")[position]
-        first_ms = np.full(len(known), np.iinfo(np.int64).max)
-        np.minimum.at(first_ms, which, time_ms)
-        since = len(time_ms) - np.searchsorted(np.sort(time_ms), first_ms)
-        per_day = len(time_ms) / max(1.0, (time_ms.max(initial=0) - time_ms.min(initial=0)) / 86_400_000)
-        log_rate = np.log((count + 1) / (since / per_day + 1))
+        known, count = np.unique(video, return_counts=True)
         wanted = {name for name in names.videos if name not in (AGE, BIAS)}
         wanted |= {TAGS} if PROFILE in names.request else set()
         content = {name: _numbered(inputs.of_videos(name, store), known) for name in sorted(wanted)}
@@ -80,7 +75,8 @@ class Vocabulary:
         )
         uploads = _uploads(store, inputs.day(events.time_ms)) if AGE in names.videos else None
         of_videos = {name: content[name] for name in names.videos if name in content}
-        return cls(known, count, log_rate, _rows(store, known, count, own_row_from, hashed_rows), of_videos, uploads, rows)
+        row = _rows(store, known, count, own_row_from, hashed_rows)
+        return cls(known, count, _log_rate(video, events.time_ms), row, of_videos, uploads, rows)
 
     @property
     def index(self) -> np.ndarray:
@@ -146,6 +142,15 @@ def _numbered(sets: Sets, known: np.ndarray) -> Sets:
     keep = values[number] == sets.values
     before = np.concatenate([[0], keep.cumsum()])
     return Sets(number[keep].astype(np.int32), before[sets.offsets])
+
+
+def _log_rate(video: np.ndarray, time_ms: np.ndarray) -> np.ndarray:
+    """log((1 + events) / (1 + days since the first of them)), of each video of the events [m], in order of video_idx.
+    Days are as long as it takes for a day's number of events: what else was shown while it could be."""
+    by_time = np.argsort(time_ms, kind="stable")
+    _known, first, count = np.unique(video[by_time], return_index=True, return_counts=True)
+    days = max(1.0, float(np.ptp(time_ms)) / DAY_MS)
+    return np.log((1 + count) / (1 + (len(video) - first) * days / len(video)))
 
 
 def _rows(store: Store, known: np.ndarray, count: np.ndarray, own_row_from: int, hashed_rows: int) -> np.ndarray:
