@@ -16,7 +16,7 @@ from nextreel.cases.store import Histories
 from nextreel.contract import Scale, Training, product_scores
 from nextreel.errors import UserError
 from nextreel.nn import trainer
-from nextreel.nn.batch import FIRST, UNKNOWN, Batch, Example, Tokens, known_values
+from nextreel.nn.batch import FIRST, UNKNOWN, Batch, Example, Targets, Tokens, known_values
 from nextreel.nn.features import TokenEmbedding
 from nextreel.nn.heads import NextItem
 from nextreel.params import Name, PositiveInt, Share
@@ -69,7 +69,7 @@ class Recommender:
     def fit(cls, params: NeuralParams, training: Training) -> Self:
         """Train for as many epochs as the session finds best; the model's own `params` say how many.
 
-        To fit again on more events, hand over those params and no session.
+        To fit again on more events, hand over those params and a session without a measure.
         """
         name = cls.__module__.rpartition(".")[2]  # a model's file names it
         # Users of later days must not change how many random numbers an epoch draws.
@@ -89,16 +89,17 @@ class Recommender:
         optimizer = torch.optim.Adam(
             model.network.parameters(), lr=params.lr, weight_decay=params.weight_decay, fused=True
         )
-        epochs = trainer.train(
+        task = trainer.Task(
+            name,
             model.network,
             optimizer,
-            lambda: tokens.epoch(params.length, params.batch_size, rng),
-            tokens.n_batches(params.length, params.batch_size),
-            lambda example: model.loss(example, rng),
-            params,
-            name,
-            trainer.watch(training.session, model, name) if training.session else None,
+            epoch=lambda: tokens.epoch(params.length, params.batch_size, rng),
+            n_batches=tokens.n_batches(params.length, params.batch_size),
+            loss=lambda example: model.loss(example, rng),
+            n_targets=lambda example: len(example.weight),
+            rng=rng,
         )
+        epochs = trainer.train(task, params, training.session or trainer.Session(), model)
         model.params = params.model_copy(update={"epochs": epochs})
         return model
 
@@ -106,6 +107,22 @@ class Recommender:
         """The mean loss of the targets, by weight."""
         losses = self.head.losses(self.network(example.batch), example.targets, rng)
         return (example.weight * losses).sum() / example.weight.sum()
+
+    @torch.no_grad()
+    def losses(self, cases: Cases, histories: Histories, video_idx: np.ndarray) -> np.ndarray:
+        """The loss [n] that it is trained by, of the video [n] that each case with this history is to find; NaN where
+        it does not know the video. Negatives, where there are any, are the same whenever it is asked."""
+        self.network.eval()
+        rng = np.random.default_rng(0)
+        losses = np.full(len(cases), np.nan)
+        for block in histories.blocks(_HISTORIES, _EVENTS):
+            batch = self._last(histories.where(block))
+            rows = self.row_of[video_idx[block]]
+            known = np.flatnonzero(rows != UNKNOWN)
+            targets = Targets(batch.last[known], torch.from_numpy(rows[known].astype(np.int64)))
+            if len(known):
+                losses[block.start + known] = self.head.losses(self.network(batch), targets, rng).numpy()
+        return losses
 
     @torch.no_grad()
     def queries(self, cases: Cases, histories: Histories) -> np.ndarray:
