@@ -22,7 +22,7 @@ from nextreel.scoring.validation import validate
 
 NEURAL = {
     "lr": 0.01, "weight_decay": 0, "epochs": 12, "batch_size": 32, "patience": 12, "width": 32, "length": 16,
-    "schedule": "constant", "warmup_share": 0, "clip": None,
+    "schedule": "constant", "warmup_share": 0, "clip": None, "device": "cpu",
     "dropout": 0.1, "history": "all", "inputs": ["positive"], "passed_weight": 0.3,
     "loss": "softmax", "negatives": 32, "seeds": 1,
 }  # fmt: skip

@@ -18,7 +18,7 @@ from nextreel.nn.batch import FIRST, UNKNOWN, VIDEO, Targets, Tokens
 
 SETTINGS = {
     "lr": 0.01, "weight_decay": 0, "epochs": 2, "batch_size": 4, "patience": 9, "width": 8, "length": 4, "dropout": 0,
-    "schedule": "constant", "warmup_share": 0, "clip": None,
+    "schedule": "constant", "warmup_share": 0, "clip": None, "device": "cpu",
     "seeds": 1, "history": "all", "inputs": ["positive"], "passed_weight": 0.3, "loss": "softmax", "negatives": 3,
     "blocks": 1, "heads": 1,
 }  # fmt: skip

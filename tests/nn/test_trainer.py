@@ -24,7 +24,7 @@ class Counter(torch.nn.Module):
 def params(**changes):
     settings = {
         "lr": 1, "weight_decay": 0, "epochs": 6, "batch_size": 1, "patience": 1,
-        "schedule": "constant", "warmup_share": 0, "clip": None,
+        "schedule": "constant", "warmup_share": 0, "clip": None, "device": "cpu",
     }  # fmt: skip
     return trainer.Params(**settings | changes)
 

@@ -41,7 +41,7 @@ class Batch(NamedTuple):
     def place(self) -> Tensor:
         """The place of each token in its history [T], from 0."""
         start = self.offsets[:-1].repeat_interleave(self.length)
-        return torch.arange(len(start)) - start
+        return torch.arange(len(start), device=start.device) - start
 
     @property
     def last(self) -> Tensor:
@@ -80,7 +80,7 @@ def unpad(x: Tensor, batch: Batch) -> Tensor:
 
 def _padded_place(batch: Batch, length: int) -> Tensor:
     """Where each token [T] stands among B histories of this length."""
-    history = torch.arange(len(batch.length)).repeat_interleave(batch.length)
+    history = torch.arange(len(batch.length), device=batch.offsets.device).repeat_interleave(batch.length)
     return history * length + batch.place
 
 

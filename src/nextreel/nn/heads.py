@@ -24,7 +24,7 @@ class NextItem:
             return objectives.softmax(asked, targets.video - FIRST, items[FIRST:])
         shared = self.objective in objectives.SHARED
         n_rows = 1 if shared else len(asked)
-        drawn = torch.from_numpy(rng.integers(FIRST, len(items), (n_rows, self.n_negatives)))
+        drawn = torch.from_numpy(rng.integers(FIRST, len(items), (n_rows, self.n_negatives))).to(asked.device)
         rivals = F.embedding(drawn, items)  # [1 or M, n, D]
         positive = (asked * F.embedding(targets.video, items)).sum(-1)
         negative = asked @ rivals[0].T if shared else torch.einsum("md,mnd->mn", asked, rivals)

@@ -15,7 +15,7 @@ from nextreel.cases.pairs import Pairs
 from nextreel.cases.store import Histories
 from nextreel.contract import Scale, Training, product_scores
 from nextreel.errors import UserError
-from nextreel.nn import trainer
+from nextreel.nn import device, trainer
 from nextreel.nn.batch import FIRST, UNKNOWN, Batch, Example, Targets, Tokens, known_values
 from nextreel.nn.features import TokenEmbedding
 from nextreel.nn.heads import NextItem
@@ -86,6 +86,7 @@ class Recommender:
             )
         model = cls(params, known, known_values(training.store, position, params.inputs), training.store.n_videos)
         tokens = Tokens.of(histories, model.row_of, model.inputs, only_positives, params.passed_weight)
+        model.network.to(device.choose(params.device))
         optimizer = torch.optim.Adam(
             model.network.parameters(), lr=params.lr, weight_decay=params.weight_decay, fused=True
         )
@@ -95,13 +96,17 @@ class Recommender:
             optimizer,
             epoch=lambda: tokens.epoch(params.length, params.batch_size, rng),
             n_batches=tokens.n_batches(params.length, params.batch_size),
-            loss=lambda example: model.loss(example, rng),
+            loss=lambda example: model.loss(device.moved(example, model.device), rng),
             n_targets=lambda example: len(example.weight),
             rng=rng,
         )
         epochs = trainer.train(task, params, training.session or trainer.Session(), model)
         model.params = params.model_copy(update={"epochs": epochs})
         return model
+
+    @property
+    def device(self) -> torch.device:
+        return self.items.weight.device
 
     def loss(self, example: Example, rng: np.random.Generator) -> Tensor:
         """The mean loss of the targets, by weight."""
@@ -116,12 +121,12 @@ class Recommender:
         rng = np.random.default_rng(0)
         losses = np.full(len(cases), np.nan)
         for block in histories.blocks(_HISTORIES, _EVENTS):
-            batch = self._last(histories.where(block))
+            batch = device.moved(self._last(histories.where(block)), self.device)
             rows = self.row_of[video_idx[block]]
             known = np.flatnonzero(rows != UNKNOWN)
-            targets = Targets(batch.last[known], torch.from_numpy(rows[known].astype(np.int64)))
+            targets = Targets(batch.last[known], torch.from_numpy(rows[known].astype(np.int64)).to(self.device))
             if len(known):
-                losses[block.start + known] = self.head.losses(self.network(batch), targets, rng).numpy()
+                losses[block.start + known] = self.head.losses(self.network(batch), targets, rng).cpu().numpy()
         return losses
 
     @torch.no_grad()
@@ -129,8 +134,8 @@ class Recommender:
         self.network.eval()
         states = [torch.zeros(0, self.params.width)]
         for block in histories.blocks(_HISTORIES, _EVENTS):
-            batch = self._last(histories.where(block))
-            states.append(self.network(batch)[batch.last])
+            batch = device.moved(self._last(histories.where(block)), self.device)
+            states.append(self.network(batch)[batch.last].cpu())
         return torch.cat(states).numpy()
 
     def _last(self, histories: Histories) -> Batch:
@@ -143,7 +148,7 @@ class Recommender:
 
     def vectors(self, video_idx: np.ndarray) -> np.ndarray:
         rows = self.row_of[video_idx]
-        vectors = self.items.weight.detach().numpy()[rows]
+        vectors = self.items.weight.detach().cpu().numpy()[rows]
         vectors[rows == UNKNOWN] = np.nan
         return vectors
 

@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from nextreel import files
 from nextreel.errors import UserError
+from nextreel.nn import device
 from nextreel.nn.checkpoint import Checkpoint, Tensors
 from nextreel.params import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Section, Share
 from nextreel.progress import bar
@@ -46,6 +47,7 @@ class Params(Section):
     schedule: Literal["constant", "cosine"]  # of the rate after the warm-up; cosine: down to 0 at the last of `epochs`
     warmup_share: Share  # of all steps, in which the rate grows linearly
     clip: PositiveFloat | None  # norm that the gradient of all weights is held to
+    device: device.Name  # where it is trained; a saved model answers on the processor
 
 
 class Session(NamedTuple):
