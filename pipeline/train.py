@@ -4,13 +4,13 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
-from nextreel import files, runtime, stage
+from nextreel import runtime, stage
 from nextreel.params import Params
 
 
 def main(params: Params, name: str) -> None:
     runtime.prepare(params.threads, params.cpu_isa)
-    from nextreel import models
+    from nextreel import files, models
     from nextreel.cases.store import Store
     from nextreel.nn import checkpoint, recommender
     from nextreel.scoring import predict, validation
