@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
+import torch
 
 from nextreel import checking, datasets, models
 from nextreel.errors import UserError
@@ -247,6 +248,11 @@ def test_the_ranker_and_the_model_of_exposure_are_two(problems):
 def test_what_is_liked_once_shown_is_no_exposure(problems):
     told = "`rank.exposure` is 'rates', which says what is liked once shown, not what is shown"
     assert told in problems({"rank.exposure": "rates", "rank.model": "sasrec"})
+
+
+def test_a_device_that_is_not_there_is_told_once(problems, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert problems({"model.device": "cuda"}).count("`model.device` is 'cuda', which needs an NVIDIA GPU") == 1
 
 
 def test_no_more_is_recommended_than_is_in_a_pool(problems):

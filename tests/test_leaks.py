@@ -237,6 +237,7 @@ def impression_scores(name, data, committed):
 
 NEURAL = {
     "lr": 0.01, "weight_decay": 0, "epochs": 8, "batch_size": 32, "patience": 8, "width": 32, "length": 24,
+    "schedule": "constant", "warmup_share": 0, "clip": None, "device": "cpu",
     "dropout": 0.1, "seeds": 1, "history": "all", "inputs": ["positive"], "passed_weight": 0.3,
     "loss": "softmax", "negatives": 32, "negatives_from": "uniform", "logq": None, "gbce_t": 0.75,
 }  # fmt: skip

@@ -12,7 +12,7 @@ import yaml
 from nextreel import clock, datasets, eda, engine, evaluation, labels, models, splits
 from nextreel.cases import columns, protocols
 from nextreel.errors import UserError
-from nextreel.nn import recommender
+from nextreel.nn import device, recommender
 from nextreel.params import Params, Run, Section, from_yaml, nearest, parse
 from nextreel.simulation import generator, world
 from nextreel.systems import SYSTEMS
@@ -68,7 +68,7 @@ def check(params: Params, scratch: Path) -> None:
     scratch: where an engine may lie, see `engine.connect`.
     """
     raw = params.raw
-    problems = [*_unknown(raw), *_sections(raw), *_models(raw), *_names(raw), *_columns(raw)]
+    problems = [*_unknown(raw), *_sections(raw), *_models(raw), *_names(raw), *_columns(raw), *_devices(raw)]
     if problems:
         raise UserError("params.yaml:\n  " + "\n  ".join(problems))
     check_input(params, scratch)
@@ -188,6 +188,16 @@ def _no_ids(where: str, key: str, table: str, names: Iterable[str]) -> Iterator[
     for name in names:
         if name in declared and name not in allowed:
             yield f"`{where}` has `{name}` among its `{key}`; allowed: {', '.join(allowed)}, and what is computed"
+
+
+def _devices(raw: Mapping[str, Any]) -> Iterator[str]:
+    """Told once: models mostly share theirs."""
+    names = {params.device for *_, params in _sound_models(raw) if isinstance(params, recommender.NeuralParams)}
+    for name in sorted(names):
+        try:
+            device.choose(name)
+        except UserError as error:
+            yield str(error)
 
 
 def _sound_models(raw: Mapping[str, Any]) -> Iterator[tuple[str, ModuleType, Any]]:

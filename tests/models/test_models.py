@@ -22,6 +22,7 @@ from nextreel.scoring.validation import validate
 
 NEURAL = {
     "lr": 0.01, "weight_decay": 0, "epochs": 12, "batch_size": 32, "patience": 12, "width": 32, "length": 16,
+    "schedule": "constant", "warmup_share": 0, "clip": None, "device": "cpu",
     "dropout": 0.1, "history": "all", "inputs": ["positive"], "passed_weight": 0.3,
     "seeds": 1,
     "loss": "softmax", "negatives": 32, "negatives_from": "uniform", "logq": None, "gbce_t": 0.75,
@@ -338,8 +339,10 @@ def predicted(name, model, world, shown, n_seeds, cuts, data, curve):
     """`fit_and_predict` with the seed of `fit`, on these cuts."""
     asked = replace(world.asked, seed=0)
     store = replace(world.store, cuts={cut: world.store.cuts[cut] for cut in ("start", *cuts)})
-    how = session(replace(world, asked=asked), curve) if neural(name) else None
-    predict.fit_and_predict(name, type(model), params_of(name), store, asked, shown, n_seeds, data, lambda seed: how)
+    how = {"train": session(replace(world, asked=asked), curve)} if neural(name) else {}
+    predict.fit_and_predict(
+        name, type(model), params_of(name), store, asked, shown, n_seeds, data, lambda seed, cut: how.get(cut)
+    )
     return models.load(name, data / "models" / name)
 
 

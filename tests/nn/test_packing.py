@@ -14,6 +14,7 @@ LENGTH, WIDTH, N_VIDEOS = 6, 8, 40
 SIZES = [0, 1, LENGTH, LENGTH + 5, 4, 3, LENGTH - 1, 2 * LENGTH + 3]
 NEURAL = {
     "lr": 0.01, "weight_decay": 0, "epochs": 1, "batch_size": 4, "patience": 0, "width": WIDTH, "length": LENGTH,
+    "schedule": "constant", "warmup_share": 0, "clip": None, "device": "cpu",
     "dropout": 0.0, "seeds": 1, "history": "all", "inputs": ["positive"], "passed_weight": 0.3, "loss": "softmax",
     "negatives": 1, "negatives_from": "uniform", "logq": None, "gbce_t": 0.75,
 }  # fmt: skip

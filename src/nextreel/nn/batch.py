@@ -43,7 +43,7 @@ class Batch(NamedTuple):
     def place(self) -> Tensor:
         """The place of each token in its history [T], from 0."""
         start = self.offsets[:-1].repeat_interleave(self.length)
-        return torch.arange(len(start)) - start
+        return torch.arange(len(start), device=start.device) - start
 
     @property
     def last(self) -> Tensor:

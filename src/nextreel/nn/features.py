@@ -66,8 +66,9 @@ class Ages(nn.Module):
         """The worth of each cell at these times: [M, n_cells]."""
         days, which = np.unique(inputs.day(time_ms), return_inverse=True)
         bucket = inputs.age_of(days[:, None] - self.day)
-        worth = self.worth(torch.from_numpy(bucket.astype(np.int64) + 1)).squeeze(-1)
-        return F.embedding(torch.from_numpy(which), worth)
+        device = self.worth.weight.device
+        worth = self.worth(torch.from_numpy(bucket.astype(np.int64) + 1).to(device)).squeeze(-1)
+        return F.embedding(torch.from_numpy(which).to(device), worth)
 
     def of_videos(self, video: Tensor) -> Tensor:
         """Which cell each video is in: [..., n_cells] of 0 and 1."""
@@ -80,6 +81,7 @@ class Items(nn.Module):
 
     row: Tensor
     known: Tensor
+    place: Tensor  # of each video among the known, -1 outside
 
     def __init__(
         self, vocabulary: Vocabulary, width: int, *, bias: bool, tied: bool, dropout: float, temperature: float | None
@@ -103,6 +105,7 @@ class Items(nn.Module):
         self.ages = Ages(vocabulary.uploads) if vocabulary.uploads is not None else None
         self.register_buffer("row", torch.from_numpy(vocabulary.row.astype(np.int64)), persistent=False)
         self.register_buffer("known", torch.from_numpy(vocabulary.known.astype(np.int64)), persistent=False)
+        self.register_buffer("place", torch.from_numpy(vocabulary.index), persistent=False)
         own = torch.arange(FIRST, FIRST + len(vocabulary.known))
         self.in_order = bool(torch.equal(self.row[self.known], own))
 
@@ -154,7 +157,8 @@ class Items(nn.Module):
         """Which id rows are not zeroed: [..., 1] of 0 and 1; None: all are kept."""
         if not (self.training and self.dropout):
             return None
-        return (torch.rand(*shape, 1) >= self.dropout).to(self.ids.weight.dtype)
+        table = self.ids.weight
+        return (torch.rand(*shape, 1, device=table.device) >= self.dropout).to(table.dtype)
 
     def _filled(self, vector: Tensor, video: Tensor, kept: Tensor | None) -> Tensor:
         """The vectors of ids [..., D], those that are kept, with the content of the videos."""

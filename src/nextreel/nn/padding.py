@@ -47,5 +47,5 @@ class Rectangle(NamedTuple):
         length = batch.length[start:end]
         B, L = end - start, int(length.max())
         first, stop = int(batch.offsets[start]), int(batch.offsets[end])
-        row = torch.arange(B).repeat_interleave(length)
+        row = torch.arange(B, device=length.device).repeat_interleave(length)
         return cls((B, L), row * L + place[first:stop])

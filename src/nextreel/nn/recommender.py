@@ -14,7 +14,7 @@ from nextreel.cases.pairs import Pairs
 from nextreel.cases.store import Histories
 from nextreel.contract import Scale, Training, product_scores
 from nextreel.errors import UserError
-from nextreel.nn import heads, inputs, trainer
+from nextreel.nn import device, heads, inputs, trainer
 from nextreel.nn.batch import VIDEO, Batch, Example, Lessons, Requests, Tokens, tensors
 from nextreel.nn.features import Items, RequestHead, embedding
 from nextreel.nn.vocabulary import Names, Vocabulary
@@ -99,7 +99,6 @@ class Recommender:
 
     def __init__(self, params: NeuralParams, vocabulary: Vocabulary) -> None:
         self.params, self.vocabulary = params, vocabulary
-        self.index = torch.from_numpy(vocabulary.index)
         self.network = Network(self.Encoder(params), vocabulary, params)
         self.items = self.network.items
 
@@ -112,7 +111,7 @@ class Recommender:
     def fit(cls, params: NeuralParams, training: Training) -> Self:
         """Train for as many epochs as the session finds best; the model's own `params` say how many.
 
-        To fit again on more events, hand over those params and no session.
+        To fit again on more events, hand over those params and a session without a measure.
         """
         name = cls.__module__.rpartition(".")[2]  # a model's file names it
         # Users of later days must not change how many random numbers an epoch draws.
@@ -129,34 +128,56 @@ class Recommender:
         model = cls(params, vocabulary)
         lessons = Lessons(histories, vocabulary.rows, only_positives, params.passed_weight)
         model.head = heads.NextItem(params, vocabulary.count, lessons.n_targets(vocabulary.known))
+        model.network.to(device.choose(params.device))
         optimizer = torch.optim.Adam(
             model.network.parameters(), lr=params.lr, weight_decay=params.weight_decay, fused=True
         )
-        epochs = trainer.train(
+        task = trainer.Task(
+            name,
             model.network,
             optimizer,
-            lambda: lessons.epoch(params.length, params.batch_size, rng),
-            lessons.n_batches(params.length, params.batch_size),
-            lambda example: model.loss(example, rng),
-            params,
-            name,
-            trainer.watch(training.session, model, name) if training.session else None,
+            epoch=lambda: lessons.epoch(params.length, params.batch_size, rng),
+            n_batches=lessons.n_batches(params.length, params.batch_size),
+            loss=lambda example: model.loss(device.moved(example, model.device), rng),
+            n_targets=lambda example: len(example.weight),
+            rng=rng,
         )
+        epochs = trainer.train(task, params, training.session or trainer.Session(), model)
         model.params = params.model_copy(update={"epochs": epochs})
         return model
+
+    @property
+    def device(self) -> torch.device:
+        return self.items.ids.weight.device
 
     def loss(self, example: Example, rng: np.random.Generator) -> Tensor:
         """The mean loss of the targets, by weight."""
         queries = self.network(example.batch, example.requests)
-        return self.head.loss(queries, self.index[example.video], example.weight, self.items, rng)
+        target = self.items.place[example.video]
+        return self.head.loss(queries, target, example.weight, self.items, rng)
+
+    @torch.no_grad()
+    def mean_loss(self, cases: Cases, histories: Histories, video_idx: np.ndarray) -> float:
+        """The loss that it is trained by, of the video [n] that each case with this history is to find: the mean over
+        those of the fit; NaN if there is none. Negatives are the same whenever it is asked."""
+        self.network.eval()
+        rng, known = np.random.default_rng(0), self.vocabulary.index[video_idx] >= 0
+        total, n = 0.0, int(known.sum())
+        cases, histories, video_idx = cases.where(known), histories.where(known), video_idx[known]
+        for block in histories.blocks(_HISTORIES, _EVENTS):
+            video = torch.from_numpy(video_idx[block].astype(np.int64))
+            batch, requests = self._asked(cases.where(block), histories.where(block))
+            example = Example(batch, requests, video, torch.ones(len(video)))
+            total += self.loss(device.moved(example, self.device), rng).item() * len(video)
+        return total / n if n else np.nan
 
     @torch.no_grad()
     def queries(self, cases: Cases, histories: Histories) -> np.ndarray:
         self.network.eval()
-        width = self.vectors(np.zeros(0, np.int32)).shape[1]
-        found = [torch.zeros(0, width)]
+        found = [torch.zeros(0, self.vectors(np.zeros(0, np.int32)).shape[1])]
         for block in histories.blocks(_HISTORIES, _EVENTS):
-            found.append(self.network(*self._asked(cases.where(block), histories.where(block))))
+            asked = self._asked(cases.where(block), histories.where(block))
+            found.append(self.network(*device.moved(asked, self.device)).cpu())
         return torch.cat(found).numpy()
 
     def _asked(self, cases: Cases, histories: Histories) -> tuple[Batch, Requests]:
@@ -179,7 +200,7 @@ class Recommender:
     @torch.no_grad()
     def vectors(self, video_idx: np.ndarray) -> np.ndarray:
         self.network.eval()
-        vectors = self.items.of_videos(torch.from_numpy(video_idx.astype(np.int64))).numpy()
+        vectors = self.items.of_videos(torch.from_numpy(video_idx.astype(np.int64)).to(self.device)).cpu().numpy()
         vectors[~self.vocabulary.has_opinion(video_idx)] = np.nan
         return vectors
 
