@@ -1,4 +1,4 @@
-"""Train one neural model on train, its epoch chosen on valid; its lists, target ranks, scores and loss curve."""
+"""Train one neural model on train, its epoch chosen on valid; its lists, target ranks, scores, curve, worth on valid."""
 
 import sys
 from pathlib import Path
@@ -10,7 +10,7 @@ from nextreel.params import Params
 
 def main(params: Params, name: str) -> None:
     runtime.prepare(params.threads, params.cpu_isa)
-    from nextreel import models
+    from nextreel import files, models
     from nextreel.cases.store import Store
     from nextreel.nn import recommender, trainer
     from nextreel.scoring import predict, validation
@@ -26,6 +26,9 @@ def main(params: Params, name: str) -> None:
         name, module.Model, settings, store, asked, shown, settings.seeds, data,
         lambda seed: trainer.Session(lambda model: validation.validate(model, store, asked), curves.get(seed)),
     )  # fmt: skip
+    fitted = module.Model.load(data / "models" / name / "train")
+    worth = {"epochs": fitted.params.epochs} | validation.of_ranks(data / "ranks" / f"{name}.parquet", asked)
+    files.write_json(Path("metrics/valid") / f"{name}.json", worth)
 
 
 stage.run(main)
