@@ -56,7 +56,8 @@ from nextreel.scoring.retrieve import target_ranks
 from nextreel.scoring.sets import EvalSet
 
 CONFIDENCE = 0.95
-REFITS = ("none", "train_valid")
+CHOICE = "chosen on valid"  # a fit on train, judged on valid alone
+REFITS = ("none", "train_valid")  # judged on test: the same fit, and one on train and valid
 FUSED = "sasrec + itemcf"
 BOTH = ("sasrec", "itemcf")  # of which it is made
 # Of all neural models: items alone, no side inputs; every prefix of a window is a sample.
@@ -76,7 +77,8 @@ class Studied(NamedTuple):
 STUDY = {
     "most_popular": Studied("most_popular", {}, {}, 1, ".0063"),
     "bpr_mf": Studied(
-        "bpr_mf", {"factors": 64, "iterations": 100}, {"lr": (0.02, 0.05), "regularization": (0.01, 0.05)}, 3, ".019"
+        "bpr_mf", {"factors": 64, "iterations": 100},
+        {"lr": (0.02, 0.05, 0.1), "regularization": (0.003, 0.01, 0.03)}, 3, ".019",
     ),
     # Weighted by recency: .043 with settings chosen on test.
     "itemcf": Studied(
@@ -111,11 +113,12 @@ class Cell(NamedTuple):
     name: str  # of STUDY
     setting: Mapping[str, Any]  # out of its grid
     seed: int
-    refit: str  # of REFITS
+    refit: str  # of REFITS, or CHOICE
 
-    def __str__(self) -> str:
-        told = ", ".join(f"{key} {value}" for key, value in self.setting.items())
-        return f"{self.name} ({told or 'one setting'}), seed {self.seed}, refit {self.refit}"
+    @property
+    def told(self) -> str:
+        """Its setting in words."""
+        return ", ".join(f"{key} {value}" for key, value in self.setting.items())
 
 
 class Bench:
@@ -135,33 +138,37 @@ class Bench:
         """The row of a cell: found, or fitted and written."""
         folder = self.folder(cell)
         if not (folder / "row.json").exists():
-            print(f"{cell}: begins", flush=True)
+            print(f"{cell.name}, {cell.told or 'one setting'}, seed {cell.seed}, {cell.refit}: begins", flush=True)
             started = time.monotonic()
             model, found = self._fitted(cell)
             with files.replacing(folder) as temporary:
                 temporary.mkdir(parents=True)
-                model.save(temporary / "model")
-                for part in ("valid", "test") if cell.refit == "none" else ("test",):
-                    np.save(temporary / f"{part}.npy", target_ranks(model, self.store, self.asked, part, part))
-                ranks = {path.stem: np.load(path) for path in temporary.glob("*.npy")}
+                if cell.refit != "none":
+                    model.save(temporary / "model")
+                part = "valid" if cell.refit == CHOICE else "test"
+                ranks = target_ranks(model, self.store, self.asked, part, part)
+                np.save(temporary / f"{part}.npy", ranks)
                 minutes = (time.monotonic() - started) / 60
-                write_row(temporary, cell._asdict() | found | measured(ranks) | {"minutes": minutes})
+                about = cell._asdict() | {"setting": cell.told, "minutes": minutes}
+                write_row(temporary, about | found | measured(part, ranks))
         return self.told(folder)
 
     def _fitted(self, cell: Cell) -> tuple[Model, dict[str, Any]]:
         """The model, and what its row says beside the metrics."""
         studied, settings = STUDY[cell.name], self.settings(cell)
         fit, rng = models.module(studied.module).Model.fit, np.random.default_rng(cell.seed)
-        if cell.refit == "none":
+        if cell.refit == CHOICE:
             curve = self.out / "curves" / f"{self.folder(cell).name}.csv"
             session = trainer.Session(lambda model: validation.validate(model, self.store, self.asked), curve)
             model = fit(settings, Training(self.store.fitted_on("train"), rng, session))
             return model, {"epochs": getattr(model.params, "epochs", "")}
-        first = self.told(self.folder(cell._replace(refit="none")))
+        first = self.told(self.folder(cell._replace(refit=CHOICE)))
+        about = {key: first[key] for key in ("epochs", "valid_ndcg@10")}
+        if cell.refit == "none":
+            return self.load(cell), about | {"minutes": first["minutes"]}
         if first["epochs"]:
             settings = settings.model_copy(update={"epochs": first["epochs"]})
-        model = fit(settings, Training(self.store.fitted_on(cell.refit), rng))
-        return model, {"epochs": first["epochs"], "valid_ndcg@10": first["valid_ndcg@10"]}
+        return fit(settings, Training(self.store.fitted_on(cell.refit), rng)), about
 
     def settings(self, cell: Cell) -> Any:
         """The section of a cell's model."""
@@ -181,10 +188,11 @@ class Bench:
         settings = self.settings(cell)
         own = (f"models/{studied.module}.py", *(["nn/*.py"] if isinstance(settings, recommender.NeuralParams) else []))
         state = digest([self.log.encode(), settings.model_dump_json().encode(), code(own)])
-        return self.out / "cells" / f"{cell.name}-{cell.seed}-{cell.refit}-{state}"
+        return self.out / "cells" / f"{cell.name}-{cell.seed}-{cell.refit.replace(' ', '_')}-{state}"
 
     def load(self, cell: Cell) -> Model:
-        model: Model = models.module(STUDY[cell.name].module).Model.load(self.folder(cell) / "model")
+        fitted = self.folder(cell._replace(refit=CHOICE) if cell.refit == "none" else cell)
+        model: Model = models.module(STUDY[cell.name].module).Model.load(fitted / "model")
         return model
 
     def told(self, folder: Path) -> dict[str, Any]:
@@ -193,19 +201,20 @@ class Bench:
         if row not in self.rows:
             self.rows.append(row)
             write_rows(self.out / "rows.csv", self.rows)
-            about = f"{row['name']} {row['setting']}, seed {row['seed']}, refit {row['refit']}"
-            metrics = ", ".join(f"{key} {row[key]:.4f}" for key in ("valid_ndcg@10", "ndcg@10"))
+            about = ", ".join([row["name"], row["setting"] or "one setting", f"seed {row['seed']}", row["refit"]])
+            metrics = ", ".join(f"{key} {row[key]:.4f}" for key in ("valid_ndcg@10", "ndcg@10") if key in row)
             print(f"{about}: {metrics}, {row['minutes']:.2f} minutes", flush=True)
         return row
 
-    def fuse(self, cells: Mapping[str, Cell], how: fused.How | None, on_valid: float = float("nan")) -> Path:
+    def fuse(self, cells: Mapping[str, Cell], how: fused.How | None, on_valid: float = 0.0) -> Path:
         """The folder of two fits added up: their ranks on valid in every way (`how` None), or on test in the one that
         is worth `on_valid` there."""
         one, other = (self.folder(cells[name]) for name in BOTH)
         told = "every way, the best one" if how is None else str(how)
         state = digest([one.name.encode(), other.name.encode(), told.encode(), Path(fused.__file__).read_bytes()])
         cell = cells[BOTH[0]]._replace(name=FUSED)
-        folder = self.out / "cells" / f"{FUSED.replace(' ', '')}-{cell.seed}-{cell.refit}-{state}"
+        refit = cell.refit.replace(" ", "_")
+        folder = self.out / "cells" / f"{FUSED.replace(' ', '')}-{cell.seed}-{refit}-{state}"
         if not (folder / "row.json").exists():
             started = time.monotonic()
             ways, part = (fused.WAYS, "valid") if how is None else ([how], "test")
@@ -215,8 +224,8 @@ class Bench:
                 temporary.mkdir(parents=True)
                 np.save(temporary / f"{part}.npy", np.array(ranks) if how is None else ranks[0])
                 row = {"name": FUSED, "setting": told, "seed": cell.seed, "refit": cell.refit, "epochs": ""}
-                row |= {"hr@10": float("nan"), "ndcg@10": float("nan"), "valid_ndcg@10": on_valid}
-                row |= measured({part: max(ranks, key=lambda rank: ndcg(rank, 10).mean())})
+                row |= {"valid_ndcg@10": on_valid}
+                row |= measured(part, max(ranks, key=lambda rank: float(ndcg(rank, 10).mean())))
                 write_row(temporary, row | {"minutes": (time.monotonic() - started) / 60})
         self.told(folder)
         return folder
@@ -233,14 +242,11 @@ def code(patterns: tuple[str, ...]) -> bytes:
     return b"\0".join(path.read_bytes() for path in found)
 
 
-def measured(ranks: Mapping[str, np.ndarray]) -> dict[str, float]:
-    found = {"hr@10": hit, "ndcg@10": ndcg}
-    return {
-        key if part == "test" else f"valid_{key}": float(metric(rank, 10).mean())
-        for part, rank in ranks.items()
-        for key, metric in found.items()
-        if part == "test" or key == "ndcg@10"
-    }
+def measured(part: str, rank: np.ndarray) -> dict[str, float]:
+    """The metrics of a part that its row holds."""
+    if part == "valid":
+        return {"valid_ndcg@10": float(ndcg(rank, 10).mean())}
+    return {"hr@10": float(hit(rank, 10).mean()), "ndcg@10": float(ndcg(rank, 10).mean())}
 
 
 def write_row(folder: Path, row: Mapping[str, Any]) -> None:
@@ -286,11 +292,11 @@ def combinations(grid: Mapping[str, tuple[Any, ...]]) -> Iterator[dict[str, Any]
 
 def studied(bench: Bench, name: str) -> list[Cell]:
     """The cells of a model's chosen setting, by seed, all fitted."""
-    cells = [Cell(name, setting, params.seed, "none") for setting in combinations(STUDY[name].grid)]
+    cells = [Cell(name, setting, params.seed, CHOICE) for setting in combinations(STUDY[name].grid)]
     chosen = max(cells, key=lambda cell: bench.fit(cell)["valid_ndcg@10"])
     seeds = [chosen._replace(seed=params.seed + more) for more in range(STUDY[name].seeds)]
     for cell in seeds:
-        for refit in REFITS:
+        for refit in (CHOICE, *REFITS):
             bench.fit(cell._replace(refit=refit))
     return seeds
 
@@ -359,13 +365,11 @@ def main() -> None:
         name: {refit: [bench.folder(cell._replace(refit=refit)) for cell in cells] for refit in REFITS}
         for name, cells in fits.items()
     }
-    settings = {
-        name: ", ".join(f"{key} {value}" for key, value in cells[0].setting.items()) for name, cells in fits.items()
-    }
+    settings = {name: cells[0].told for name, cells in fits.items()}
     if fits.keys() >= set(BOTH):
         settings[FUSED], found[FUSED] = studied_together(bench, fits)
     tables(bench, found, settings)
-    fitting = sum(row["minutes"] for row in bench.rows)
+    fitting = sum(row["minutes"] for row in bench.rows if row["refit"] != "none")  # those were fitted for the choice
     print(f"\n{fitting / 60:.1f} hours for all cells, {(time.monotonic() - started) / 60:.1f} minutes in this run")
 
 

@@ -32,7 +32,7 @@ class How(NamedTuple):
         return f"{self.form}, weight {self.weight:.3g}"
 
 
-WEIGHTS = {"standardised": 2.0 ** np.arange(-6, 2), "reciprocal": 2.0 ** np.arange(-3, 3)}
+WEIGHTS = {"standardised": 2.0 ** np.arange(-6, 4), "reciprocal": 2.0 ** np.arange(-3, 3)}
 WAYS = [How(form, float(weight)) for form, weights in WEIGHTS.items() for weight in weights]
 
 
