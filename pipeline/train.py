@@ -1,4 +1,4 @@
-"""Train one neural model on train, its epoch chosen on valid; its lists, target ranks, scores, curve, worth on valid."""
+"""Train one neural model on train, its epoch chosen on valid; its answers, its loss curve and its worth on valid."""
 
 import sys
 from pathlib import Path
