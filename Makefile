@@ -7,7 +7,7 @@ SEEDS ?= 3
 SLICE := $(or $(NEXTREEL_REAL_DATA),../shared/data)/kuairand-pure-slice/data
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: repro test lint types fresh download verify table worlds slice lock clean
+.PHONY: repro test lint types fresh download verify table worlds slice sasrec sweep lock clean
 
 repro: $(PAGE)  ## run the pipeline on params.yaml
 	dvc repro
@@ -38,6 +38,12 @@ worlds: fresh  ## the committed pipeline in the worlds 42 to 46, into metrics/wo
 
 slice: fresh  ## the committed pipeline on real rows, into experiments/real-slice.md: make slice DATA=/path/to/its/data
 	PYTHONPATH=src python -m nextreel.reporting.real_slice $(or $(DATA),$(SLICE))
+
+sasrec: fresh  ## SASRec as published, on any log, into experiments/textbook.md: make sasrec DATA=/path LAYOUT=kuairand
+	PYTHONPATH=src python -m nextreel.reporting.textbook '$(DATA)' '$(LAYOUT)' '$(or $(LOSS),bce)' '$(or $(RECALL),itemcf)' "$(SET)"
+
+sweep: fresh  ## a grid of experiments/grids.yaml, the best by valid: make sweep GRID=optimiser MODEL=sasrec DATA=/path
+	PYTHONPATH=src python -m nextreel.reporting.sweep '$(or $(GRID),optimiser)' '$(or $(MODEL),sasrec)' '$(DATA)' '$(LAYOUT)' "$(SET)"
 
 table: $(STAMP)  ## write the committed metrics into README.md, and draw its picture
 	PYTHONPATH=src python -m nextreel.reporting.readme

@@ -1,4 +1,4 @@
-"""Train one neural model on train, its epoch chosen on valid; its lists, target ranks, scores and loss curve."""
+"""Train one neural model on train, its epoch chosen on valid; its answers, its loss curve and its worth on valid."""
 
 import sys
 from pathlib import Path
@@ -28,6 +28,9 @@ def main(params: Params, name: str) -> None:
         name, module.Model, settings, store, asked, shown, settings.seeds, data,
         lambda seed, cut: validation.session(store, asked, seed, cut, key, curve, rates, kept),
     )  # fmt: skip
+    fitted = module.Model.load(data / "models" / name / "train")
+    worth = {"epochs": fitted.params.epochs} | validation.of_ranks(data / "ranks" / f"{name}.parquet", asked)
+    files.write_json(Path("metrics/valid") / f"{name}.json", worth)
     files.remove(kept)  # only now: a stage that is killed later need not train again
 
 

@@ -95,6 +95,29 @@ def test_git_is_quoted_where_it_fails(project):
         clones.git(project, "show", "HEAD:absent")
 
 
+def test_what_a_command_is_asked_for_is_told_by_key(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert clones.asked("", "", "") == {}
+    found = clones.asked("log.csv", "table", "model.lr=1e-3 label.positive=click 'ingest.table.user_id=my id'")
+    assert found == {
+        "ingest.layout": "table",
+        "ingest.path": str(tmp_path / "log.csv"),
+        "model.lr": 1e-3,
+        "label.positive": "click",
+        "ingest.table.user_id": "my id",
+    }
+    assert clones.asked("log", "", "")["ingest.layout"] == "kuairand"
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [(("", "table", ""), "LAYOUT is 'table', but there is no DATA"), (("", "", "model.lr"), "SET holds 'model.lr'")],
+)
+def test_what_cannot_be_asked_is_told(asked, message):
+    with pytest.raises(UserError, match=message):
+        clones.asked(*asked)
+
+
 LOCK = """
 schema: '2.0'
 stages:

@@ -1,6 +1,5 @@
 import pytest
 
-from nextreel.errors import UserError
 from nextreel.reporting import real_slice
 
 BOOK = "# Rows\n\n<!-- slice: make slice -->\n\n<!-- /slice -->\n\nThe end.\n"
@@ -72,8 +71,3 @@ def test_cells_of_another_state_or_of_other_data_are_run_anew(data, book, ran):
 def test_a_label_is_asked_once(data, book, ran):
     real_slice.fill(data, book, "long_view", "abc", 0.95)
     assert ran[1] == ALL[1::2]
-
-
-def test_a_folder_without_files_is_told(tmp_path):
-    with pytest.raises(UserError, match="holds no files; give the folder of the logs"):
-        real_slice.fingerprint(tmp_path / "absent")

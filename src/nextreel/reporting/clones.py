@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shlex
 import subprocess
 import sys
 import time
@@ -14,7 +15,7 @@ import yaml
 
 from nextreel.errors import UserError
 from nextreel.files import working_folder
-from nextreel.params import Params
+from nextreel.params import Params, from_yaml
 
 # Stages whose code and results say nothing of how models do: a changed report runs no world again.
 _BESIDE = ("check", "eda")
@@ -47,14 +48,29 @@ def tell_uncommitted() -> None:
         print("uncommitted changes are no part of this: what runs is the last commit", flush=True)
 
 
-def repro(folder: Path, changes: Mapping[str, Any] | None = None) -> float:
-    """Run every stage in a clone; the seconds that it took.
+def asked(data: str, layout: str, settings: str) -> dict[str, Any]:
+    """The changes that a command's DATA, LAYOUT and SET stand for: a log in place of the one in params.yaml, and
+    `key=value`s with spaces between. Raises UserError."""
+    changes: dict[str, Any] = {}
+    if data:
+        changes = {"ingest.layout": layout or "kuairand", "ingest.path": str(Path(data).expanduser().resolve())}
+    elif layout:
+        raise UserError(f"LAYOUT is {layout!r}, but there is no DATA: give the log, DATA=/path/to/it")
+    for word in shlex.split(settings):
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise UserError(
+                f"SET holds {word!r}; allowed: key=value, such as SET='model.dropout=0.2 label.positive=click'"
+            )
+        changes[key] = from_yaml(value)
+    return changes
 
-    changes: values by the dotted keys of params.yaml. Raises UserError where there is no such key, or a stage fails.
-    """
+
+def change(folder: Path, changes: Mapping[str, Any]) -> None:
+    """Write values by the dotted keys of params.yaml into a clone's. Raises UserError where there is no such key."""
     path = folder / "params.yaml"
     values = Params.load(path)
-    for key, value in (changes or {}).items():
+    for key, value in changes.items():
         values.get(key)
         *above, last = key.split(".")
         section: Any = values.raw
@@ -63,6 +79,12 @@ def repro(folder: Path, changes: Mapping[str, Any] | None = None) -> float:
         section[last] = value
     if changes:
         path.write_text(json.dumps(values.raw, indent=2) + "\n", encoding="utf-8")  # JSON is YAML, in any version
+
+
+def repro(folder: Path, changes: Mapping[str, Any] | None = None) -> float:
+    """Run every stage in a clone, with some keys changed; the seconds that it took. Raises UserError where there is no
+    such key, or a stage fails."""
+    change(folder, changes or {})
     started = time.monotonic()
     if subprocess.run([sys.executable, "-m", "dvc", "repro", "--force"], cwd=folder, check=False).returncode:
         raise UserError("the pipeline did not run to its end; what stopped it is told above")

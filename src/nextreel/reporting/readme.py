@@ -9,7 +9,7 @@ from typing import NamedTuple
 from nextreel import evaluation
 from nextreel.files import read_json, replacing
 from nextreel.params import Params
-from nextreel.reporting import clones, worlds_table
+from nextreel.reporting import book, clones, worlds_table
 from nextreel.reporting.worlds_table import Cell, Made
 
 NOTHING = "-"  # where there is no value
@@ -214,15 +214,8 @@ def update(text: str, metrics: Path, state: str, confidence: float) -> str:
         "worlds": worlds(worlds_table.read(metrics / "worlds.csv"), state, confidence),
     }
     for name, table in tables.items():
-        text = between(text, f"<!-- {name}: make table -->", f"<!-- /{name} -->", table)
+        text = book.between(text, f"<!-- {name}: make table -->", f"<!-- /{name} -->", table)
     return text
-
-
-def between(text: str, start: str, end: str, table: str) -> str:
-    """`text` with a table between two marks."""
-    before, rest = text.split(start)
-    _old, after = rest.split(end)
-    return f"{before}{start}\n{table}\n{end}{after}"
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from typing import Protocol
 
 import numpy as np
 
+from nextreel import arrays
 from nextreel.cases.asked import Cases
 from nextreel.cases.store import Histories, Store
 from nextreel.contract import Scorer
@@ -26,12 +27,8 @@ class Learner(Scorer, Protocol):
 def validate(model: Learner, store: Store, asked: EvalSet) -> dict[str, float]:
     """The mean loss of the targets of valid that the model knows, NaN without one; metrics to select by."""
     valid = asked.of("valid")
-    rank = target_ranks(model, store, asked, "valid", "validating")
-    return {
-        "loss": model.mean_loss(valid.cases, valid.cases.histories(store), valid.target),
-        "hr@10": float(ranks.hit(rank, 10).mean()),
-        "ndcg@10": float(ranks.ndcg(rank, 10).mean()),
-    }
+    loss = model.mean_loss(valid.cases, valid.cases.histories(store), valid.target)
+    return {"loss": loss} | _metrics(target_ranks(model, store, asked, "valid", "validating"))
 
 
 def session(
@@ -46,3 +43,13 @@ def session(
         rates=rates / f"{seed}-{cut}.csv",
         checkpoint=Checkpoint(kept / f"{seed}-{cut}.safetensors", f"{key} {seed} {cut}"),
     )
+
+
+def of_ranks(path: Path, asked: EvalSet) -> dict[str, float]:
+    """The same from a table of target ranks, see `predict.fit_and_predict`: over the cases of all its seeds."""
+    table, valid = arrays.load(path), asked.of("valid").cases.case_id
+    return {f"valid_{key}": value for key, value in _metrics(table["rank"][np.isin(table["case_id"], valid)]).items()}
+
+
+def _metrics(rank: np.ndarray) -> dict[str, float]:
+    return {"hr@10": float(ranks.hit(rank, 10).mean()), "ndcg@10": float(ranks.ndcg(rank, 10).mean())}
