@@ -95,12 +95,12 @@ class Items(nn.Module):
         spread = _OWN if vocabulary.content or bias else 1.0
         self.ids = _ids(n, width, spread)
         self.untied = None if tied else _ids(n, width, spread)
-        self.bias = nn.Embedding(n, 1) if bias else None
+        self.bias = nn.Embedding(n, 2) if bias else None  # of being shown; of being a positive, where one is asked for
         if self.bias is not None:
             nn.init.zeros_(self.bias.weight)
             with torch.no_grad():
                 row = torch.from_numpy(vocabulary.row[vocabulary.known].astype(np.int64))
-                self.bias.weight[row, 0] = torch.from_numpy(vocabulary.log_rate).float()
+                self.bias.weight[row] = torch.from_numpy(vocabulary.log_rates).float()
         self.content = nn.ModuleDict({name: Content(sets, width) for name, sets in vocabulary.content.items()})
         self.ages = Ages(vocabulary.uploads) if vocabulary.uploads is not None else None
         self.register_buffer("row", torch.from_numpy(vocabulary.row.astype(np.int64)), persistent=False)
@@ -142,15 +142,15 @@ class Items(nn.Module):
             columns.append(self.ages.of_videos(video))
         return torch.cat(columns, -1) if len(columns) > 1 else vector
 
-    def queries(self, state: Tensor, time_ms: np.ndarray) -> Tensor:
+    def queries(self, state: Tensor, requests: Requests) -> Tensor:
         """States [M, D] at requests -> [M, D']."""
         if self.temperature is not None:
             state = F.normalize(state, dim=-1) / self.temperature
         columns = [state]
         if self.bias is not None:
-            columns.append(state.new_ones(len(state), 1))
+            columns.append(torch.stack([torch.ones_like(requests.liked), requests.liked], -1).to(state.dtype))
         if self.ages is not None:
-            columns.append(self.ages.of_requests(time_ms))
+            columns.append(self.ages.of_requests(requests.time_ms))
         return torch.cat(columns, -1) if len(columns) > 1 else state
 
     def _kept(self, shape: torch.Size) -> Tensor | None:
@@ -186,11 +186,12 @@ class RequestHead(nn.Module):
         self.tables = nn.ModuleDict({name: embedding(1 + n_known, width) for name, n_known in sizes.items()})
         self.scale = width**0.5  # to the size of a normed state
         self.profile = nn.Linear(n_profile, width) if n_profile else None
+        self.liked = nn.Parameter(torch.zeros(width))
         self.mix = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, width))
 
     def forward(self, state: Tensor, requests: Requests) -> Tensor:
         """[M, D] -> [M, D]."""
-        x = state
+        x = state + requests.liked.to(state.dtype)[:, None] * self.liked
         for name, table in self.tables.items():
             x = x + table(requests.columns[name]) * self.scale
         if self.profile is not None:
