@@ -83,7 +83,8 @@ STUDY = {
     # Weighted by recency: .043 with settings chosen on test.
     "itemcf": Studied(
         "itemcf", {"neighbours": 200, "window": 20, "passed_weight": 0.0},
-        {"recency": (0.6, 0.7, 0.8), "shrink": (10, 20, 50), "decay": (0.5, 0.7, 0.9)}, 1, ".0409 (ItemKNN)",
+        {"recency": (0.4, 0.5, 0.6, 0.7, 0.8), "shrink": (10, 20, 50, 100), "decay": (0.5, 0.7, 0.9)}, 1,
+        ".0409 (ItemKNN)",
     ),
     "gru4rec": Studied(
         "gru4rec", {**PLAIN, "layers": 1, "loss": "softmax", "batch_size": 128, "epochs": 100, "patience": 10},
