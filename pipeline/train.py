@@ -12,23 +12,26 @@ def main(params: Params, name: str) -> None:
     runtime.prepare(params.threads, params.cpu_isa)
     from nextreel import files, models
     from nextreel.cases.store import Store
-    from nextreel.nn import recommender, trainer
+    from nextreel.nn import checkpoint, recommender
     from nextreel.scoring import predict, validation
     from nextreel.scoring.sets import EvalSet, ShownPairs
 
     module = models.module(name)
     settings: recommender.NeuralParams = params.section(f"train.{name}", module.Params, defaults="model")
-    data = Path("data")
-    store = Store.load(data / "inputs" / name)
+    data, inputs, kept = Path("data"), Path("data/inputs") / name, Path(".work/checkpoints") / name
+    store = Store.load(inputs)
     asked, shown = EvalSet.load(data, params.seed), ShownPairs.load(data)
-    curves = {asked.seed: Path("plots/curves") / f"{name}.csv"}  # of the first seed
+    read = [inputs, *(data / f"{table}.parquet" for table in ("cases", "catalogue", "targets"))]
+    key = checkpoint.digest([name, settings.model_dump(), params.seed, params.threads, params.cpu_isa], read)
+    curve, rates = Path(f"plots/curves/{name}.csv"), Path(f"logs/train@{name}")
     predict.fit_and_predict(
         name, module.Model, settings, store, asked, shown, settings.seeds, data,
-        lambda seed: trainer.Session(lambda model: validation.validate(model, store, asked), curves.get(seed)),
+        lambda seed, cut: validation.session(store, asked, seed, cut, key, curve, rates, kept),
     )  # fmt: skip
     fitted = module.Model.load(data / "models" / name / "train")
     worth = {"epochs": fitted.params.epochs} | validation.of_ranks(data / "ranks" / f"{name}.parquet", asked)
     files.write_json(Path("metrics/valid") / f"{name}.json", worth)
+    files.remove(kept)  # only now: a stage that is killed later need not train again
 
 
 stage.run(main)

@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
+import torch
 
 from nextreel import checking, datasets, models
 from nextreel.errors import UserError
@@ -81,6 +82,10 @@ def test_the_committed_file_passes_without_any_data(root, tmp_path, monkeypatch)
         ("cpu_isa", "avx", "`cpu_isa` is 'avx'; allowed: 'portable' or 'native'"),
         ("model.lr", -1, "`model.lr` is -1; allowed: a number, above 0"),
         ("model.lr", "fast", "`model.lr` is 'fast'"),
+        ("model.logq", "both", "`model.logq` is 'both'; allowed: 'all' or 'negatives', or none"),
+        ("model.negatives_from", "batch", "allowed: 'uniform', 'popularity', 'in_batch' or 'mixed'"),
+        ("model.gbce_t", 2, "`model.gbce_t` is 2; allowed: a number, at least 0, at most 1"),
+        ("train.sasrec.logq", "negatives", "`train.sasrec`: `logq` is 'negatives', but `loss` is 'softmax'"),
         ("ingest.layout", "kuairnd", "`ingest.layout` is 'kuairnd'; allowed: 'kuairand'"),
         ("ingest.max_rejected_share", 2, "`ingest.max_rejected_share` is 2"),
         ("modle", {}, "`modle` is unknown; did you mean `model`?"),
@@ -245,6 +250,11 @@ def test_what_is_liked_once_shown_is_no_exposure(problems):
     assert told in problems({"rank.exposure": "rates", "rank.model": "sasrec"})
 
 
+def test_a_device_that_is_not_there_is_told_once(problems, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert problems({"model.device": "cuda"}).count("`model.device` is 'cuda', which needs an NVIDIA GPU") == 1
+
+
 def test_no_more_is_recommended_than_is_in_a_pool(problems):
     told = "`rank.n_recommendations` is 600; allowed: at most `candidates.pool_size`, which is 500"
     assert told in problems({"rank.n_recommendations": 600})
@@ -259,6 +269,14 @@ def test_all_problems_come_in_one_message(problems):
     for key in wrong:
         assert f"`{key}`" in message
     assert len(message.splitlines()) == 1 + len(wrong)
+
+
+def test_keys_of_the_section_model_that_do_not_go_together_are_told_once(problems):
+    told = problems({"model.loss": "bce", "model.negatives_from": "mixed"})
+    rule = "`negatives_from` is 'mixed', but `loss` is 'bce'; only sampled_softmax takes negatives from the batch"
+    assert told == f"params.yaml:\n  `model`: {rule}"
+    told = problems({"model.loss": "sampled_softmax", "model.negatives_from": "mixed", "train.gru4rec.loss": "bce"})
+    assert told == f"params.yaml:\n  `train.gru4rec`: {rule}"
 
 
 @pytest.mark.parametrize(

@@ -237,8 +237,9 @@ def impression_scores(name, data, committed):
 
 NEURAL = {
     "lr": 0.01, "weight_decay": 0, "epochs": 8, "batch_size": 32, "patience": 8, "width": 32, "length": 24,
+    "schedule": "constant", "warmup_share": 0, "clip": None, "device": "cpu",
     "dropout": 0.1, "seeds": 1, "history": "all", "inputs": ["positive"], "passed_weight": 0.3,
-    "loss": "softmax", "negatives": 32,
+    "loss": "softmax", "negatives": 32, "negatives_from": "uniform", "logq": None, "gbce_t": 0.75,
 }  # fmt: skip
 UNORDERED = {"window": 24, "decay": 1, "recency": 1, "shrink": 0, "neighbours": 60, "passed_weight": 1}
 
@@ -259,7 +260,7 @@ def fitted(name, world, **changes):
             "lasting": 0.1,
         },
         "gru4rec": NEURAL | {"layers": 1},
-        "sasrec": NEURAL | {"blocks": 1, "heads": 1},
+        "sasrec": NEURAL | {"block": "standard", "blocks": 1, "heads": 1},
     }
     settings = module.Params(**own[name] | changes)
     return module.Model.fit(settings, Training(world.store.fitted_on("train"), np.random.default_rng(0)))

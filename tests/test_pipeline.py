@@ -186,29 +186,40 @@ def test_every_file_that_a_run_leaves_is_an_output_of_a_stage(finished: Project,
     assert [path for path in written if not any(path == out or path.startswith(f"{out}/") for out in outs)] == []
 
 
-# Over 20 s: the whole run once more. A kill and the comparison of two runs share it.
+# Over 20 s: the whole run once more. Two kills and the comparison of two runs share it.
 def test_a_killed_run_resumes_and_ends_with_the_same_bytes(finished: Project, tmp_path: Path) -> None:
+    """Killed when sasrec is fitted on train and its fit on train and valid begins, then while it writes its lists."""
     finished.git("clone", "--quiet", str(finished.root), str(tmp_path / "clone"))
     clone = Project(tmp_path / "clone", tmp_path / "site")
     shutil.rmtree(clone.root / "plots/eda")  # git brings all that eda writes, and DVC would not run it again
-    before_kill = ran(kill_in_training(clone, tmp_path / "output.txt"))
+    before_kill = ran(kill_when_there_is(clone, ".work/checkpoints/sasrec", "42-train.safetensors"))
     assert before_kill[-1] == "train@sasrec"
+    assert not (clone.root / "data/models/sasrec").exists()
+    again = kill_when_there_is(clone, "data/lists", ".sasrec*")
+    assert ran(again) == ["train@sasrec"]
+    assert "sasrec was trained to its end, as .work/checkpoints/sasrec/42-train.safetensors has it\n" in again
     assert not (clone.root / "data/ranks/sasrec.parquet").exists()
-    resumed = clone.repro()
+    done = clone.dvc("repro")
+    assert done.returncode == 0, done.stdout
+    for cut in ("train", "train_valid"):  # neither is trained again
+        told = f"sasrec was trained to its end, as .work/checkpoints/sasrec/42-{cut}.safetensors has it"
+        assert told in done.stdout
+    resumed = ran(done.stdout)
     assert resumed[0] == "train@sasrec"
     assert sorted(before_kill[:-1] + resumed) == sorted([*STAGES, *models()])
 
     metrics = Path("metrics/models/sasrec.json")
     assert (clone.root / metrics).read_bytes() == (finished.root / metrics).read_bytes()
     assert clone.temporary_files() == []
+    assert not (clone.root / ".work/checkpoints/sasrec").exists()
     assert clone.git("diff", "HEAD") == ""  # dvc.lock holds the hash of every output
     assert clone.git("status", "--porcelain") == ""
     assert clone.bytes_in("data", "metrics", "plots") == finished.bytes_in("data", "metrics", "plots")
 
 
-def kill_in_training(project: Project, output: Path) -> str:
-    """Run `dvc repro` and kill it and its stage while sasrec writes its lists; what was printed until then."""
-    lists = project.root / "data/lists"
+def kill_when_there_is(project: Project, folder: str, name: str) -> str:
+    """Run `dvc repro`, kill it and its stage once there is such a file in a folder; what was printed until then."""
+    output = project.root.parent / "output.txt"
     with output.open("w", encoding="utf-8") as file:
         running = subprocess.Popen(
             [sys.executable, "-m", "dvc", "repro"],
@@ -219,7 +230,7 @@ def kill_in_training(project: Project, output: Path) -> str:
             start_new_session=True,
         )
         try:
-            while running.poll() is None and not list(lists.glob(".sasrec*")):
+            while running.poll() is None and not list((project.root / folder).glob(name)):
                 time.sleep(0.002)
         finally:
             if running.poll() is None:

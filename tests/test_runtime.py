@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import subprocess
 import sys
 
@@ -70,3 +71,19 @@ def test_a_call_that_comes_too_late_is_refused(root, loaded, code):
         check=False,
     )
     assert "RuntimeError: limit_threads() must run before numpy is imported" in done.stderr
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have no thresholds")
+def test_freed_memory_is_used_again_without_page_faults(pools):
+    pools(
+        """
+runtime.prepare(1, "native")
+import resource, torch
+def faults():
+    torch.ones(1 << 21).add(1)  # two blocks of 8 MiB: 4,096 pages
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+counts = [faults() for _ in range(30)]
+assert counts[-1] - counts[9] < 4096  # at first the heap grows
+""",
+        {},
+    )

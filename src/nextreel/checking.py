@@ -1,7 +1,7 @@
 """The whole params.yaml, checked before any stage runs and before DVC deletes any output: all mistakes at once."""
 
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
@@ -12,7 +12,7 @@ import yaml
 from nextreel import clock, datasets, eda, engine, evaluation, labels, models, splits
 from nextreel.cases import columns, protocols
 from nextreel.errors import UserError
-from nextreel.nn import recommender
+from nextreel.nn import device, recommender
 from nextreel.params import Params, Run, Section, from_yaml, nearest, parse
 from nextreel.simulation import generator, world
 from nextreel.systems import SYSTEMS
@@ -68,7 +68,7 @@ def check(params: Params, scratch: Path) -> None:
     scratch: where an engine may lie, see `engine.connect`.
     """
     raw = params.raw
-    problems = [*_unknown(raw), *_sections(raw), *_models(raw), *_names(raw), *_columns(raw)]
+    problems = [*_unknown(raw), *_sections(raw), *_models(raw), *_names(raw), *_columns(raw), *_devices(raw)]
     if problems:
         raise UserError("params.yaml:\n  " + "\n  ".join(problems))
     check_input(params, scratch)
@@ -131,9 +131,11 @@ def _models(raw: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _own_problems(family: str, name: str, own: Mapping[str, Any], shared: object, owner: type[Section]) -> list[str]:
-    """What is wrong with a model's own keys; a wrong key of the section `model` is told there."""
+    """What is wrong with a model's own keys; what is wrong with the section `model` is told there."""
     inherited = shared if family == "train" and isinstance(shared, Mapping) else {}
     told = [f"`{family}.{name}.{key}`" for key in inherited if key not in own]
+    broken = parse(f"{family}.{name}", inherited, recommender.NeuralParams)[1]
+    told += [rule for rule in broken if rule.startswith(f"`{family}.{name}`: ")]  # over several keys of `model`
     problems = parse(f"{family}.{name}", {**inherited, **own}, owner)[1]
     return [problem for problem in problems if not problem.startswith(tuple(told))]
 
@@ -166,8 +168,6 @@ def _columns(raw: Mapping[str, Any]) -> Iterator[str]:
     ingest = parse("ingest", raw.get("ingest"), datasets.Params)[0]
     mapped = ingest.table.model_dump() if ingest is not None and ingest.layout == "table" else {}
     declared = [f"{table}/{name}" for table, columns_ in columns.DECLARED.items() for name in columns_]
-    events = columns.DECLARED["events"]
-    ids = [name for name, each in events.items() if each.kind == "id" and name != "video_idx"]
     for where, owner, params in _sound_models(raw):
         for read in (name.removesuffix("?") for name in owner.Model.columns(params)):
             table, _, column = read.partition("/")
@@ -176,9 +176,28 @@ def _columns(raw: Mapping[str, Any]) -> Iterator[str]:
                 yield f"`{where}` reads `{read}`, which is no column of the store{hint}"
             elif table == "events" and mapped.get(column, column) is None:
                 yield f"`{where}` reads `{read}`, but `ingest.table.{column}` is none: name the column of your log"
-        for column in params.inputs if isinstance(params, recommender.NeuralParams) else ():
-            if column in events and column not in ids:
-                yield f"`{where}` has `{column}` among its `inputs`; allowed: {', '.join(ids)}"
+        if isinstance(params, recommender.NeuralParams):
+            yield from _no_ids(where, "inputs", "events", params.inputs)
+            yield from _no_ids(where, "videos", "videos", params.videos)
+
+
+def _no_ids(where: str, key: str, table: str, names: Iterable[str]) -> Iterator[str]:
+    """Columns among a neural model's names that no table of vectors can hold."""
+    declared = columns.DECLARED[table]
+    allowed = [name for name, each in declared.items() if each.kind != "number" and name != "video_idx"]
+    for name in names:
+        if name in declared and name not in allowed:
+            yield f"`{where}` has `{name}` among its `{key}`; allowed: {', '.join(allowed)}, and what is computed"
+
+
+def _devices(raw: Mapping[str, Any]) -> Iterator[str]:
+    """Told once: models mostly share theirs."""
+    names = {params.device for *_, params in _sound_models(raw) if isinstance(params, recommender.NeuralParams)}
+    for name in sorted(names):
+        try:
+            device.choose(name)
+        except UserError as error:
+            yield str(error)
 
 
 def _sound_models(raw: Mapping[str, Any]) -> Iterator[tuple[str, ModuleType, Any]]:

@@ -56,7 +56,7 @@ class Training:
 
     histories: Histories  # each user's events, index = user_idx
     rng: np.random.Generator
-    session: Any = None  # of a neural model, see `nn.trainer.Session`; without one it trains its epochs to the end
+    session: Any = None  # of a neural model: how it is watched and kept, see `nn.trainer.Session`
 
     @property
     def store(self) -> Store:

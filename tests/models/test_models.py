@@ -22,8 +22,10 @@ from nextreel.scoring.validation import validate
 
 NEURAL = {
     "lr": 0.01, "weight_decay": 0, "epochs": 12, "batch_size": 32, "patience": 12, "width": 32, "length": 16,
+    "schedule": "constant", "warmup_share": 0, "clip": None, "device": "cpu",
     "dropout": 0.1, "history": "all", "inputs": ["positive"], "passed_weight": 0.3,
-    "loss": "softmax", "negatives": 32, "seeds": 1,
+    "seeds": 1,
+    "loss": "softmax", "negatives": 32, "negatives_from": "uniform", "logq": None, "gbce_t": 0.75,
 }  # fmt: skip
 SETTINGS = {
     "most_popular": {},
@@ -39,7 +41,7 @@ SETTINGS = {
         "lasting": 0.1,
     },
     "gru4rec": NEURAL | {"layers": 1},
-    "sasrec": NEURAL | {"blocks": 1, "heads": 1},
+    "sasrec": NEURAL | {"block": "standard", "blocks": 1, "heads": 1},
 }
 PERSONAL = ["bpr_mf", "itemcf", "gru4rec", "sasrec"]
 SEQUENTIAL = ["itemcf", "gru4rec", "sasrec"]
@@ -337,8 +339,10 @@ def predicted(name, model, world, shown, n_seeds, cuts, data, curve):
     """`fit_and_predict` with the seed of `fit`, on these cuts."""
     asked = replace(world.asked, seed=0)
     store = replace(world.store, cuts={cut: world.store.cuts[cut] for cut in ("start", *cuts)})
-    how = session(replace(world, asked=asked), curve) if neural(name) else None
-    predict.fit_and_predict(name, type(model), params_of(name), store, asked, shown, n_seeds, data, lambda seed: how)
+    how = {"train": session(replace(world, asked=asked), curve)} if neural(name) else {}
+    predict.fit_and_predict(
+        name, type(model), params_of(name), store, asked, shown, n_seeds, data, lambda seed, cut: how.get(cut)
+    )
     return models.load(name, data / "models" / name)
 
 
@@ -518,9 +522,16 @@ def test_order_is_found_on_the_circle(name, cycle, tmp_path):
     assert hit_rate(fit("most_popular", cycle, tmp_path), cycle, k=1) < 0.3
 
 
-@pytest.mark.parametrize("loss", ["bce", "bpr", "sampled_softmax"])
+@pytest.mark.parametrize(
+    "loss",
+    [
+        *({"loss": name} for name in ("bce", "bpr", "gbce", "sampled_softmax")),
+        *({"loss": "sampled_softmax", "negatives_from": "mixed", "logq": logq} for logq in ("all", "negatives")),
+    ],
+    ids=lambda loss: "-".join(loss.values()),
+)
 def test_every_loss_learns_the_circle(loss, cycle, tmp_path):
-    assert hit_rate(fit("sasrec", cycle, tmp_path, loss=loss, negatives=8), cycle, k=5) > 0.8
+    assert hit_rate(fit("sasrec", cycle, tmp_path, negatives=8, **loss), cycle, k=5) > 0.8
 
 
 def test_a_diverging_loss_stops_with_a_word(cycle, tmp_path):

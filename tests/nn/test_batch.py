@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
-import torch
 
-from nextreel.nn.batch import FIRST, NOTHING, START, UNKNOWN, VIDEO, Tokens, known_values, pad, unpad
+from nextreel.nn.batch import FIRST, NOTHING, START, UNKNOWN, VIDEO, Tokens, known_values
 
 ROW_OF = np.array([0, 2, 3, 4, 5, 0, 0, 0, 0, 0], np.int32)  # video_idx -> token row; 9 is unknown
 LIKED, PASSED = 2, 1
@@ -108,19 +107,6 @@ def test_an_epoch_holds_every_target_once(made_store, length):
             before = example.batch.columns[VIDEO][example.targets.at]
             starts = before == START
             assert (example.targets.video[~starts] == before[~starts] + 1).all()  # the event before it
-
-
-def test_padding_is_undone(histories):
-    batch = tokens(histories).last(3)
-    x = torch.arange(1.0, 13).reshape(6, 2)
-    padded = pad(x, batch)
-    assert padded.shape == (3, 3, 2)
-    assert padded[1].tolist() == [[7, 8], [0, 0], [0, 0]]
-    assert (unpad(padded, batch) == x).all()
-    even = tokens(histories.where(np.array([0, 0]))).last(4)
-    y = torch.arange(16.0).reshape(8, 2)
-    assert (pad(y, even) == y.reshape(2, 4, 2)).all()
-    assert (unpad(pad(y, even), even) == y).all()
 
 
 def test_rows_of_videos_begin_after_the_special_ones():

@@ -6,16 +6,17 @@ import torch
 import torch.nn.functional as F
 
 from nextreel import models
+from nextreel.nn import objectives
 from nextreel.nn.batch import FIRST, NOTHING, START, UNKNOWN, VIDEO, Tokens
-from nextreel.nn.heads import NextItem
 
 LENGTH, WIDTH, N_VIDEOS = 6, 8, 40
 # Of the users' histories: none, one, a window's length, above it, with the same time twice, and a second one of each.
 SIZES = [0, 1, LENGTH, LENGTH + 5, 4, 3, LENGTH - 1, 2 * LENGTH + 3]
 NEURAL = {
     "lr": 0.01, "weight_decay": 0, "epochs": 1, "batch_size": 4, "patience": 0, "width": WIDTH, "length": LENGTH,
+    "schedule": "constant", "warmup_share": 0, "clip": None, "device": "cpu",
     "dropout": 0.0, "seeds": 1, "history": "all", "inputs": ["positive"], "passed_weight": 0.3, "loss": "softmax",
-    "negatives": 1,
+    "negatives": 1, "negatives_from": "uniform", "logq": None, "gbce_t": 0.75,
 }  # fmt: skip
 OWN = {"sasrec": {"blocks": 2, "heads": 2}, "gru4rec": {"layers": 2}}
 
@@ -102,8 +103,9 @@ def test_states_loss_and_gradients_are_those_of_the_padded_rectangle(histories, 
     rectangle = padded_states(network, video, reaction)
     torch.testing.assert_close(states, rectangle[inside], rtol=0, atol=1e-10)
 
-    head = NextItem(network.tokens.items, "softmax", 1)
-    losses = head.losses(states, example.targets, np.random.default_rng(0))
+    losses = objectives.softmax(
+        states[example.targets.at], example.targets.video - FIRST, network.tokens.items.weight[FIRST:]
+    )
     targets_weight = example.weight.double()
     loss = (targets_weight * losses).sum() / targets_weight.sum()
     asked = target != UNKNOWN

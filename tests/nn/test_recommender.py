@@ -14,10 +14,11 @@ from nextreel.contract import Training
 from nextreel.errors import UserError
 from nextreel.models import sasrec
 from nextreel.nn import recommender, trainer
-from nextreel.nn.batch import FIRST, UNKNOWN, VIDEO, Tokens
+from nextreel.nn.batch import FIRST, UNKNOWN, VIDEO, Targets, Tokens
 
 SETTINGS = {
     "lr": 0.01, "weight_decay": 0, "epochs": 2, "batch_size": 4, "patience": 9, "width": 8, "length": 4, "dropout": 0,
+    "schedule": "constant", "warmup_share": 0, "clip": None, "device": "cpu",
     "seeds": 1, "history": "all", "inputs": ["positive"], "passed_weight": 0.3, "loss": "softmax", "negatives": 3,
     "blocks": 1, "heads": 1,
 }  # fmt: skip
@@ -130,9 +131,42 @@ def test_the_loss_is_the_mean_by_weight(store):
     assert model.loss(example, one).item() == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("loss", ["softmax", "bce"])
+def test_the_loss_of_what_a_case_is_to_find(store, monkeypatch, loss):
+    """Against the head, asked by hand; of a video that train does not know it is NaN."""
+    model = fit(store, loss=loss, dropout=0.5)
+    cases, video_idx = cases_of([1, 2, 3, 1], [5, 3, 0, 2]), np.array([4, 7, 1, 3], np.int32)
+    losses = model.losses(cases, cases.histories(store), video_idx)
+    assert np.isnan(losses).tolist() == [False, True, False, False]
+    asked = [0, 2, 3]
+    states = torch.from_numpy(model.queries(cases, cases.histories(store))[asked])
+    rows = torch.from_numpy(model.row_of[video_idx[asked]].astype(np.int64))
+    with torch.no_grad():
+        expected = model.head.losses(states, Targets(torch.arange(3), rows), np.random.default_rng(0))
+    np.testing.assert_allclose(losses[asked], expected, rtol=1e-5)
+    assert np.array_equal(model.losses(cases, cases.histories(store), video_idx), losses, equal_nan=True)
+    if loss == "softmax":  # whose negatives no block changes
+        monkeypatch.setattr(recommender, "_HISTORIES", 2)
+        np.testing.assert_allclose(model.losses(cases, cases.histories(store), video_idx), losses, rtol=1e-5)
+
+
+def test_validation_moves_no_generator_of_training(store):
+    """Else a fit that is watched would be another one."""
+    videos = np.array([4, 3], np.int32)
+
+    def measure(model):
+        cases = cases_of([1, 2], [5, 3])
+        return {"ndcg@10": 1.0, "loss": model.losses(cases, cases.histories(store), videos).mean()}
+
+    watched = fit(store, trainer.Session(measure), loss="bce", dropout=0.5, epochs=2, patience=9)
+    alone = fit(store, loss="bce", dropout=0.5, epochs=1)
+    assert watched.params.epochs == 1
+    assert np.array_equal(watched.vectors(watched.known), alone.vectors(alone.known))
+
+
 def test_the_epochs_that_were_chosen_are_told(store):
     values = iter([0.1, 0.3, 0.2])
-    session = trainer.Session(lambda model: {"ndcg@10": next(values), "hr@10": 0.0}, None)
+    session = trainer.Session(lambda model: {"ndcg@10": next(values), "hr@10": 0.0})
     model = fit(store, session, epochs=3)
     assert model.params.epochs == 2
     again = fit(store, epochs=2)  # without a session: the same two epochs to their end

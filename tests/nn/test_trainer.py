@@ -1,12 +1,16 @@
-"""Epochs, early stopping and best weights, on a network of one number that every step moves by one."""
+"""Epochs, early stopping, best weights and rates, on a network of one number that every step moves by one."""
 
 import csv
+import math
+import re
 
+import numpy as np
 import pytest
 import torch
 
 from nextreel.errors import UserError
 from nextreel.nn import trainer
+from nextreel.nn.checkpoint import Checkpoint
 
 
 class Counter(torch.nn.Module):
@@ -18,29 +22,46 @@ class Counter(torch.nn.Module):
 
 
 def params(**changes):
-    return trainer.Params(**{"lr": 1, "weight_decay": 0, "epochs": 6, "batch_size": 1, "patience": 1} | changes)
+    settings = {
+        "lr": 1, "weight_decay": 0, "epochs": 6, "batch_size": 1, "patience": 1,
+        "schedule": "constant", "warmup_share": 0, "clip": None, "device": "cpu",
+    }  # fmt: skip
+    return trainer.Params(**settings | changes)
 
 
-def train(goodness=None, loss=None, **changes):
-    """The network, the epochs behind it, and the epochs that were measured. goodness: of each epoch in turn."""
-    network, seen = Counter(), []
-
-    def after_epoch(number, mean_loss):
-        assert not network.training  # dropout is off when an epoch is measured
-        seen.append((number, mean_loss))
-        return goodness[number - 1]
-
-    epochs = trainer.train(
+def counting(network, loss=None, batches=(1.0, 1.0)):
+    return trainer.Task(
+        "counter",
         network,
         torch.optim.SGD(network.parameters(), lr=1.0),
-        lambda: iter([1.0, 1.0]),
-        2,
-        loss or (lambda batch: -batch * network.number),
-        params(**changes),
-        "counter",
-        after_epoch if goodness else None,
+        epoch=lambda: iter(batches),
+        n_batches=len(batches),
+        loss=loss or (lambda batch: -batch * network.number),
+        n_targets=lambda batch: 3,
+        rng=np.random.default_rng(0),
     )
-    return network, epochs, seen
+
+
+def train(goodness=None, loss=None, session=None, batches=(1.0, 1.0), **changes):
+    """The network, the epochs behind it, and how many were measured. goodness: of each epoch in turn."""
+    network, seen = Counter(), []
+
+    def measure(model):
+        assert model is network
+        assert not network.training  # dropout is off when an epoch is measured
+        seen.append(len(seen) + 1)
+        return {"ndcg@10": goodness[len(seen) - 1], "loss": 0.5}
+
+    session = session or trainer.Session()
+    if goodness:
+        session = session._replace(measure=measure)
+    epochs = trainer.train(counting(network, loss, batches), params(**changes), session, network)
+    return network, epochs, len(seen)
+
+
+def rows(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
 
 
 @pytest.mark.parametrize(
@@ -55,44 +76,239 @@ def train(goodness=None, loss=None, **changes):
     ],
 )
 def test_the_best_epoch_s_weights_are_kept(goodness, patience, best, measured):
-    network, epochs, seen = train(goodness, patience=patience)
+    network, epochs, n_measured = train(goodness, patience=patience)
     assert epochs == best
     assert network.number.item() == 2 * best  # two steps an epoch
-    assert [number for number, _loss in seen] == list(range(1, measured + 1))
+    assert n_measured == measured
 
 
 def test_without_a_measure_the_last_weights_stand():
-    network, epochs, _seen = train()
+    network, epochs, _n_measured = train()
     assert (network.number.item(), epochs) == (12, 6)
 
 
-def test_the_loss_told_is_the_mean_over_the_epoch():
-    _network, _epochs, seen = train([1, 1], epochs=2)
-    assert seen[0] == (1, pytest.approx(-0.5))  # 0 before the first step, -1 before the second
-    assert seen[1] == (2, pytest.approx(-2.5))
-
-
-@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_a_loss_that_is_no_number_names_the_epoch(bad):
-    with pytest.raises(UserError, match=r"counter: the loss is (nan|inf) in epoch 1; lower `model\.lr`"):
-        train([1] * 6, loss=lambda batch: torch.tensor(bad, requires_grad=True))
-
-
-def test_an_epoch_without_a_batch_is_a_message():
-    network = Counter()
-    optimizer = torch.optim.SGD(network.parameters(), lr=1.0)
-    with pytest.raises(UserError, match="train has no target"):
-        trainer.train(network, optimizer, lambda: iter([]), 0, lambda batch: batch, params(), "counter", None)
+def test_the_curve_holds_the_mean_loss_of_each_epoch_and_what_was_measured(tmp_path):
+    train([0.1, 0.3], session=trainer.Session(curve=tmp_path / "curve.csv"), epochs=2)
+    assert rows(tmp_path / "curve.csv") == [
+        # 0 before the first step, -1 before the second
+        {"model": "counter", "epoch": "1", "loss": "-0.50000", "valid_ndcg@10": "0.10000", "valid_loss": "0.50000"},
+        {"model": "counter", "epoch": "2", "loss": "-2.50000", "valid_ndcg@10": "0.30000", "valid_loss": "0.50000"},
+    ]
 
 
 def test_the_curve_is_whole_after_every_epoch(tmp_path):
-    measured = iter([{"ndcg@10": 0.1, "hr@10": 0.2}, {"ndcg@10": 0.3, "hr@10": 0.4}])
-    after_epoch = trainer.watch(trainer.Session(lambda model: next(measured), tmp_path / "curve.csv"), None, "counter")
-    for number, loss in ((1, 2.0), (2, 1.0)):
-        assert after_epoch(number, loss) == pytest.approx((0.1, 0.3)[number - 1])
-        with (tmp_path / "curve.csv").open() as file:
-            rows = list(csv.DictReader(file))
-        assert len(rows) == number
-    assert rows[1] == {
-        "model": "counter", "epoch": "2", "loss": "1.00000", "valid_ndcg@10": "0.30000", "valid_hr@10": "0.40000",
-    }  # fmt: skip
+    network, curve = Counter(), tmp_path / "curve.csv"
+    found = []
+
+    def measure(model):
+        found.append(len(rows(curve)) if curve.exists() else 0)
+        return {"ndcg@10": 0.1}
+
+    trainer.train(counting(network), params(epochs=3, patience=9), trainer.Session(measure, curve), network)
+    assert found == [0, 1, 2]
+    assert len(rows(curve)) == 3
+
+
+def test_rates_are_told_with_or_without_a_measure(tmp_path):
+    train(session=trainer.Session(rates=tmp_path / "rates.csv"), epochs=2)
+    first, second = rows(tmp_path / "rates.csv")
+    assert (first["epoch"], second["epoch"], first["batches"], first["targets"]) == ("1", "2", "2", "6")
+    assert float(first["targets_per_s"]) == pytest.approx(6 / float(first["seconds"]), rel=0.1)
+    assert int(first["peak_memory_mb"]) > 10
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_loss_that_is_no_number_names_epoch_and_batch(bad):
+    losses = iter([1.0, 1.0, 1.0, bad])
+    with pytest.raises(UserError) as error:
+        train([1] * 6, loss=lambda batch: torch.tensor(next(losses), requires_grad=True))
+    assert re.fullmatch(
+        r"counter: the loss is (nan|inf) in epoch 2, batch 2 of about 2; lower `model\.lr` \(1\) or set `model\.clip`, "
+        "to 1 for example",
+        str(error.value),
+    )
+
+
+def test_an_epoch_without_a_batch_is_a_message():
+    with pytest.raises(UserError, match="train has no target"):
+        train(batches=())
+
+
+def test_rates_of_the_schedules():
+    """Ten steps, of which the first two warm up."""
+    warm = {"warmup_share": 0.2}
+    constant = [trainer.rate_at(step, 10, params(**warm)) for step in range(12)]
+    assert constant == [0.5, *[1.0] * 11]
+    cosine = [trainer.rate_at(step, 10, params(schedule="cosine", **warm)) for step in range(12)]
+    assert cosine[:3] == [0.5, 1.0, 1.0]
+    assert cosine[6] == pytest.approx(0.5)  # half of the way down
+    assert cosine[9] == pytest.approx((1 + math.cos(7 / 8 * math.pi)) / 2)
+    assert cosine[10:] == [0.0, 0.0]  # an epoch may have a batch more than expected
+    assert [trainer.rate_at(step, 3, params()) for step in range(3)] == [1.0] * 3
+
+
+def test_the_rate_moves_the_weights():
+    """Steps of 1/2, 1, then (1 + cos) / 2 of 0, 1/2: four in all."""
+    network, _epochs, _measured = train(epochs=2, schedule="cosine", warmup_share=0.5)
+    assert network.number.item() == pytest.approx(0.5 + 1 + 1 + 0.5)
+
+
+@pytest.mark.parametrize(("clip", "moved"), [(None, 12 * 5), (10, 12 * 5), (2, 12 * 2)])
+def test_a_gradient_is_clipped_to_its_norm(clip, moved):
+    network, _epochs, _measured = train(clip=clip, batches=(5.0, 5.0))
+    assert network.number.item() == pytest.approx(moved, rel=1e-5)
+
+
+# --- a fit that was cut off ---
+
+
+class Pool(torch.nn.Module):
+    """Noise drawn by torch's generator, for several uses: a state that no `state_dict` holds."""
+
+    def __init__(self):
+        super().__init__()
+        self.pool = []
+
+    def train(self, mode=True):
+        self.pool = []
+        return super().train(mode)
+
+    def forward(self, x):
+        self.pool = self.pool or [torch.rand(()) for _ in range(5)]
+        return x + self.pool.pop()
+
+
+class Drawing(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        first, last = torch.nn.Linear(4, 8), torch.nn.Linear(8, 1)
+        self.layers = torch.nn.Sequential(first, torch.nn.Dropout(0.5), Pool(), last)
+
+
+class CutOffError(Exception):
+    """In place of a kill."""
+
+
+def fit(session, cut_off_at=None, epochs=4, goodness=(0.1, 0.3, 0.2, 0.2), **changes):
+    """Weights, what `rng` draws next, epochs, and the steps made. Order and losses draw from `rng`, too."""
+    torch.manual_seed(5)
+    network, rng, steps = Drawing(), np.random.default_rng(6), []
+
+    def epoch():
+        for number in rng.permutation(10):
+            yield torch.full((3, 4), float(number))
+
+    def loss(batch):
+        if cut_off_at is not None and len(steps) == cut_off_at:
+            raise CutOffError
+        steps.append(batch[0, 0].item())
+        noise = torch.from_numpy(rng.random((3, 1)).astype(np.float32))
+        return ((network.layers(batch / 10) - noise) ** 2).mean()
+
+    values = dict(enumerate(goodness, 1))
+    measured = len(rows(session.curve)) if session.curve.exists() else 0
+
+    def measure(model):
+        nonlocal measured
+        measured += 1
+        return {"ndcg@10": values[measured]}
+
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.01, fused=True)
+    task = trainer.Task("drawing", network, optimizer, epoch, 10, loss, len, rng)
+    settings = params(lr=0.01, epochs=epochs, schedule="cosine", warmup_share=0.1, clip=1, **changes)
+    found = trainer.train(task, settings, session._replace(measure=measure), network)
+    weights = {name: value.numpy().tobytes() for name, value in network.state_dict().items()}
+    return weights, rng.random(), torch.rand(()).item(), found, len(steps)
+
+
+def session_in(folder, key="a"):
+    return trainer.Session(
+        curve=folder / "curve.csv",
+        rates=folder / "rates.csv",
+        checkpoint=Checkpoint(folder / "kept" / "fit.safetensors", key),
+    )
+
+
+@pytest.mark.parametrize("stretch", [2, 3, 10, 128])
+@pytest.mark.parametrize("cut_off_at", [0, 3, 10, 16, 29, 39])
+def test_a_fit_that_was_cut_off_ends_with_the_same_bytes(tmp_path, monkeypatch, capsys, stretch, cut_off_at):
+    monkeypatch.setattr(trainer, "_SECONDS", 0)
+    monkeypatch.setattr(trainer, "_TIMES", 0)
+    monkeypatch.setattr(trainer, "_STRETCH", stretch)
+    whole = fit(session_in(tmp_path / "whole")._replace(checkpoint=None), patience=9)
+    session = session_in(tmp_path / "cut")
+    with pytest.raises(CutOffError):
+        fit(session, cut_off_at, patience=9)
+    capsys.readouterr()
+    again = fit(session, patience=9)
+    assert again[:4] == whole[:4]
+    epoch, batch = divmod(cut_off_at, 10)
+    at = 10 * epoch + batch // stretch * stretch
+    assert again[4] == 40 - at  # nothing is trained twice but what came after the last save
+    told = capsys.readouterr().err
+    expected = f"drawing goes on from epoch {epoch + 1}, batch {at % 10 + 1}, as {session.checkpoint.path} has it\n"
+    assert (expected in told) == (at > 0)
+    assert session.curve.read_bytes() == (tmp_path / "whole/curve.csv").read_bytes()
+    assert [row["targets"] for row in rows(session.rates)] == ["30"] * 4
+
+
+def test_a_fit_cut_off_twice(tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer, "_SECONDS", 0)
+    monkeypatch.setattr(trainer, "_TIMES", 0)
+    monkeypatch.setattr(trainer, "_STRETCH", 2)
+    whole = fit(session_in(tmp_path / "whole"), patience=9)
+    session = session_in(tmp_path / "cut")
+    for at in (25, 2, 3):
+        with pytest.raises(CutOffError):
+            fit(session, at, patience=9)
+    assert fit(session, patience=9)[:4] == whole[:4]
+
+
+def test_a_fit_that_ended_is_not_trained_again(tmp_path, capsys):
+    """Neither early stopping nor the best epoch is lost, and the files are there again where they were deleted."""
+    session = session_in(tmp_path)
+    whole = fit(session, patience=0)
+    assert whole[3:] == (2, 30)
+    curve = session.curve.read_bytes()
+    session.curve.unlink()
+    assert fit(session, patience=0) == (*whole[:4], 0)
+    assert session.curve.read_bytes() == curve
+    assert "drawing was trained to its end, as " in capsys.readouterr().err
+
+
+def test_what_another_fit_left_is_of_no_use(tmp_path):
+    with pytest.raises(CutOffError):
+        fit(session_in(tmp_path), 25, patience=9)
+    (tmp_path / "curve.csv").unlink()
+    assert fit(session_in(tmp_path, "b"), patience=9)[4] == 40
+
+
+def test_epochs_within_the_time_are_saved_at_their_ends_alone(tmp_path, monkeypatch):
+    saved = []
+    monkeypatch.setattr(trainer, "_STRETCH", 2)
+    monkeypatch.setattr(Checkpoint, "save", lambda self, tensors, about: saved.append(about["progress"]["epochs"]))
+    fit(session_in(tmp_path), patience=9)
+    assert saved == [1, 2, 3, 4]
+
+
+def test_a_state_that_is_large_to_save_is_saved_less_often(tmp_path, monkeypatch):
+    """Within an epoch only after so many times what the last one took."""
+    saved, now = [], [0.0]
+
+    def save(self, tensors, about):
+        saved.append(about["progress"]["steps"])
+        now[0] += 1
+
+    def monotonic():
+        now[0] += 0.25
+        return now[0]
+
+    monkeypatch.setattr(trainer, "_STRETCH", 1)
+    monkeypatch.setattr(trainer, "_SECONDS", 0)
+    monkeypatch.setattr(trainer, "_TIMES", 5)
+    monkeypatch.setattr(Checkpoint, "save", save)
+    monkeypatch.setattr(trainer.time, "monotonic", monotonic)
+    fit(session_in(tmp_path), epochs=1)
+    within = [step for step in saved if step < 10]
+    assert 1 <= len(within) < 4
+    assert saved[-1] == 10

@@ -47,6 +47,8 @@ DECLARED = {
         "video_key": Declared(key(_.video_id), "number"),
         "author": Declared(_.author_id, "id", ranked=True),
         "tags": Declared(_.tags, "set"),
+        "duration_ms": Declared(_.duration_ms, "number"),
+        "upload_day": Declared(_.upload_date.epoch_days(), "number"),  # since 1970
     },
     "users": {
         "user_key": Declared(key(_.user_id), "number"),

@@ -4,13 +4,12 @@ Its published weakness is its losses, not its network: with the full softmax it 
 RecSys 2023).
 """
 
-from collections.abc import Mapping
-
 from torch import Tensor, nn
 
 from nextreel.nn import recommender
-from nextreel.nn.batch import Batch, pad, unpad
-from nextreel.nn.features import TokenEmbedding
+from nextreel.nn.batch import Batch
+from nextreel.nn.dropout import Dropout
+from nextreel.nn.padding import Rectangle
 from nextreel.params import PositiveInt
 
 
@@ -18,21 +17,21 @@ class Params(recommender.NeuralParams):
     layers: PositiveInt
 
 
-class Network(nn.Module):
+class Encoder(nn.Module):
     """Tokens -> states."""
 
-    def __init__(self, n_rows: int, inputs: Mapping[str, int], params: Params) -> None:
+    def __init__(self, params: Params) -> None:
         super().__init__()
-        self.tokens = TokenEmbedding(n_rows, inputs, params.width)
-        self.dropout = nn.Dropout(params.dropout)
+        self.dropout = Dropout(params.dropout)
         self.gru = nn.GRU(params.width, params.width, params.layers, batch_first=True)
         self.norm = nn.LayerNorm(params.width)
 
-    def forward(self, batch: Batch) -> Tensor:
-        states, _last = self.gru(pad(self.dropout(self.tokens(batch)), batch))  # [B, L, D]
-        return self.norm(self.dropout(unpad(states, batch)))  # [T, D]
+    def forward(self, tokens: Tensor, batch: Batch) -> Tensor:
+        rectangle = Rectangle.of(batch)
+        states, _last = self.gru(rectangle.pad(self.dropout(tokens)))  # [B, L, D]
+        return self.norm(self.dropout(rectangle.unpad(states)))  # [T, D]
 
 
 class Model(recommender.Recommender):
-    Network = Network
+    Encoder = Encoder
     Params = Params

@@ -3,20 +3,23 @@
 Causal self-attention over a user's last events; pre-norm blocks; learned positions; tied item embeddings.
 """
 
-from collections.abc import Mapping
-from typing import Self
+from typing import Literal, Self
 
+import torch
 import torch.nn.functional as F
 from pydantic import model_validator
 from torch import Tensor, nn
 
 from nextreel.nn import recommender
-from nextreel.nn.batch import Batch, pad, unpad
-from nextreel.nn.features import TokenEmbedding, embedding
+from nextreel.nn.batch import Batch
+from nextreel.nn.dropout import Dropout
+from nextreel.nn.features import embedding
+from nextreel.nn.padding import Rectangle
 from nextreel.params import PositiveInt
 
 
 class Params(recommender.NeuralParams):
+    block: Literal["standard", "gated"]
     blocks: PositiveInt
     heads: PositiveInt
 
@@ -36,12 +39,16 @@ class Attention(nn.Module):
         self.project = nn.Linear(params.width, 3 * params.width)
         self.out = nn.Linear(params.width, params.width)
 
-    def forward(self, x: Tensor, batch: Batch) -> Tensor:  # [T, D]
-        projected = pad(self.project(x), batch)  # [B, L, 3D]
-        q, k, v = projected.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # [B, H, L, D/H] each
+    def forward(self, x: Tensor, rectangles: list[Rectangle]) -> Tensor:  # [T, D]
+        parts = self.project(x).split([len(each.at) for each in rectangles])
+        return self.out(torch.cat([self._mix(part, each) for part, each in zip(parts, rectangles, strict=True)]))
+
+    def _mix(self, projected: Tensor, rectangle: Rectangle) -> Tensor:  # [T, 3D] -> [T, D]
+        padded = rectangle.pad(projected)  # [B, L, 3D]
+        q, k, v = padded.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # [B, H, L, D/H] each
         # No dropout on the attention weights: on a processor it forfeits the fused kernel, a third of the step's time.
         mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        return self.out(unpad(mixed.transpose(1, 2).flatten(2), batch))  # [T, D]
+        return rectangle.unpad(mixed.transpose(1, 2).flatten(2))
 
 
 class Block(nn.Module):
@@ -51,37 +58,72 @@ class Block(nn.Module):
         super().__init__()
         D = params.width
         self.norm_attention, self.attention = nn.LayerNorm(D), Attention(params)
-        self.norm_feed, self.feed = (
-            nn.LayerNorm(D),
-            nn.Sequential(nn.Linear(D, D), nn.ReLU(), nn.Linear(D, D)),
-        )
-        self.dropout = nn.Dropout(params.dropout)
+        self.norm_feed, self.feed = nn.LayerNorm(D), self._feed(params)
+        self.dropout = Dropout(params.dropout)
 
-    def forward(self, x: Tensor, batch: Batch) -> Tensor:  # [T, D]
-        x = x + self.dropout(self.attention(self.norm_attention(x), batch))
+    def _feed(self, params: Params) -> nn.Module:
+        D = params.width
+        return nn.Sequential(nn.Linear(D, D), nn.ReLU(), nn.Linear(D, D))
+
+    def forward(self, x: Tensor, rectangles: list[Rectangle]) -> Tensor:  # [T, D]
+        x = x + self.dropout(self.attention(self.norm_attention(x), rectangles))
         return x + self.dropout(self.feed(self.norm_feed(x)))
 
 
-class Network(nn.Module):
+class GatedBlock(Block):
+    """A block whose input says how much of each layer's output is added, with a SwiGLU as the position-wise layer:
+    LiGR (Borisyuk et al., 2025), as eSASRec has it (Tikhonovich et al., RecSys 2025)."""
+
+    def __init__(self, params: Params) -> None:
+        super().__init__(params)
+        self.gate_attention, self.gate_feed = (nn.Linear(params.width, params.width) for _ in range(2))
+
+    def _feed(self, params: Params) -> nn.Module:
+        return SwiGLU(params.width, 4 * params.width, params.dropout)
+
+    def forward(self, x: Tensor, rectangles: list[Rectangle]) -> Tensor:  # [T, D]
+        attended = self.dropout(self.attention(self.norm_attention(x), rectangles))
+        x = x + self.gate_attention(x).sigmoid() * attended
+        return x + self.gate_feed(x).sigmoid() * self.dropout(self.feed(self.norm_feed(x)))
+
+
+class SwiGLU(nn.Module):
+    """A position-wise layer that gates itself (Shazeer, 2020)."""
+
+    def __init__(self, width: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.enter = nn.Linear(width, 2 * hidden, bias=False)
+        self.leave = nn.Linear(hidden, width, bias=False)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:  # [T, D]
+        gate, value = self.enter(x).chunk(2, dim=-1)
+        return self.leave(self.dropout(F.silu(gate) * value))
+
+
+BLOCKS = {"standard": Block, "gated": GatedBlock}
+
+
+class Encoder(nn.Module):
     """Tokens -> states."""
 
-    def __init__(self, n_rows: int, inputs: Mapping[str, int], params: Params) -> None:
+    def __init__(self, params: Params) -> None:
         super().__init__()
-        self.tokens = TokenEmbedding(n_rows, inputs, params.width)
+        self.scale = params.width**0.5
         self.positions = embedding(params.length, params.width)
-        self.dropout = nn.Dropout(params.dropout)
-        self.blocks = nn.ModuleList(Block(params) for _ in range(params.blocks))
+        self.dropout = Dropout(params.dropout)
+        self.blocks = nn.ModuleList(BLOCKS[params.block](params) for _ in range(params.blocks))
         self.norm = nn.LayerNorm(params.width)
 
-    def forward(self, batch: Batch) -> Tensor:
+    def forward(self, tokens: Tensor, batch: Batch) -> Tensor:
         # Scaled as in the paper's own code: else the first block drowns the token, and training takes twice the epochs.
-        x = self.tokens(batch) * self.tokens.items.embedding_dim**0.5  # [T, D]
-        x = self.dropout(x + self.positions(batch.place))
+        x = self.dropout(tokens * self.scale + self.positions(batch.place))  # [T, D]
+        rectangles = Rectangle.several(batch)
         for block in self.blocks:
-            x = block(x, batch)
+            x = block(x, rectangles)
         return self.norm(x)  # [T, D]
 
 
 class Model(recommender.Recommender):
-    Network = Network
+    Encoder = Encoder
     Params = Params

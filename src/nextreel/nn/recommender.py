@@ -1,31 +1,30 @@
 """The recommender around a network: its vocabulary, its training on histories, its scores, its files."""
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
 import numpy as np
 import torch
+from pydantic import model_validator
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from nextreel.cases.asked import Cases
 from nextreel.cases.pairs import Pairs
 from nextreel.cases.store import Histories
 from nextreel.contract import Scale, Training, product_scores
 from nextreel.errors import UserError
-from nextreel.nn import trainer
-from nextreel.nn.batch import FIRST, UNKNOWN, Batch, Example, Tokens, known_values
-from nextreel.nn.features import TokenEmbedding
-from nextreel.nn.heads import NextItem
-from nextreel.params import Name, PositiveInt, Share
+from nextreel.nn import device, heads, inputs, trainer
+from nextreel.nn.batch import VIDEO, Batch, Example, Lessons, Requests, Tokens, tensors
+from nextreel.nn.features import Items, RequestHead, embedding
+from nextreel.nn.vocabulary import Names, Vocabulary
+from nextreel.params import Name, NonNegativeInt, PositiveFloat, PositiveInt, Share
 
 SOFTMAX_LIMIT = 50_000
 _HISTORIES, _EVENTS = 1024, 1 << 20  # read together, at most
 
 
-class NeuralParams(trainer.Params):
+class NeuralParams(trainer.Params, heads.Params):
     """What all neural models share; the section `model`."""
 
     width: PositiveInt  # D, of embeddings and states
@@ -33,43 +32,86 @@ class NeuralParams(trainer.Params):
     dropout: Share
     seeds: PositiveInt  # how many times the model is trained: with `seed`, `seed` + 1, ...
     history: Literal["all", "positives"]  # which events are tokens
-    inputs: list[Name]  # columns of the events that a token holds beside its video
+    inputs: list[Name]  # what a token holds beside its video, see `nn.inputs`
+    request: list[Name]  # what the head between states and videos reads of a request; none: there is no head
+    videos: list[Name]  # what is known of videos beside their ids
+    id_dropout: Share  # of id rows, zeroed in training
+    tied: bool  # the same table of ids at input and output
+    temperature: PositiveFloat | None  # scores are cosines / temperature; none: products
+    own_row_from: PositiveInt  # events that give a video an id row of its own
+    hashed_rows: NonNegativeInt  # that the others share
     passed_weight: Share  # of a token that is no positive, as a target beside the positives; 0: it is none
-    loss: Literal["bce", "bpr", "sampled_softmax", "softmax"]
-    negatives: PositiveInt  # uniform ones: a target's own (bce, bpr) or a batch's (sampled_softmax); softmax takes all
+
+    @property
+    def names(self) -> Names:
+        return Names(self.inputs, self.request, self.videos)
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> Self:
+        if wrong := sorted({*self.request} - {*inputs.REQUEST}):
+            raise ValueError(f"`request` has {', '.join(wrong)}; allowed: {', '.join(inputs.REQUEST)}")
+        return self
+
+
+class Network(nn.Module):
+    """Tokens and requests to queries, and videos to vectors, around an encoder of one model."""
+
+    def __init__(self, encoder: nn.Module, vocabulary: Vocabulary, params: NeuralParams) -> None:
+        """encoder: (tokens [T, D], batch) -> states [T, D], each of its own and earlier tokens of its history."""
+        super().__init__()
+        self.items = Items(
+            vocabulary, params.width, bias=inputs.BIAS in params.videos, tied=params.tied,
+            dropout=params.id_dropout, temperature=params.temperature,
+        )  # fmt: skip
+        rows = vocabulary.rows
+        self.inputs = nn.ModuleDict({name: embedding(1 + n, params.width) for name, n in rows.inputs.items()})
+        self.encoder = encoder
+        self.head = None
+        if params.request:
+            n_profile = 2 * rows.profile.n_tags if rows.profile else 0
+            self.head = RequestHead(rows.request, n_profile, params.width)
+
+    def forward(self, batch: Batch, requests: Requests) -> Tensor:
+        """The queries [M, D'] of requests."""
+        states = self.encoder(self.tokens(batch), batch).index_select(0, requests.at)
+        if self.head is not None:
+            states = self.head(states, requests)
+        return self.items.queries(states, requests.time_ms)
+
+    def tokens(self, batch: Batch) -> Tensor:
+        """The sum [T, D] of the vectors of a token's video and of every input of its event."""
+        x = self.items.at_input(batch.columns[VIDEO])
+        for name, table in self.inputs.items():
+            x = x + table(batch.columns[name])
+        return x
 
 
 class Recommender:
-    """A `Model` whose network turns tokens into states: score = state at the last token . embedding of the video.
+    """A `Model` around an encoder: score = query at the request . vector of the video.
 
-    A subclass names its `Network(n_rows, inputs, params)`: a torch Module with `tokens`, a TokenEmbedding, and
-    `forward(batch) -> states [T, D]`. Videos that were no token of train have no embedding and get no opinion.
+    A subclass names its `Encoder(params)`, see `Network`. Videos of which the fit knows nothing get no opinion.
     """
 
     scale: ClassVar[Scale] = "log_share"
-    Network: ClassVar[type[torch.nn.Module]]
+    Encoder: ClassVar[type[nn.Module]]
     Params: ClassVar[type[NeuralParams]]
+    head: heads.NextItem  # what it is trained by; a model that was loaded has none
 
-    def __init__(self, params: NeuralParams, known: np.ndarray, inputs: Mapping[str, int], n_videos: int) -> None:
-        self.params = params
-        self.known = known  # [V] video_idx with a row, in order; row FIRST + i is known[i]
-        self.inputs = inputs  # columns of the events -> how many values of each have a row
-        self.row_of = np.full(n_videos + 1, UNKNOWN, np.int32)  # video_idx -> token row
-        self.row_of[known] = np.arange(FIRST, FIRST + len(known), dtype=np.int32)
-        self.network = self.Network(FIRST + len(known), inputs, params)
-        assert isinstance(self.network.tokens, TokenEmbedding)
-        self.items = self.network.tokens.items  # tied: the same vectors are the input and the output
-        self.head = NextItem(self.items, params.loss, params.negatives)
+    def __init__(self, params: NeuralParams, vocabulary: Vocabulary) -> None:
+        self.params, self.vocabulary = params, vocabulary
+        self.network = Network(self.Encoder(params), vocabulary, params)
+        self.items = self.network.items
 
     @classmethod
     def columns(cls, params: NeuralParams) -> tuple[str, ...]:
-        return tuple(sorted({"events/positive", "events/time_ms", *(f"events/{name}" for name in params.inputs)}))
+        needed = inputs.columns(*params.names) | {"events/positive"}
+        return tuple(sorted(needed | ({"videos/video_key"} if params.hashed_rows else set())))
 
     @classmethod
     def fit(cls, params: NeuralParams, training: Training) -> Self:
         """Train for as many epochs as the session finds best; the model's own `params` say how many.
 
-        To fit again on more events, hand over those params and no session.
+        To fit again on more events, hand over those params and a session without a measure.
         """
         name = cls.__module__.rpartition(".")[2]  # a model's file names it
         # Users of later days must not change how many random numbers an epoch draws.
@@ -77,57 +119,89 @@ class Recommender:
         histories = histories.where(histories.length > 0)
         torch.manual_seed(int(rng.integers(2**31)))
         only_positives = params.history == "positives"
-        position, _owner = histories.positives() if only_positives else histories.flat()
-        known = np.unique(training.store.events("video_idx")[position])
-        if params.loss == "softmax" and len(known) > SOFTMAX_LIMIT:
+        vocabulary = Vocabulary.fit(histories, params.names, only_positives, params.own_row_from, params.hashed_rows)
+        if params.loss == "softmax" and len(vocabulary.known) > SOFTMAX_LIMIT:
             raise UserError(
-                f"`model.loss` is 'softmax', which scores all {len(known)} videos of train for every target; above"
-                f" {SOFTMAX_LIMIT} choose sampled_softmax, bce or bpr"
+                f"`model.loss` is 'softmax', which scores all {len(vocabulary.known)} videos of train for every target;"
+                f" above {SOFTMAX_LIMIT} choose sampled_softmax, gbce, bce or bpr"
             )
-        model = cls(params, known, known_values(training.store, position, params.inputs), training.store.n_videos)
-        tokens = Tokens.of(histories, model.row_of, model.inputs, only_positives, params.passed_weight)
+        model = cls(params, vocabulary)
+        lessons = Lessons(histories, vocabulary.rows, only_positives, params.passed_weight)
+        model.head = heads.NextItem(params, vocabulary.count, lessons.n_targets(vocabulary.known))
+        model.network.to(device.choose(params.device))
         optimizer = torch.optim.Adam(
             model.network.parameters(), lr=params.lr, weight_decay=params.weight_decay, fused=True
         )
-        epochs = trainer.train(
+        task = trainer.Task(
+            name,
             model.network,
             optimizer,
-            lambda: tokens.epoch(params.length, params.batch_size, rng),
-            tokens.n_batches(params.length, params.batch_size),
-            lambda example: model.loss(example, rng),
-            params,
-            name,
-            trainer.watch(training.session, model, name) if training.session else None,
+            epoch=lambda: lessons.epoch(params.length, params.batch_size, rng),
+            n_batches=lessons.n_batches(params.length, params.batch_size),
+            loss=lambda example: model.loss(device.moved(example, model.device), rng),
+            n_targets=lambda example: len(example.weight),
+            rng=rng,
         )
+        epochs = trainer.train(task, params, training.session or trainer.Session(), model)
         model.params = params.model_copy(update={"epochs": epochs})
         return model
 
+    @property
+    def device(self) -> torch.device:
+        return self.items.ids.weight.device
+
     def loss(self, example: Example, rng: np.random.Generator) -> Tensor:
         """The mean loss of the targets, by weight."""
-        losses = self.head.losses(self.network(example.batch), example.targets, rng)
-        return (example.weight * losses).sum() / example.weight.sum()
+        queries = self.network(example.batch, example.requests)
+        target = self.items.place[example.video]
+        return self.head.loss(queries, target, example.weight, self.items, rng)
+
+    @torch.no_grad()
+    def mean_loss(self, cases: Cases, histories: Histories, video_idx: np.ndarray) -> float:
+        """The loss that it is trained by, of the video [n] that each case with this history is to find: the mean over
+        those of the fit; NaN if there is none. Negatives are the same whenever it is asked."""
+        self.network.eval()
+        rng, known = np.random.default_rng(0), self.vocabulary.index[video_idx] >= 0
+        total, n = 0.0, int(known.sum())
+        cases, histories, video_idx = cases.where(known), histories.where(known), video_idx[known]
+        for block in histories.blocks(_HISTORIES, _EVENTS):
+            video = torch.from_numpy(video_idx[block].astype(np.int64))
+            batch, requests = self._asked(cases.where(block), histories.where(block))
+            example = Example(batch, requests, video, torch.ones(len(video)))
+            total += self.loss(device.moved(example, self.device), rng).item() * len(video)
+        return total / n if n else np.nan
 
     @torch.no_grad()
     def queries(self, cases: Cases, histories: Histories) -> np.ndarray:
         self.network.eval()
-        states = [torch.zeros(0, self.params.width)]
+        found = [torch.zeros(0, self.vectors(np.zeros(0, np.int32)).shape[1])]
         for block in histories.blocks(_HISTORIES, _EVENTS):
-            batch = self._last(histories.where(block))
-            states.append(self.network(batch)[batch.last])
-        return torch.cat(states).numpy()
+            asked = self._asked(cases.where(block), histories.where(block))
+            found.append(self.network(*device.moved(asked, self.device)).cpu())
+        return torch.cat(found).numpy()
 
-    def _last(self, histories: Histories) -> Batch:
-        """The last tokens of each history. Only the last events are looked at, where all are tokens."""
-        only_positives = self.params.history == "positives"
+    def _asked(self, cases: Cases, histories: Histories) -> tuple[Batch, Requests]:
+        """The last tokens of each history, and what its case asks after them. Where all events are tokens, only the
+        last are looked at."""
+        only_positives, rows = self.params.history == "positives", self.vocabulary.rows
+        store, profile = histories.store, None
+        if rows.profile is not None:
+            position, owner = histories.positives() if only_positives else histories.flat()
+            video, positive = store.events("video_idx")[position], store.events("positive")[position]
+            profile = torch.from_numpy(rows.profile.of_histories(video, positive, owner, len(histories)))
         if not only_positives:
             start = np.maximum(histories.start, histories.stop - self.params.length)
-            histories = Histories(histories.store, start, histories.stop)
-        return Tokens.of(histories, self.row_of, self.inputs, only_positives).last(self.params.length)
+            histories = Histories(store, start, histories.stop)
+        tokens = Tokens.of(histories, rows, only_positives, cases.time_ms)
+        batch = tokens.last(self.params.length)
+        columns = rows.of_requests(tokens.last_ms, cases.time_ms, cases.tab)
+        return batch, Requests(batch.last, cases.time_ms, tensors(columns), profile)
 
+    @torch.no_grad()
     def vectors(self, video_idx: np.ndarray) -> np.ndarray:
-        rows = self.row_of[video_idx]
-        vectors = self.items.weight.detach().numpy()[rows]
-        vectors[rows == UNKNOWN] = np.nan
+        self.network.eval()
+        vectors = self.items.of_videos(torch.from_numpy(video_idx.astype(np.int64)).to(self.device)).cpu().numpy()
+        vectors[~self.vocabulary.has_opinion(video_idx)] = np.nan
         return vectors
 
     def score(self, pairs: Pairs) -> np.ndarray:
@@ -136,14 +210,12 @@ class Recommender:
     def save(self, folder: Path) -> None:
         folder.mkdir()
         save_file(self.network.state_dict(), folder / "weights.safetensors")
-        np.save(folder / "known.npy", self.known)
-        about = {"params": self.params.model_dump(), "inputs": self.inputs, "n_videos": len(self.row_of) - 1}
-        (folder / "model.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+        self.vocabulary.save(folder / "vocabulary")
+        (folder / "params.json").write_text(self.params.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        about = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-        known = np.load(folder / "known.npy", allow_pickle=False)
-        model = cls(cls.Params.model_validate(about["params"]), known, about["inputs"], about["n_videos"])
+        params = cls.Params.model_validate_json((folder / "params.json").read_text(encoding="utf-8"))
+        model = cls(params, Vocabulary.load(folder / "vocabulary"))
         model.network.load_state_dict(load_file(folder / "weights.safetensors"))
         return model

@@ -1,21 +1,39 @@
-"""Epochs, early stopping, best weights. Knows no model: it is handed a loss, batches and a measure."""
+"""Epochs, early stopping, best weights, and a state that survives a kill. Knows no model: it is handed a loss, batches
+and a measure.
+
+A fit that is killed and begun again ends with the bytes of an unbroken one. Its state is saved after every epoch and,
+within one, every few minutes at the end of a stretch of batches. Batches of the running epoch are drawn again up to
+there, from the generator's state at its start, and not trained on.
+"""
 
 import copy
+import itertools
+import math
+import resource
+import sys
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from nextreel import files
 from nextreel.errors import UserError
-from nextreel.params import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Section
+from nextreel.nn import device
+from nextreel.nn.checkpoint import Checkpoint, Tensors
+from nextreel.params import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Section, Share
 from nextreel.progress import bar
 
 B = TypeVar("B")
 SELECT_BY = "ndcg@10"  # of the valid part
+_STRETCH = 128  # batches, at whose end a state can be saved
+_SECONDS = 180  # between two states within an epoch, at least,
+_TIMES = 50  # and so many times what saving one took
 
 
 class Params(Section):
@@ -26,68 +44,244 @@ class Params(Section):
     epochs: PositiveInt
     batch_size: PositiveInt
     patience: NonNegativeInt  # epochs without a better valid metric before training stops
+    schedule: Literal["constant", "cosine"]  # of the rate after the warm-up; cosine: down to 0 at the last of `epochs`
+    warmup_share: Share  # of all steps, in which the rate grows linearly
+    clip: PositiveFloat | None  # norm that the gradient of all weights is held to
+    device: device.Name  # where it is trained; a saved model answers on the processor
 
 
 class Session(NamedTuple):
-    """How epochs are compared, and where that is written."""
+    """How a fit is watched and kept; without any of it, it trains its epochs to the end."""
 
-    measure: Callable[[Any], dict[str, float]]  # metrics of what is trained on valid, SELECT_BY among them
-    curve: Path | None  # CSV: model, epoch, loss and those metrics; whole after every epoch, so that it can be watched
+    # Metrics on valid of the model in training, SELECT_BY among them. Without it the last epoch is taken for the best.
+    measure: Callable[[Any], dict[str, float]] | None = None
+    curve: Path | None = None  # CSV: model, epoch, loss and those metrics; whole after every epoch, to be watched
+    rates: Path | None = None  # CSV: how fast each epoch was; differs from run to run, so it is no output
+    checkpoint: Checkpoint | None = None
 
 
-def train(
-    network: torch.nn.Module,
-    optimizer: torch.optim.Optimizer,
-    epoch: Callable[[], Iterator[B]],
-    n_batches: int,
-    loss: Callable[[B], Tensor],
-    params: Params,
-    name: str,
-    after_epoch: Callable[[int, float], float] | None,
-) -> int:
-    """Train `network`; returns the number of epochs behind the weights that it is left with.
+@dataclass(frozen=True)
+class Task(Generic[B]):
+    """What is trained. `epoch` and `loss` draw from `rng` and torch's generators, and from no other."""
 
-    `after_epoch(number, mean loss)` tells how good the epoch is: the weights are those of the best one, and training
-    stops early. Without it they are the last. An epoch has about `n_batches` batches; only the bar needs to know.
+    name: str  # of the model
+    network: torch.nn.Module  # what it holds beside its state_dict, `train()` drops
+    optimizer: torch.optim.Optimizer
+    epoch: Callable[[], Iterator[B]]  # the batches of one; their order is drawn before the first is out
+    n_batches: int  # of an epoch, about
+    loss: Callable[[B], Tensor]
+    n_targets: Callable[[B], int]
+    rng: np.random.Generator
+
+
+@dataclass
+class _Progress:
+    """How far a fit has come, as JSON holds it."""
+
+    best_epoch: int  # whose weights are kept
+    best: float = -math.inf  # its metric
+    epochs: int = 0  # that are over
+    steps: int = 0  # in all
+    ended: bool = False
+    # Of the running epoch:
+    batches: int = 0
+    loss: float = 0.0  # sum over the batches
+    targets: int = 0
+    seconds: float = 0.0
+    # A line an epoch:
+    curve: list[dict[str, Any]] = field(default_factory=list)
+    rates: list[dict[str, Any]] = field(default_factory=list)
+
+
+def train(task: Task[B], params: Params, session: Session, model: Any) -> int:
+    """Train a network; returns the number of epochs behind the weights that it is left with.
+
+    With a measure, which is asked about `model` after each epoch, the weights are those of the best epoch, and training
+    stops early. Without, they are the last.
+
+    Raises UserError where the loss is no number, or train has no target.
     """
-    best, best_epoch, best_weights = -np.inf, params.epochs, None
-    with bar(f"{name} trains", total=params.epochs * n_batches) as steps:
-        for number in range(1, params.epochs + 1):
-            network.train()
-            losses = []
-            for batch in epoch():
-                optimizer.zero_grad()
-                value = loss(batch)
-                if not torch.isfinite(value):
-                    raise UserError(f"{name}: the loss is {value.item()} in epoch {number}; lower `model.lr`")
-                value.backward()
-                optimizer.step()
-                losses.append(value.item())
-                steps.update()
-            if not losses:
-                raise UserError(f"{name}: train has no target; raise `model.passed_weight` or lower the label's bar")
-            network.eval()
-            if after_epoch is None:
-                continue
-            goodness = after_epoch(number, float(np.mean(losses)))
-            if goodness > best:
-                best, best_epoch, best_weights = goodness, number, copy.deepcopy(network.state_dict())
-            elif number - best_epoch > params.patience:
-                break
-    if best_weights is not None:
-        network.load_state_dict(best_weights)
-    return best_epoch
+    return _Fit(task, params, session, model).run()
 
 
-def watch(session: Session, model: Any, name: str) -> Callable[[int, float], float]:
-    """What follows an epoch: the model's metrics on valid, added to the curve; returns the one to select by."""
-    lines: list[dict[str, Any]] = []
+def rate_at(step: int, n_steps: int, params: Params) -> float:
+    """The share of `lr` at a step, counted from 0, of `n_steps`. Those beyond are as the last one."""
+    warm = round(params.warmup_share * n_steps)
+    if step < warm:
+        return (step + 1) / warm
+    if params.schedule == "constant":
+        return 1.0
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm) / max(n_steps - warm, 1))))
 
-    def after_epoch(number: int, loss: float) -> float:
-        metrics = session.measure(model)
-        lines.append({"model": name, "epoch": number, "loss": loss} | {f"valid_{key}": x for key, x in metrics.items()})
-        if session.curve is not None:
-            files.write_csv(session.curve, {key: np.array([line[key] for line in lines]) for key in lines[0]})
-        return metrics[SELECT_BY]
 
-    return after_epoch
+class _Fit(Generic[B]):
+    def __init__(self, task: Task[B], params: Params, session: Session, model: Any) -> None:
+        self.task, self.params, self.session, self.model = task, params, session, model
+        self.n_steps = params.epochs * task.n_batches
+        self.lr = [group["lr"] for group in task.optimizer.param_groups]
+        self.device = next(task.network.parameters()).device
+        self.at = _Progress(best_epoch=params.epochs)
+        self.best: Tensors = {}  # weights of the best epoch
+        self.epoch_began = task.rng.bit_generator.state
+        self.saved, self.saving = time.monotonic(), 0.0  # when last, and the seconds that it took
+
+    def run(self) -> int:
+        network, at = self.task.network, self._resume()
+        with bar(f"{self.task.name} trains", total=self.n_steps, done=at.steps) as shown:
+            while not at.ended:
+                network.train()
+                self._epoch(shown)
+                network.eval()
+                self._judge()
+                if at.ended and self.best:
+                    network.load_state_dict(self.best)
+                self._save()
+        network.eval()
+        return at.best_epoch
+
+    def _epoch(self, shown: tqdm) -> None:
+        """Train to the end of the running epoch."""
+        task, at = self.task, self.at
+        batches = self._batches()
+        began = time.monotonic()
+        for batch in batches:
+            self._step(batch)
+            shown.update()
+            if at.batches % _STRETCH == 0:
+                task.network.train()
+                if time.monotonic() - self.saved > max(_SECONDS, _TIMES * self.saving):
+                    at.seconds += time.monotonic() - began
+                    self._save()
+                    began = time.monotonic()
+        at.seconds += time.monotonic() - began
+        if not at.batches:
+            raise UserError(f"{task.name}: train has no target; raise `model.passed_weight` or lower the label's bar")
+
+    def _batches(self) -> Iterator[B]:
+        """Those of the running epoch that are left."""
+        rng, at = self.task.rng, self.at
+        if not at.batches:
+            self.epoch_began = rng.bit_generator.state
+            return self.task.epoch()
+        now, generators = rng.bit_generator.state, self._generators()
+        rng.bit_generator.state = self.epoch_began
+        batches = self.task.epoch()
+        for _trained in itertools.islice(batches, at.batches):
+            pass
+        rng.bit_generator.state = now
+        self._set_generators(generators)
+        return batches
+
+    def _step(self, batch: B) -> None:
+        task, at, params = self.task, self.at, self.params
+        for group, lr in zip(task.optimizer.param_groups, self.lr, strict=True):
+            group["lr"] = lr * rate_at(at.steps, self.n_steps, params)
+        task.optimizer.zero_grad()
+        loss = task.loss(batch)
+        value = loss.item()
+        if not math.isfinite(value):
+            raise UserError(
+                f"{task.name}: the loss is {value} in epoch {at.epochs + 1}, batch {at.batches + 1} of about"
+                f" {task.n_batches}; lower `model.lr` ({params.lr:g}) or set `model.clip`, to 1 for example"
+            )
+        loss.backward()
+        if params.clip is not None:
+            torch.nn.utils.clip_grad_norm_(task.network.parameters(), params.clip)
+        task.optimizer.step()
+        at.steps += 1
+        at.batches += 1
+        at.loss += value
+        at.targets += task.n_targets(batch)
+
+    def _judge(self) -> None:
+        """What follows an epoch: its lines, whether it is the best, and whether it is the last."""
+        at, session = self.at, self.session
+        at.epochs += 1
+        at.rates.append(
+            {
+                "epoch": at.epochs,
+                "batches": at.batches,
+                "targets": at.targets,
+                "seconds": at.seconds,
+                "targets_per_s": at.targets / at.seconds,
+                "peak_memory_mb": self._peak_memory_mb(),
+            }
+        )
+        if session.measure is not None:
+            metrics = session.measure(self.model)
+            line = {"model": self.task.name, "epoch": at.epochs, "loss": at.loss / at.batches}
+            at.curve.append(line | {f"valid_{name}": value for name, value in metrics.items()})
+            if metrics[SELECT_BY] > at.best:
+                at.best, at.best_epoch = metrics[SELECT_BY], at.epochs
+                self.best = copy.deepcopy(self.task.network.state_dict())
+        self._write()
+        at.ended = at.epochs == self.params.epochs or at.epochs - at.best_epoch > self.params.patience
+        at.batches, at.loss, at.targets, at.seconds = 0, 0.0, 0, 0.0
+
+    def _write(self) -> None:
+        for path, lines in ((self.session.curve, self.at.curve), (self.session.rates, self.at.rates)):
+            if path is not None and lines:
+                files.write_csv(path, {key: np.array([line[key] for line in lines]) for key in lines[0]})
+
+    def _peak_memory_mb(self) -> int:
+        """Of the device, or of the process so far."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device) >> 20
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10  # in KiB on Linux
+
+    # --- the state that is kept ---
+
+    def _save(self) -> None:
+        if self.session.checkpoint is None:
+            return
+        began = time.monotonic()
+        tensors = {f"network/{name}": value for name, value in self.task.network.state_dict().items()}
+        tensors |= {f"generator/{name}": value for name, value in self._generators().items()}
+        other: dict[str, Any] = {}  # of the optimiser, what is no tensor
+        if not self.at.ended:
+            tensors |= {f"best/{name}": value for name, value in self.best.items()}
+            for number, state in self.task.optimizer.state_dict()["state"].items():
+                for name, value in state.items():
+                    (tensors if isinstance(value, Tensor) else other)[f"optimizer/{number}/{name}"] = value
+        rng = [self.epoch_began, self.task.rng.bit_generator.state]
+        self.session.checkpoint.save(tensors, {"progress": asdict(self.at), "rng": rng, "optimizer": other})
+        self.saved = time.monotonic()
+        self.saving = self.saved - began
+
+    def _resume(self) -> _Progress:
+        """Take up what was saved, if anything was, and say so."""
+        checkpoint = self.session.checkpoint
+        if checkpoint is None or (found := checkpoint.load()) is None:
+            return self.at
+        tensors, about = found
+        parts: dict[str, dict[str, Any]] = {"network": {}, "generator": {}, "best": {}, "optimizer": {}}
+        for path, value in (tensors | about["optimizer"]).items():
+            part, _, name = path.partition("/")
+            parts[part][name] = value
+        self.task.network.load_state_dict(parts["network"])
+        self._set_generators(parts["generator"])
+        self.best = parts["best"]
+        state: dict[int, dict[str, Any]] = {}
+        for path, value in parts["optimizer"].items():
+            number, _, name = path.partition("/")
+            state.setdefault(int(number), {})[name] = value
+        groups = self.task.optimizer.state_dict()["param_groups"]
+        self.task.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        self.epoch_began, self.task.rng.bit_generator.state = about["rng"]
+        self.at = at = _Progress(**about["progress"])
+        self._write()
+        where = "was trained to its end" if at.ended else f"goes on from epoch {at.epochs + 1}, batch {at.batches + 1}"
+        print(f"{self.task.name} {where}, as {checkpoint.path} has it", file=sys.stderr)
+        return at
+
+    def _generators(self) -> Tensors:
+        """The states of torch's."""
+        states = {"cpu": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            states["cuda"] = torch.cuda.get_rng_state(self.device)
+        return states
+
+    def _set_generators(self, states: Tensors) -> None:
+        torch.set_rng_state(states["cpu"])
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(states["cuda"], self.device)

@@ -1,6 +1,7 @@
 """What models answer: lists, the ranks of the targets, and scores of what was shown."""
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ def fit_and_predict(
     shown: ShownPairs,
     n_seeds: int,
     data: Path,
-    session: Callable[[int], Any] = lambda seed: None,
+    session: Callable[[int, str], Any] = lambda seed, cut: None,
 ) -> None:
     """Fit a model on every cut that its store holds, once for each seed (`asked.seed`, the next one, ...), save the
     first and write the answers of all under the folder `data`:
@@ -38,9 +39,9 @@ def fit_and_predict(
     ranks/<name>.parquet       seed, case_id, video_idx, rank: of every target over the whole catalogue
     scores/<name>.parquet      seed, impression, score: of every row of impressions.parquet, null = no opinion
 
-    A model that draws no random number is fitted once. `session(seed)` is what a neural model chooses its epoch by, in
-    the fit on train; the others take as many epochs. The first seed alone recommends, so it alone is fitted on `all`.
-    `parts.answering` says which fit answers what; what none may answer is not asked.
+    A model that draws no random number is fitted once. `session(seed, cut)` is how the fit of a neural model is watched
+    and kept; in the one on train it chooses an epoch, and the others take as many. The first seed alone recommends, so
+    it alone is fitted on `all`. `parts.answering` says which fit answers what; what none may answer is not asked.
     """
     to_lists, to_ranks, to_scores = (
         arrays.Writer(data / kind / f"{name}.parquet") for kind in ("lists", "ranks", "scores")
@@ -48,7 +49,7 @@ def fit_and_predict(
     with to_lists, to_ranks, to_scores:
         for seed in range(asked.seed, asked.seed + n_seeds):
             cuts = [cut for cut in CUTS if cut in store.cuts and (cut != "all" or seed == asked.seed)]
-            fitted, random = _fit(model, params, store, cuts, seed, session(seed))
+            fitted, random = _fit(model, params, store, cuts, seed, partial(session, seed))
             if seed == asked.seed:
                 with files.replacing(data / "models" / name) as folder:
                     folder.mkdir()
@@ -64,17 +65,18 @@ def fit_and_predict(
 
 
 def _fit(
-    model: type[Model], params: Section, store: Store, cuts: Iterable[str], seed: int, session: Any
+    model: type[Model], params: Section, store: Store, cuts: Iterable[str], seed: int, session: Callable[[str], Any]
 ) -> tuple[dict[str, Model], bool]:
     """The model by the cut that it was fitted on, and whether it drew random numbers."""
     rng = np.random.default_rng(seed)
     before = rng.bit_generator.state
-    fitted = {"train": model.fit(params, Training(store.fitted_on("train"), rng, session))}
+    fitted = {"train": model.fit(params, Training(store.fitted_on("train"), rng, session("train")))}
     random = rng.bit_generator.state != before
     chosen = fitted["train"].params
     for cut in cuts:
         if cut != "train":
-            fitted[cut] = model.fit(chosen, Training(store.fitted_on(cut), np.random.default_rng(seed)))
+            training = Training(store.fitted_on(cut), np.random.default_rng(seed), session(cut))
+            fitted[cut] = model.fit(chosen, training)
     return fitted, random
 
 

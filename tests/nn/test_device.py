@@ -1,0 +1,41 @@
+"""Devices, and what is moved there; `meta` stands for one that has no memory of its own."""
+
+import numpy as np
+import pytest
+import torch
+
+from nextreel.errors import UserError
+from nextreel.nn import device
+from nextreel.nn.batch import Batch, Example, Targets
+
+META = torch.device("meta")
+
+
+def test_the_processor_is_always_at_hand():
+    assert device.choose("cpu") == torch.device("cpu")
+
+
+def test_a_gpu_that_is_not_there_is_told_with_what_to_do(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match="`model.device` is 'cuda', .* set it to cpu, or install the driver"):
+        device.choose("cuda")
+
+
+def test_everything_in_an_example_is_moved():
+    tensor = torch.arange(3)
+    example = Example(Batch({"video": tensor}, tensor), Targets(tensor, tensor), torch.ones(3))
+    found = device.moved(example, META)
+    assert isinstance(found.batch, Batch)
+    tensors = [found.batch.columns["video"], found.batch.offsets, *found.targets, found.weight]
+    assert {each.device for each in tensors} == {META}
+    assert example.weight.device == torch.device("cpu")
+
+
+def test_what_is_no_tensor_stays():
+    values = np.arange(3)
+    assert device.moved((values, None, 3, [torch.ones(1)]), META)[0] is values
+
+
+def test_nothing_is_copied_that_is_there():
+    tensor = torch.arange(3)
+    assert device.moved({"a": (tensor,)}, torch.device("cpu"))["a"][0] is tensor
