@@ -65,7 +65,7 @@ PLAIN: dict[str, Any] = {
     **{"history": "positives", "length": 50, "width": 64, "dropout": 0.5, "weight_decay": 0.0},
     **{"inputs": [], "request": [], "videos": [], "id_dropout": 0.0, "own_row_from": 1, "hashed_rows": 0},
     **{"tied": True, "temperature": None, "negatives_from": "uniform", "logq": None},
-    **{"schedule": "constant", "warmup_share": 0.0, "clip": None},
+    **{"schedule": "constant", "warmup_share": 0.0, "clip": None, "table_optimizer": "adam"},
 }
 
 

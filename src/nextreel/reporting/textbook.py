@@ -41,7 +41,7 @@ SETTINGS: dict[str, Any] = {
     **{"model.inputs": [], "model.request": [], "model.videos": [], "model.id_dropout": 0.0},
     **{"model.own_row_from": 1, "model.hashed_rows": 0, "model.tied": True, "model.temperature": "none"},
     **{"model.schedule": "constant", "model.warmup_share": 0.0, "model.clip": "none"},
-    **{"model.negatives_from": "uniform", "model.logq": "none"},
+    **{"model.negatives_from": "uniform", "model.logq": "none", "model.table_optimizer": "adam"},
     "model.negatives": 1,
     "rank.model": "sasrec",
     "rank.weight": 0,  # the order is SASRec's alone
