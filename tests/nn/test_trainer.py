@@ -33,7 +33,7 @@ def counting(network, loss=None, batches=(1.0, 1.0)):
     return trainer.Task(
         "counter",
         network,
-        torch.optim.SGD(network.parameters(), lr=1.0),
+        [torch.optim.SGD(network.parameters(), lr=1.0)],
         epoch=lambda: iter(batches),
         n_batches=len(batches),
         loss=loss or (lambda batch: -batch * network.number),
@@ -214,7 +214,7 @@ def fit(session, cut_off_at=None, epochs=4, goodness=(0.1, 0.3, 0.2, 0.2), **cha
         return {"ndcg@10": values[measured]}
 
     optimizer = torch.optim.Adam(network.parameters(), lr=0.01, fused=True)
-    task = trainer.Task("drawing", network, optimizer, epoch, 10, loss, len, rng)
+    task = trainer.Task("drawing", network, [optimizer], epoch, 10, loss, len, rng)
     settings = params(lr=0.01, epochs=epochs, schedule="cosine", warmup_share=0.1, clip=1, **changes)
     found = trainer.train(task, settings, session._replace(measure=measure), network)
     weights = {name: value.numpy().tobytes() for name, value in network.state_dict().items()}

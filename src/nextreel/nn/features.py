@@ -17,10 +17,10 @@ _OWN = 0.05  # length of what is a video's own at the start, beside content
 _NEVER = -8.0  # the worth of an age before the upload at the start, in logits
 
 
-def embedding(n: int, width: int) -> nn.Embedding:
+def embedding(n: int, width: int, sparse: bool = False) -> nn.Embedding:
     """A table [n, D] of vectors of length about 1; a deviation of 0.02, as is common, takes twice the epochs to leave
-    popularity."""
-    table = nn.Embedding(n, width)
+    popularity. sparse: so are its gradients."""
+    table = nn.Embedding(n, width, sparse=sparse)
     nn.init.normal_(table.weight, std=width**-0.5)
     return table
 
@@ -30,7 +30,7 @@ class Content(nn.Module):
 
     rows: Tensor
 
-    def __init__(self, sets: Sets, width: int) -> None:
+    def __init__(self, sets: Sets, width: int, sparse: bool) -> None:
         super().__init__()
         place = np.arange(len(sets.values)) - np.repeat(sets.offsets[:-1], np.diff(sets.offsets))
         most = min(int(np.diff(sets.offsets).max(initial=0)), _VALUES)
@@ -39,12 +39,12 @@ class Content(nn.Module):
         read = place < most
         rows[video[read], place[read]] = 1 + sets.values[read]
         self.register_buffer("rows", torch.from_numpy(rows), persistent=False)
-        self.table = embedding(1 + n_rows(sets), width)
+        self.table = embedding(1 + n_rows(sets), width, sparse)
 
     def forward(self, video: Tensor) -> Tensor:
         """video [...] -> [..., D]."""
         rows = self.rows[video.flatten()]
-        mean = F.embedding_bag(rows, self.table.weight, mode="mean", padding_idx=0)
+        mean = F.embedding_bag(rows, self.table.weight, mode="mean", padding_idx=0, sparse=self.table.sparse)
         return mean.unflatten(0, video.shape) if video.dim() != 1 else mean
 
 
@@ -84,24 +84,29 @@ class Items(nn.Module):
     place: Tensor  # of each video among the known, -1 outside
 
     def __init__(
-        self, vocabulary: Vocabulary, width: int, *, bias: bool, tied: bool, dropout: float, temperature: float | None
-    ) -> None:
+        self, vocabulary: Vocabulary, width: int, *, bias: bool, tied: bool, dropout: float,
+        temperature: float | None, sparse: bool,
+    ) -> None:  # fmt: skip
         """dropout: share of id rows that are zeroed in training, so that a video without one scores by its content.
-        temperature: scores are cosines / temperature, beside bias and age; None: products."""
+        temperature: scores are cosines / temperature, beside bias and age; None: products.
+        sparse: gradients of `tables`."""
         super().__init__()
         self.width, self.dropout, self.temperature = width, dropout, temperature
         n = 1 + int(vocabulary.row.max(initial=START))
         # Where content and bias say most of a video, what is its own is learnt from little.
         spread = _OWN if vocabulary.content or bias else 1.0
-        self.ids = _ids(n, width, spread)
-        self.untied = None if tied else _ids(n, width, spread)
-        self.bias = nn.Embedding(n, 1) if bias else None
+        self.ids = _ids(n, width, spread, sparse)
+        self.untied = None if tied else _ids(n, width, spread, sparse)
+        # Of being shown, and of being a positive, where one is asked for.
+        self.bias = nn.Embedding(n, 2, UNKNOWN, sparse=sparse) if bias else None
         if self.bias is not None:
             nn.init.zeros_(self.bias.weight)
             with torch.no_grad():
                 row = torch.from_numpy(vocabulary.row[vocabulary.known].astype(np.int64))
-                self.bias.weight[row, 0] = torch.from_numpy(vocabulary.log_rate).float()
-        self.content = nn.ModuleDict({name: Content(sets, width) for name, sets in vocabulary.content.items()})
+                self.bias.weight.index_add_(0, row, torch.from_numpy(vocabulary.log_rates).float())
+                self.bias.weight.div_(row.bincount(minlength=n).clamp_(min=1)[:, None])  # the mean of those who share
+                self.bias.weight[UNKNOWN].zero_()
+        self.content = nn.ModuleDict({name: Content(sets, width, sparse) for name, sets in vocabulary.content.items()})
         self.ages = Ages(vocabulary.uploads) if vocabulary.uploads is not None else None
         self.register_buffer("row", torch.from_numpy(vocabulary.row.astype(np.int64)), persistent=False)
         self.register_buffer("known", torch.from_numpy(vocabulary.known.astype(np.int64)), persistent=False)
@@ -112,10 +117,16 @@ class Items(nn.Module):
     def __len__(self) -> int:
         return len(self.known)
 
+    @property
+    def tables(self) -> list[Tensor]:
+        """Those that grow with the catalogue: of ids, bias and content."""
+        found = [table.weight for table in (self.ids, self.untied, self.bias) if table is not None]
+        return found + list(self.content.parameters())
+
     def at_input(self, video: Tensor) -> Tensor:
         """video [...] -> [..., D]."""
         row = self.row[video]
-        return self._filled(F.embedding(row, self.ids.weight), video, self._kept(row.shape))
+        return self._filled(self.ids(row), video, self._kept(row.shape))
 
     def vectors(self, index: Tensor | None) -> Tensor:
         """The vectors of known videos, by their place among these [...] -> [..., D']; None: of all."""
@@ -129,7 +140,7 @@ class Items(nn.Module):
         view = slice(FIRST, FIRST + len(self)) if every and self.in_order else None
 
         def take(table: nn.Embedding) -> Tensor:
-            return table.weight[view] if view is not None else F.embedding(row, table.weight)
+            return table.weight[view] if view is not None else table(row)
 
         vector = self._filled(take(self.untied or self.ids), video, kept)
         if self.temperature is not None:
@@ -142,15 +153,15 @@ class Items(nn.Module):
             columns.append(self.ages.of_videos(video))
         return torch.cat(columns, -1) if len(columns) > 1 else vector
 
-    def queries(self, state: Tensor, time_ms: np.ndarray) -> Tensor:
+    def queries(self, state: Tensor, requests: Requests) -> Tensor:
         """States [M, D] at requests -> [M, D']."""
         if self.temperature is not None:
             state = F.normalize(state, dim=-1) / self.temperature
         columns = [state]
         if self.bias is not None:
-            columns.append(state.new_ones(len(state), 1))
+            columns.append(torch.stack([torch.ones_like(requests.liked), requests.liked], -1).to(state.dtype))
         if self.ages is not None:
-            columns.append(self.ages.of_requests(time_ms))
+            columns.append(self.ages.of_requests(requests.time_ms))
         return torch.cat(columns, -1) if len(columns) > 1 else state
 
     def _kept(self, shape: torch.Size) -> Tensor | None:
@@ -168,9 +179,9 @@ class Items(nn.Module):
         return vector
 
 
-def _ids(n: int, width: int, spread: float) -> nn.Embedding:
+def _ids(n: int, width: int, spread: float, sparse: bool) -> nn.Embedding:
     """spread: length of the vectors at the start, about."""
-    table = embedding(n, width)
+    table = embedding(n, width, sparse)
     table.padding_idx = UNKNOWN
     with torch.no_grad():
         table.weight.mul_(spread)
@@ -186,11 +197,12 @@ class RequestHead(nn.Module):
         self.tables = nn.ModuleDict({name: embedding(1 + n_known, width) for name, n_known in sizes.items()})
         self.scale = width**0.5  # to the size of a normed state
         self.profile = nn.Linear(n_profile, width) if n_profile else None
+        self.liked = nn.Parameter(torch.zeros(width))
         self.mix = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, width))
 
     def forward(self, state: Tensor, requests: Requests) -> Tensor:
         """[M, D] -> [M, D]."""
-        x = state
+        x = state + requests.liked.to(state.dtype)[:, None] * self.liked
         for name, table in self.tables.items():
             x = x + table(requests.columns[name]) * self.scale
         if self.profile is not None:

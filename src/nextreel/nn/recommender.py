@@ -17,6 +17,7 @@ from nextreel.errors import UserError
 from nextreel.nn import device, heads, inputs, trainer
 from nextreel.nn.batch import VIDEO, Batch, Example, Lessons, Requests, Tokens, tensors
 from nextreel.nn.features import Items, RequestHead, embedding
+from nextreel.nn.rowwise_adagrad import RowwiseAdagrad
 from nextreel.nn.vocabulary import Names, Vocabulary
 from nextreel.params import Name, NonNegativeInt, PositiveFloat, PositiveInt, Share
 
@@ -40,11 +41,29 @@ class NeuralParams(trainer.Params, heads.Params):
     temperature: PositiveFloat | None  # scores are cosines / temperature; none: products
     own_row_from: PositiveInt  # events that give a video an id row of its own
     hashed_rows: NonNegativeInt  # that the others share
+    # Of the tables that grow with the catalogue: adam moves every row in each step, rowwise_adagrad those of the batch
+    table_optimizer: Literal["adam", "rowwise_adagrad"]
+    table_lr: PositiveFloat  # of rowwise_adagrad; adam's is `lr`
     passed_weight: Share  # of a token that is no positive, as a target beside the positives; 0: it is none
 
     @property
     def names(self) -> Names:
         return Names(self.inputs, self.request, self.videos)
+
+    @model_validator(mode="after")
+    def _tables_are_sparse(self) -> Self:
+        if self.table_optimizer == "rowwise_adagrad":
+            if self.loss == "softmax":
+                raise ValueError(
+                    "`table_optimizer` is 'rowwise_adagrad', which is for a few rows a step, but `loss` is 'softmax',"
+                    " which moves all; choose adam, or sampled_softmax, gbce, bce or bpr"
+                )
+            if self.weight_decay:
+                raise ValueError(
+                    f"`weight_decay` is {self.weight_decay:g}, but `table_optimizer` is 'rowwise_adagrad', which leaves"
+                    " most rows alone; set `weight_decay` to 0 or choose adam"
+                )
+        return self
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Self:
@@ -62,6 +81,7 @@ class Network(nn.Module):
         self.items = Items(
             vocabulary, params.width, bias=inputs.BIAS in params.videos, tied=params.tied,
             dropout=params.id_dropout, temperature=params.temperature,
+            sparse=params.table_optimizer == "rowwise_adagrad",
         )  # fmt: skip
         rows = vocabulary.rows
         self.inputs = nn.ModuleDict({name: embedding(1 + n, params.width) for name, n in rows.inputs.items()})
@@ -76,7 +96,7 @@ class Network(nn.Module):
         states = self.encoder(self.tokens(batch), batch).index_select(0, requests.at)
         if self.head is not None:
             states = self.head(states, requests)
-        return self.items.queries(states, requests.time_ms)
+        return self.items.queries(states, requests)
 
     def tokens(self, batch: Batch) -> Tensor:
         """The sum [T, D] of the vectors of a token's video and of every input of its event."""
@@ -129,13 +149,10 @@ class Recommender:
         lessons = Lessons(histories, vocabulary.rows, only_positives, params.passed_weight)
         model.head = heads.NextItem(params, vocabulary.count, lessons.n_targets(vocabulary.known))
         model.network.to(device.choose(params.device))
-        optimizer = torch.optim.Adam(
-            model.network.parameters(), lr=params.lr, weight_decay=params.weight_decay, fused=True
-        )
         task = trainer.Task(
             name,
             model.network,
-            optimizer,
+            model._optimizers(),
             epoch=lambda: lessons.epoch(params.length, params.batch_size, rng),
             n_batches=lessons.n_batches(params.length, params.batch_size),
             loss=lambda example: model.loss(device.moved(example, model.device), rng),
@@ -145,6 +162,15 @@ class Recommender:
         epochs = trainer.train(task, params, training.session or trainer.Session(), model)
         model.params = params.model_copy(update={"epochs": epochs})
         return model
+
+    def _optimizers(self) -> list[torch.optim.Optimizer]:
+        params, tables = self.params, self.items.tables
+        others: list[nn.Parameter] = list(self.network.parameters())
+        found: list[torch.optim.Optimizer] = []
+        if params.table_optimizer == "rowwise_adagrad":
+            others = [each for each in others if not any(each is table for table in tables)]
+            found = [RowwiseAdagrad(tables, params.table_lr)]
+        return [torch.optim.Adam(others, lr=params.lr, weight_decay=params.weight_decay, fused=True), *found]
 
     @property
     def device(self) -> torch.device:
@@ -195,7 +221,7 @@ class Recommender:
         tokens = Tokens.of(histories, rows, only_positives, cases.time_ms)
         batch = tokens.last(self.params.length)
         columns = rows.of_requests(tokens.last_ms, cases.time_ms, cases.tab)
-        return batch, Requests(batch.last, cases.time_ms, tensors(columns), profile)
+        return batch, Requests(batch.last, cases.time_ms, tensors(columns), profile, torch.ones(len(cases)))
 
     @torch.no_grad()
     def vectors(self, video_idx: np.ndarray) -> np.ndarray:

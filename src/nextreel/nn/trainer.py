@@ -12,7 +12,7 @@ import math
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
@@ -66,7 +66,7 @@ class Task(Generic[B]):
 
     name: str  # of the model
     network: torch.nn.Module  # what it holds beside its state_dict, `train()` drops
-    optimizer: torch.optim.Optimizer
+    optimizers: Sequence[torch.optim.Optimizer]  # of its parameters, each in one of them
     epoch: Callable[[], Iterator[B]]  # the batches of one; their order is drawn before the first is out
     n_batches: int  # of an epoch, about
     loss: Callable[[B], Tensor]
@@ -114,11 +114,24 @@ def rate_at(step: int, n_steps: int, params: Params) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm) / max(n_steps - warm, 1))))
 
 
+def clip(parameters: Iterable[Tensor], norm: float) -> None:
+    """`torch.nn.utils.clip_grad_norm_`, which knows no sparse gradients. Those are coalesced."""
+    gradients = []
+    for parameter in parameters:
+        if (gradient := parameter.grad) is not None:
+            if gradient.is_sparse:
+                parameter.grad = gradient = gradient.coalesce()
+            gradients.append(gradient.values() if gradient.is_sparse else gradient)
+    share = (norm / (torch.nn.utils.get_total_norm(gradients) + 1e-6)).clamp(max=1)
+    for gradient in gradients:
+        gradient.mul_(share)
+
+
 class _Fit(Generic[B]):
     def __init__(self, task: Task[B], params: Params, session: Session, model: Any) -> None:
         self.task, self.params, self.session, self.model = task, params, session, model
         self.n_steps = params.epochs * task.n_batches
-        self.lr = [group["lr"] for group in task.optimizer.param_groups]
+        self.lr = [group["lr"] for group in self._groups()]
         self.device = next(task.network.parameters()).device
         self.at = _Progress(best_epoch=params.epochs)
         self.best: Tensors = {}  # weights of the best epoch
@@ -174,9 +187,9 @@ class _Fit(Generic[B]):
 
     def _step(self, batch: B) -> None:
         task, at, params = self.task, self.at, self.params
-        for group, lr in zip(task.optimizer.param_groups, self.lr, strict=True):
+        for group, lr in zip(self._groups(), self.lr, strict=True):
             group["lr"] = lr * rate_at(at.steps, self.n_steps, params)
-        task.optimizer.zero_grad()
+        task.network.zero_grad()
         loss = task.loss(batch)
         value = loss.item()
         if not math.isfinite(value):
@@ -186,12 +199,17 @@ class _Fit(Generic[B]):
             )
         loss.backward()
         if params.clip is not None:
-            torch.nn.utils.clip_grad_norm_(task.network.parameters(), params.clip)
-        task.optimizer.step()
+            clip(task.network.parameters(), params.clip)
+        for optimizer in task.optimizers:
+            optimizer.step()
         at.steps += 1
         at.batches += 1
         at.loss += value
         at.targets += task.n_targets(batch)
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """What the optimisers have each a rate for."""
+        return [group for optimizer in self.task.optimizers for group in optimizer.param_groups]
 
     def _judge(self) -> None:
         """What follows an epoch: its lines, whether it is the best, and whether it is the last."""
@@ -213,10 +231,18 @@ class _Fit(Generic[B]):
             at.curve.append(line | {f"valid_{name}": value for name, value in metrics.items()})
             if metrics[SELECT_BY] > at.best:
                 at.best, at.best_epoch = metrics[SELECT_BY], at.epochs
-                self.best = copy.deepcopy(self.task.network.state_dict())
+                self._keep()
         self._write()
         at.ended = at.epochs == self.params.epochs or at.epochs - at.best_epoch > self.params.patience
         at.batches, at.loss, at.targets, at.seconds = 0, 0.0, 0, 0.0
+
+    def _keep(self) -> None:
+        """The weights as the best ones, over those before: a large table is never held three times."""
+        weights = self.task.network.state_dict()
+        if not self.best:
+            self.best = copy.deepcopy(weights)
+        for name, value in self.best.items():
+            value.copy_(weights[name])
 
     def _write(self) -> None:
         for path, lines in ((self.session.curve, self.at.curve), (self.session.rates, self.at.rates)):
@@ -240,9 +266,10 @@ class _Fit(Generic[B]):
         other: dict[str, Any] = {}  # of the optimiser, what is no tensor
         if not self.at.ended:
             tensors |= {f"best/{name}": value for name, value in self.best.items()}
-            for number, state in self.task.optimizer.state_dict()["state"].items():
-                for name, value in state.items():
-                    (tensors if isinstance(value, Tensor) else other)[f"optimizer/{number}/{name}"] = value
+            for which, optimizer in enumerate(self.task.optimizers):
+                for number, state in optimizer.state_dict()["state"].items():
+                    for name, value in state.items():
+                        (tensors if isinstance(value, Tensor) else other)[f"optimizer/{which}/{number}/{name}"] = value
         rng = [self.epoch_began, self.task.rng.bit_generator.state]
         self.session.checkpoint.save(tensors, {"progress": asdict(self.at), "rng": rng, "optimizer": other})
         self.saved = time.monotonic()
@@ -261,12 +288,12 @@ class _Fit(Generic[B]):
         self.task.network.load_state_dict(parts["network"])
         self._set_generators(parts["generator"])
         self.best = parts["best"]
-        state: dict[int, dict[str, Any]] = {}
+        states: list[dict[int, dict[str, Any]]] = [{} for _ in self.task.optimizers]
         for path, value in parts["optimizer"].items():
-            number, _, name = path.partition("/")
-            state.setdefault(int(number), {})[name] = value
-        groups = self.task.optimizer.state_dict()["param_groups"]
-        self.task.optimizer.load_state_dict({"state": state, "param_groups": groups})
+            which, number, name = path.split("/")
+            states[int(which)].setdefault(int(number), {})[name] = value
+        for optimizer, state in zip(self.task.optimizers, states, strict=True):
+            optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
         self.epoch_began, self.task.rng.bit_generator.state = about["rng"]
         self.at = at = _Progress(**about["progress"])
         self._write()
