@@ -11,7 +11,7 @@ PLAIN = {
     "warmup_share": 0, "clip": None, "device": "cpu", "width": 32, "length": 16, "dropout": 0.1, "seeds": 1,
     "history": "all", "passed_weight": 0.3, "loss": "softmax", "negatives": 32, "negatives_from": "uniform",
     "logq": None, "gbce_t": 0.75, "inputs": ["positive"], "request": [], "videos": [], "id_dropout": 0, "tied": True,
-    "temperature": None, "own_row_from": 1, "hashed_rows": 0,
+    "temperature": None, "own_row_from": 1, "hashed_rows": 0, "table_optimizer": "adam", "table_lr": 0.05,
 }  # fmt: skip
 EVERY = {
     "inputs": ["positive", "gap", "request_gap", "hour", "age", "tab"],

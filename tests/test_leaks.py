@@ -26,6 +26,7 @@ from nextreel.scoring import predict
 from nextreel.scoring.retrieve import target_ranks
 from nextreel.scoring.sets import EvalSet, ShownPairs
 from nextreel.simulation import generator
+from tests.neural import PLAIN
 
 SETTINGS = evaluation.Params(confidence=0.99)
 OUTCOMES = [
@@ -235,12 +236,7 @@ def impression_scores(name, data, committed):
 
 # --- next item ---
 
-NEURAL = {
-    "lr": 0.01, "weight_decay": 0, "epochs": 8, "batch_size": 32, "patience": 8, "width": 32, "length": 24,
-    "schedule": "constant", "warmup_share": 0, "clip": None, "device": "cpu",
-    "dropout": 0.1, "seeds": 1, "history": "all", "inputs": ["positive"], "passed_weight": 0.3,
-    "loss": "softmax", "negatives": 32, "negatives_from": "uniform", "logq": None, "gbce_t": 0.75,
-}  # fmt: skip
+NEURAL = PLAIN | {"epochs": 8, "patience": 8, "length": 24}
 UNORDERED = {"window": 24, "decay": 1, "recency": 1, "shrink": 0, "neighbours": 60, "passed_weight": 1}
 
 

@@ -5,47 +5,48 @@ import torch
 import torch.nn.functional as F
 
 from nextreel.models import sasrec
-from nextreel.nn.batch import FIRST, VIDEO, Batch
+from nextreel.nn.batch import Batch
 from nextreel.nn.padding import Rectangle
+from tests.neural import PLAIN
 
-WIDTH, LENGTH, N_ROWS = 8, 6, FIRST + 20
-SETTINGS = {
-    "lr": 0.01, "weight_decay": 0, "epochs": 1, "batch_size": 4, "patience": 0, "width": WIDTH, "length": LENGTH,
-    "dropout": 0.2, "seeds": 1, "history": "all", "inputs": [], "passed_weight": 0, "loss": "softmax", "negatives": 1,
-    "blocks": 2, "heads": 2,
-}  # fmt: skip
+WIDTH, LENGTH = 8, 6
+SETTINGS = PLAIN | {"width": WIDTH, "length": LENGTH, "dropout": 0.2, "blocks": 2, "heads": 2}
 
 
 @pytest.fixture(params=["standard", "gated"])
-def network(request):
+def encoder(request):
     torch.manual_seed(0)
-    return sasrec.Network(N_ROWS, {}, sasrec.Params(**SETTINGS | {"block": request.param})).double()
+    return sasrec.Encoder(sasrec.Params(**SETTINGS | {"block": request.param})).double()
 
 
-def batch_of(videos, sizes):
-    return Batch({VIDEO: torch.tensor(videos)}, torch.tensor([0, *sizes]).cumsum(0))
+def batch_of(sizes):
+    return Batch({}, torch.tensor([0, *sizes]).cumsum(0))
+
+
+def tokens_of(n):
+    return torch.randn(n, WIDTH, dtype=torch.float64, generator=torch.Generator().manual_seed(n))
 
 
 @pytest.mark.parametrize("changed", range(1, LENGTH))
-def test_a_later_token_changes_no_earlier_state_and_its_own(network, changed):
-    network.eval()
-    videos = list(range(FIRST, FIRST + LENGTH))
-    before = network(batch_of(videos, [LENGTH]))
-    videos[changed] = N_ROWS - 1
-    after = network(batch_of(videos, [LENGTH]))
+def test_a_later_token_changes_no_earlier_state_and_its_own(encoder, changed):
+    encoder.eval()
+    tokens, batch = tokens_of(LENGTH), batch_of([LENGTH])
+    before = encoder(tokens, batch)
+    tokens[changed] = tokens_of(1)[0]
+    after = encoder(tokens, batch)
     assert torch.equal(before[:changed], after[:changed])
     assert ((before[changed:] - after[changed:]).abs().amax(1) > 1e-6).all()
 
 
-def test_dropout_is_for_training_alone(network):
-    batch = batch_of([FIRST, FIRST + 1, FIRST], [2, 1])
-    assert not torch.equal(network.train()(batch), network(batch))
-    assert torch.equal(network.eval()(batch), network(batch))
+def test_dropout_is_for_training_alone(encoder):
+    tokens, batch = tokens_of(3), batch_of([2, 1])
+    assert not torch.equal(encoder.train()(tokens, batch), encoder(tokens, batch))
+    assert torch.equal(encoder.eval()(tokens, batch), encoder(tokens, batch))
 
 
 def test_a_gate_that_is_shut_lets_nothing_through():
     block = sasrec.GatedBlock(sasrec.Params(**SETTINGS | {"block": "gated"})).eval()
-    batch = batch_of([FIRST, FIRST + 1, FIRST], [2, 1])
+    batch = batch_of([2, 1])
     x = torch.randn(3, WIDTH)
     for gate in (block.gate_attention, block.gate_feed):
         gate.bias.data.fill_(-1e4)

@@ -130,6 +130,7 @@ def of_videos(name: str, store: Store) -> Sets:
 
 
 def _single(values: np.ndarray) -> Sets:
-    """One value a row, or NOTHING."""
+    """One value a row, or NOTHING; none for the padding."""
     known = values >= 0
+    known[0] = False
     return Sets(values[known].astype(np.int32), np.concatenate([[0], known.cumsum()]))
