@@ -327,6 +327,9 @@ def attributes_read() -> set[tuple[type, str]]:
                 for target, value in pairs(node.targets[0], node.value):
                     if isinstance(target, ast.Name):
                         _add(typed, target.id, asked_for(value, names))
+        for class_ in classes(path):
+            owner = section(ast.Name(class_.name), names)
+            found |= {(owner, node.attr) for node in of_properties(class_) if owner is not None}
         for node in ast.walk(TREES[path]):
             if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
                 holder = node.value
@@ -336,6 +339,17 @@ def attributes_read() -> set[tuple[type, str]]:
                 elif (direct := asked_for(holder, names)) is not None:
                     found.add((direct, node.attr))
     return found
+
+
+def of_properties(class_: ast.ClassDef) -> list[ast.Attribute]:
+    """The attributes of itself that a class reads to say something else; what a validator reads is only checked."""
+    properties = [
+        each
+        for each in class_.body
+        if isinstance(each, ast.FunctionDef) and "property" in map(ast.unparse, each.decorator_list)
+    ]
+    nodes = [node for each in properties for node in ast.walk(each) if isinstance(node, ast.Attribute)]
+    return [node for node in nodes if ast.unparse(node.value) == "self"]
 
 
 def module_of(path: Path) -> str:

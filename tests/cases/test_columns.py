@@ -1,5 +1,7 @@
 """From tables to columns of the store."""
 
+from datetime import date
+
 import ibis
 import numpy as np
 import pandas as pd
@@ -27,14 +29,16 @@ def events():
     )
 
 
-def videos(tags, authors=None):
-    """Videos in reverse order of video_idx; authors: unknown unless given."""
+def videos(tags, authors=None, durations=None, uploads=None):
+    """Videos in reverse order of video_idx; all but tags: unknown unless given."""
     n = len(tags)
     table = {
         "video_idx": np.arange(n, 0, -1, dtype=np.int32),
         "video_id": np.arange(n, 0, -1) + 900,
         "author_id": pa.array((authors or [None] * n)[::-1], pa.int64()),
         "tags": pa.array(tags[::-1], pa.list_(pa.int32())),
+        "duration_ms": pa.array((durations or [None] * n)[::-1], pa.int64()),
+        "upload_date": pa.array((uploads or [None] * n)[::-1], pa.date32()),
     }
     return ibis.memtable(pa.table(table))
 
@@ -111,6 +115,19 @@ def test_authors_are_numbered_by_rank():
     assert about["videos/author"] == Column("id", 2)
     found, _about, _beside = columns.read(videos([[1]] * 4), "videos")
     assert "author" not in found
+
+
+def test_durations_and_days_of_upload_are_measures():
+    """Days are counted from 1970 on; what is unknown is NaN; a source without them has no such column."""
+    found, about, _beside = columns.read(
+        videos([[1]] * 3, durations=[20_000, None, 0], uploads=[date(1970, 1, 3), date(1969, 12, 31), None]), "videos"
+    )
+    assert found["duration_ms"] == pytest.approx([0, 20_000, np.nan, 0], nan_ok=True)
+    assert found["upload_day"] == pytest.approx([0, 2, -1, np.nan], nan_ok=True)
+    assert about["videos/duration_ms"] == about["videos/upload_day"] == Column("number")
+    whole, _about, _beside = columns.read(videos([[1]], durations=[7]), "videos")
+    assert whole["duration_ms"].tolist() == [0, 7]
+    assert "upload_day" not in whole
 
 
 def test_an_unknown_id_in_a_set_is_no_member():

@@ -6,7 +6,7 @@ import torch
 
 from nextreel.errors import UserError
 from nextreel.nn import device
-from nextreel.nn.batch import Batch, Example, Targets
+from nextreel.nn.batch import Batch, Example, Requests
 
 META = torch.device("meta")
 
@@ -22,13 +22,20 @@ def test_a_gpu_that_is_not_there_is_told_with_what_to_do(monkeypatch):
 
 
 def test_everything_in_an_example_is_moved():
-    tensor = torch.arange(3)
-    example = Example(Batch({"video": tensor}, tensor), Targets(tensor, tensor), torch.ones(3))
+    tensor, time_ms = torch.arange(3), np.arange(3)
+    columns = {"gap": tensor}
+    known = dict.fromkeys(Requests._fields, tensor) | {"time_ms": time_ms, "columns": columns}
+    example = Example(Batch({"video": tensor}, tensor), Requests(**known), tensor, torch.ones(3))
     found = device.moved(example, META)
     assert isinstance(found.batch, Batch)
-    tensors = [found.batch.columns["video"], found.batch.offsets, *found.targets, found.weight]
+    assert isinstance(found.requests, Requests)
+    tensors = [found.batch.columns["video"], found.batch.offsets, found.requests.columns["gap"], *found[2:]]
+    tensors += [each for each in found.requests if isinstance(each, torch.Tensor)]
     assert {each.device for each in tensors} == {META}
+    assert found.requests.time_ms is time_ms
     assert example.weight.device == torch.device("cpu")
+    nothing = example._replace(requests=example.requests._replace(profile=None))
+    assert device.moved(nothing, META).requests.profile is None
 
 
 def test_what_is_no_tensor_stays():

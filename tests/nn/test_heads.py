@@ -1,5 +1,6 @@
 """The head's loss against plain loops, and against the full softmax that a sampled one stands for."""
 
+import copy
 import itertools
 import re
 
@@ -16,6 +17,15 @@ TARGET = torch.tensor([0, 3, 8, 0])
 SETTINGS = {"loss": "softmax", "negatives": 5, "negatives_from": "uniform", "logq": None, "gbce_t": 0.75}
 OWN = ["bce", "bpr", "gbce"]  # losses by negatives of each target
 SAMPLED = [*OWN, "sampled_softmax"]
+
+
+class Head(NextItem):
+    def losses(self, queries, target, items, rng):
+        """The loss of each target [M], by a weight on it alone; for each the same is drawn."""
+        alone = torch.eye(len(target), dtype=queries.dtype)
+        generators = [*(copy.deepcopy(rng) for _ in target[1:]), rng]
+        each = zip(alone, generators, strict=True)
+        return torch.stack([self.loss(queries, target, weight, items, same) for weight, same in each])
 
 
 class Table:
@@ -42,7 +52,7 @@ def queries():
 
 
 def head(events=EVENTS, targets=EVENTS, **changes):
-    return NextItem(Params(**SETTINGS | changes), events, targets)
+    return Head(Params(**SETTINGS | changes), events, targets)
 
 
 def gradients(loss, queries, items):
@@ -117,6 +127,14 @@ def test_all_items_learn_from_the_softmax_and_only_those_drawn_from_a_sample(ite
     sampled = gradients(one.losses(queries, TARGET, items, np.random.default_rng(0)).sum(), queries, items)
     drawn = one.negatives.shared(TARGET, np.random.default_rng(0))
     assert set(sampled[1].abs().sum(1).nonzero().flatten().tolist()) == {*drawn.tolist(), *TARGET.tolist()}
+
+
+@pytest.mark.parametrize("loss", ["softmax", *SAMPLED])
+def test_the_loss_of_a_batch_is_the_mean_by_weight(items, queries, loss):
+    weight = torch.tensor([1.0, 0.25, 0.5, 0.0], dtype=torch.float64)
+    losses = head(loss=loss).losses(queries, TARGET, items, np.random.default_rng(0))
+    found = head(loss=loss).loss(queries, TARGET, weight, items, np.random.default_rng(0))
+    assert found.item() == pytest.approx(((weight * losses).sum() / 1.75).item())
 
 
 # --- logQ ---
@@ -238,15 +256,16 @@ def test_over_many_batches_the_mean_gradient_is_the_full_softmax_s_with_the_nega
     items = Table(torch.from_numpy(rng.standard_normal((N, WIDTH))))
     queries = torch.from_numpy(rng.standard_normal((60, WIDTH)))
     error = {}
+    first = torch.eye(60, dtype=torch.float64)[0]  # weighs the first row alone
     for video, logq in itertools.product((0, 2), (None, "all", "negatives")):
-        full = head().losses(queries, torch.full((60,), video), items, rng)[0]
+        full = head().loss(queries, torch.full((60,), video), first, items, rng)
         of_full = torch.autograd.grad(full, items.weight)[0]
         one = head(loss="sampled_softmax", negatives=40, negatives_from=source, logq=logq)
         total = torch.zeros_like(items.weight)
         for _ in range(300):
             target = torch.from_numpy(rng.choice(N, 60, p=EVENTS / EVENTS.sum()))
             target[0] = video
-            total += torch.autograd.grad(one.losses(queries, target, items, rng)[0], items.weight)[0]
+            total += torch.autograd.grad(one.loss(queries, target, first, items, rng), items.weight)[0]
         error[video, logq] = ((total / 300 - of_full).norm() / of_full.norm()).item()
     assert error[0, "negatives"] < 0.05
     assert error[0, "negatives"] < 0.2 * min(error[0, "all"], error[0, None])
@@ -300,7 +319,7 @@ def test_every_loss_overfits_one_batch(kind):
     optimizer = torch.optim.Adam([queries, items.weight], lr=0.05)
     for _ in range(300):
         optimizer.zero_grad()
-        one.losses(queries, target, items, rng).mean().backward()
+        one.loss(queries, target, torch.ones(12), items, rng).backward()
         optimizer.step()
     assert ((queries @ items.weight.T).argmax(1) == target).all()
 

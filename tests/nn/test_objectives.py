@@ -1,6 +1,5 @@
 import math
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -43,14 +42,6 @@ def test_bce_is_torch_s_own():
 def test_bpr_by_its_formula():
     expected = torch.log(torch.sigmoid(POSITIVE[:, None] - NEGATIVE)).neg().mean()
     assert objectives.bpr(POSITIVE, NEGATIVE).mean().item() == pytest.approx(expected.item())
-
-
-def test_softmax_over_all_items_by_hand():
-    queries = torch.tensor([[1.0, 0.0], [0.0, 2.0]], dtype=torch.float64)
-    items = torch.tensor([[1.0, 1.0], [0.0, 1.0], [-1.0, 0.5]], dtype=torch.float64)
-    logits = np.array([[1.0, 0.0, -1.0], [2.0, 2.0, 1.0]])
-    expected = np.log(np.exp(logits).sum(1)) - logits[[0, 1], [2, 1]]
-    assert objectives.softmax(queries, torch.tensor([2, 1]), items).tolist() == pytest.approx(expected.tolist())
 
 
 def test_sampled_softmax_is_torch_s_cross_entropy():

@@ -58,6 +58,7 @@ class Requests(NamedTuple):
     time_ms: np.ndarray  # [M]
     columns: dict[str, Tensor]  # [M] int64 each: rows of tables
     profile: Tensor | None  # [M, 2 n_tags] float32, see `profile`
+    liked: Tensor  # [M] float32: 1, a video is asked for that will be a positive; 0, one that will be passed over
 
 
 class Example(NamedTuple):
@@ -217,7 +218,8 @@ class Lessons:
         if self.ledger:
             found = self.ledger.profiles(self.begins[first], first, end, within)
             profile = torch.from_numpy(found)
-        requests = Requests(torch.from_numpy(within), tokens.time_ms[target], tensors(columns), profile)
+        liked = torch.from_numpy((tokens.positive[target] == 1).astype(np.float32))
+        requests = Requests(torch.from_numpy(within), tokens.time_ms[target], tensors(columns), profile, liked)
         video = self.tokens.columns[VIDEO][target].astype(np.int64)
         return Example(batch, requests, torch.from_numpy(video), torch.from_numpy(self.weight[target]))
 

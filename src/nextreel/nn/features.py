@@ -97,12 +97,13 @@ class Items(nn.Module):
         spread = _OWN if vocabulary.content or bias else 1.0
         self.ids = _ids(n, width, spread, sparse)
         self.untied = None if tied else _ids(n, width, spread, sparse)
-        self.bias = nn.Embedding(n, 1, UNKNOWN, sparse=sparse) if bias else None
+        # Of being shown, and of being a positive, where one is asked for.
+        self.bias = nn.Embedding(n, 2, UNKNOWN, sparse=sparse) if bias else None
         if self.bias is not None:
             nn.init.zeros_(self.bias.weight)
             with torch.no_grad():
                 row = torch.from_numpy(vocabulary.row[vocabulary.known].astype(np.int64))
-                self.bias.weight.index_add_(0, row, torch.from_numpy(vocabulary.log_rate).float()[:, None])
+                self.bias.weight.index_add_(0, row, torch.from_numpy(vocabulary.log_rates).float())
                 self.bias.weight.div_(row.bincount(minlength=n).clamp_(min=1)[:, None])  # the mean of those who share
                 self.bias.weight[UNKNOWN].zero_()
         self.content = nn.ModuleDict({name: Content(sets, width, sparse) for name, sets in vocabulary.content.items()})
@@ -152,15 +153,15 @@ class Items(nn.Module):
             columns.append(self.ages.of_videos(video))
         return torch.cat(columns, -1) if len(columns) > 1 else vector
 
-    def queries(self, state: Tensor, time_ms: np.ndarray) -> Tensor:
+    def queries(self, state: Tensor, requests: Requests) -> Tensor:
         """States [M, D] at requests -> [M, D']."""
         if self.temperature is not None:
             state = F.normalize(state, dim=-1) / self.temperature
         columns = [state]
         if self.bias is not None:
-            columns.append(state.new_ones(len(state), 1))
+            columns.append(torch.stack([torch.ones_like(requests.liked), requests.liked], -1).to(state.dtype))
         if self.ages is not None:
-            columns.append(self.ages.of_requests(time_ms))
+            columns.append(self.ages.of_requests(requests.time_ms))
         return torch.cat(columns, -1) if len(columns) > 1 else state
 
     def _kept(self, shape: torch.Size) -> Tensor | None:
@@ -196,11 +197,12 @@ class RequestHead(nn.Module):
         self.tables = nn.ModuleDict({name: embedding(1 + n_known, width) for name, n_known in sizes.items()})
         self.scale = width**0.5  # to the size of a normed state
         self.profile = nn.Linear(n_profile, width) if n_profile else None
+        self.liked = nn.Parameter(torch.zeros(width))
         self.mix = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, width))
 
     def forward(self, state: Tensor, requests: Requests) -> Tensor:
         """[M, D] -> [M, D]."""
-        x = state
+        x = state + requests.liked.to(state.dtype)[:, None] * self.liked
         for name, table in self.tables.items():
             x = x + table(requests.columns[name]) * self.scale
         if self.profile is not None:

@@ -96,7 +96,7 @@ class Network(nn.Module):
         states = self.encoder(self.tokens(batch), batch).index_select(0, requests.at)
         if self.head is not None:
             states = self.head(states, requests)
-        return self.items.queries(states, requests.time_ms)
+        return self.items.queries(states, requests)
 
     def tokens(self, batch: Batch) -> Tensor:
         """The sum [T, D] of the vectors of a token's video and of every input of its event."""
@@ -221,7 +221,7 @@ class Recommender:
         tokens = Tokens.of(histories, rows, only_positives, cases.time_ms)
         batch = tokens.last(self.params.length)
         columns = rows.of_requests(tokens.last_ms, cases.time_ms, cases.tab)
-        return batch, Requests(batch.last, cases.time_ms, tensors(columns), profile)
+        return batch, Requests(batch.last, cases.time_ms, tensors(columns), profile, torch.ones(len(cases)))
 
     @torch.no_grad()
     def vectors(self, video_idx: np.ndarray) -> np.ndarray:

@@ -8,12 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from nextreel.cases.store import UNKNOWN as UNKNOWN_LABEL
 from nextreel.cases.store import Histories, Sets, Store
 from nextreel.clock import DAY_MS
 from nextreel.nn import inputs
 from nextreel.nn.batch import Rows
 from nextreel.nn.inputs import AGE, BIAS, PROFILE, TAGS, Events
-from nextreel.nn.profile import Profile
+from nextreel.nn.profile import PRIOR, Profile
 
 UNKNOWN, START = 0, 1  # rows of ids: a video that has none; the start of a history
 FIRST = 2  # row of the first video that has its own
@@ -43,7 +44,7 @@ class Vocabulary:
 
     known: np.ndarray  # [V] video_idx of the fit's events, in order
     count: np.ndarray  # [V] events of each
-    log_rate: np.ndarray  # [V] of events, see `_log_rate`
+    log_rates: np.ndarray  # [V, 2] of events and of positives, see `_log_rates`
     row: np.ndarray  # of ids: START of padding, UNKNOWN of videos outside `known`
     content: Mapping[str, Sets]  # rows of each video in the table of that name; values that `known` lacks are none
     uploads: Uploads | None
@@ -76,7 +77,15 @@ class Vocabulary:
         uploads = _uploads(store, inputs.day(events.time_ms)) if AGE in names.videos else None
         of_videos = {name: content[name] for name in names.videos if name in content}
         row = _rows(store, known, count, own_row_from, hashed_rows)
-        return cls(known, count, _log_rate(video, events.time_ms), row, of_videos, uploads, rows)
+        return cls(
+            known,
+            count,
+            _log_rates(video, events.time_ms, store.events("positive")[position]),
+            row,
+            of_videos,
+            uploads,
+            rows,
+        )
 
     @property
     def index(self) -> np.ndarray:
@@ -95,7 +104,7 @@ class Vocabulary:
     def save(self, folder: Path) -> None:
         """Write it into a new folder."""
         folder.mkdir()
-        arrays = {"known": self.known, "count": self.count, "log_rate": self.log_rate, "row": self.row}
+        arrays = {"known": self.known, "count": self.count, "log_rates": self.log_rates, "row": self.row}
         for name, sets in self.content.items():
             arrays |= {f"content.{name}": sets.values, f"content.{name}.offsets": sets.offsets}
         if self.uploads is not None:
@@ -120,7 +129,7 @@ class Vocabulary:
             tags = Sets(arrays["profile.tags"], arrays["profile.offsets"])
             profile = Profile(tags, arrays["profile.share"], arrays["profile.rate"])
         rows = Rows(about["inputs"], about["request"], profile)
-        return cls(arrays["known"], arrays["count"], arrays["log_rate"], arrays["row"], content, uploads, rows)
+        return cls(arrays["known"], arrays["count"], arrays["log_rates"], arrays["row"], content, uploads, rows)
 
 
 def n_rows(sets: Sets) -> int:
@@ -144,13 +153,19 @@ def _numbered(sets: Sets, known: np.ndarray) -> Sets:
     return Sets(number[keep].astype(np.int32), before[sets.offsets])
 
 
-def _log_rate(video: np.ndarray, time_ms: np.ndarray) -> np.ndarray:
-    """log((1 + events) / (1 + days since the first of them)), of each video of the events [m], in order of video_idx.
+def _log_rates(video: np.ndarray, time_ms: np.ndarray, positive: np.ndarray) -> np.ndarray:
+    """Of each video of the events [m], in order of video_idx: log((1 + events) / (1 + days since the first of them)),
+    and the log of its share of positives against that of all, smoothed by PRIOR events [V, 2].
+
     Days are as long as it takes for a day's number of events: what else was shown while it could be."""
     by_time = np.argsort(time_ms, kind="stable")
-    _known, first, count = np.unique(video[by_time], return_index=True, return_counts=True)
+    known, first, count = np.unique(video[by_time], return_index=True, return_counts=True)
     days = max(1.0, float(np.ptp(time_ms)) / DAY_MS)
-    return np.log((1 + count) / (1 + (len(video) - first) * days / len(video)))
+    of_events = np.log((1 + count) / (1 + (len(video) - first) * days / len(video)))
+    which = np.searchsorted(known, video)
+    judged, liked = (np.bincount(which, of, len(known)) for of in (positive != UNKNOWN_LABEL, positive == 1))
+    overall = (liked.sum() + 1) / (judged.sum() + 2)
+    return np.stack([of_events, np.log((liked + PRIOR * overall) / (judged + PRIOR) / overall)], axis=1)
 
 
 def _rows(store: Store, known: np.ndarray, count: np.ndarray, own_row_from: int, hashed_rows: int) -> np.ndarray:

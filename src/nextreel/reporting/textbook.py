@@ -28,7 +28,7 @@ SETTINGS: dict[str, Any] = {
     "split.strategy": "leave_one_out",
     "split.refit": "none",  # the last item but one is history at test, and teaches nothing
     "cases.targets": "first",
-    "train": {"gru4rec": {"layers": 1}, "sasrec": {"blocks": 2, "heads": 1}},
+    "train": {"gru4rec": {"layers": 1}, "sasrec": {"block": "standard", "blocks": 2, "heads": 1}},
     "model.lr": 0.001,
     "model.weight_decay": 0.0,
     "model.batch_size": 128,
@@ -38,7 +38,10 @@ SETTINGS: dict[str, Any] = {
     "model.length": 50,
     "model.dropout": 0.5,
     "model.history": "positives",
-    "model.inputs": [],
+    **{"model.inputs": [], "model.request": [], "model.videos": [], "model.id_dropout": 0.0},
+    **{"model.own_row_from": 1, "model.hashed_rows": 0, "model.tied": True, "model.temperature": "none"},
+    **{"model.schedule": "constant", "model.warmup_share": 0.0, "model.clip": "none"},
+    **{"model.negatives_from": "uniform", "model.logq": "none", "model.table_optimizer": "adam"},
     "model.negatives": 1,
     "rank.model": "sasrec",
     "rank.weight": 0,  # the order is SASRec's alone

@@ -1,0 +1,43 @@
+"""Settings of neural models for tests, and a log with every column that they can read."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from nextreel.cases.store import Column, NamedColumns, Sets
+
+PLAIN = {
+    "lr": 0.01, "weight_decay": 0, "epochs": 12, "batch_size": 32, "patience": 12, "schedule": "constant",
+    "warmup_share": 0, "clip": None, "device": "cpu", "width": 32, "length": 16, "dropout": 0.1, "seeds": 1,
+    "history": "all", "passed_weight": 0.3, "loss": "softmax", "negatives": 32, "negatives_from": "uniform",
+    "logq": None, "gbce_t": 0.75, "inputs": ["positive"], "request": [], "videos": [], "id_dropout": 0, "tied": True,
+    "temperature": None, "own_row_from": 1, "hashed_rows": 0,
+}  # fmt: skip
+EVERY = {
+    "inputs": ["positive", "gap", "request_gap", "hour", "age", "tab"],
+    "request": ["gap", "hour", "tab", "profile"],
+    "videos": ["tags", "author", "duration", "bias", "age"],
+}
+
+
+def with_every_column(store, rng):
+    """The store with a tab for each event, and tags, author, duration and upload for each video; some unknown, and some
+    videos uploaded after they were shown."""
+    n_events, n = len(store.events("video_idx")), store.n_videos
+    days = store.events("time_ms") // 86_400_000
+    events = store.tables["events"] | {"tab": rng.integers(-1, 4, n_events).astype(np.int16)}
+    length = np.concatenate([[0], rng.integers(0, 4, n)])
+    tags = [np.sort(rng.choice(9, size, replace=False)) for size in length]
+    upload_day = rng.integers(days.min() - 60, days.max() + 4, n + 1).astype(float)
+    videos = store.tables["videos"] | {
+        "tags": Sets(np.concatenate(tags).astype(np.int32), np.concatenate([[0], length.cumsum()])),
+        "author": rng.integers(-1, 12, n + 1).astype(np.int32),
+        "duration_ms": np.where(rng.random(n + 1) < 0.2, np.nan, rng.integers(500, 90_000, n + 1)),
+        "upload_day": np.where(rng.random(n + 1) < 0.2, np.nan, upload_day),
+    }
+    about = store.columns | {
+        "events/tab": Column("id", 4), "videos/tags": Column("set", 9), "videos/author": Column("id", 12),
+        "videos/duration_ms": Column("number"), "videos/upload_day": Column("number"),
+    }  # fmt: skip
+    tables = store.tables | {"events": NamedColumns(events), "videos": NamedColumns(videos)}
+    return replace(store, tables=tables, columns=about)
