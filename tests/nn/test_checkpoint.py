@@ -185,7 +185,7 @@ def progress(kept: Path) -> tuple[int, int]:
 # Some 20 s: torch is loaded three times over.
 def test_a_process_killed_within_an_epoch_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     whole, said = finish(start(tmp_path / "other.safetensors", tmp_path / "whole"), tmp_path / "whole")
-    assert "model.json" in whole
+    assert "params.json" in whole
     assert "goes on" not in said
 
     kept, saved = tmp_path / "fit.safetensors", tmp_path / "saved"

@@ -207,8 +207,8 @@ class Recommender:
         return torch.cat(found).numpy()
 
     def _asked(self, cases: Cases, histories: Histories) -> tuple[Batch, Requests]:
-        """The last tokens of each history, and what its case asks after them. Where all events are tokens, only the
-        last are looked at."""
+        """The last tokens of each history, and what its case asks after them. Where all events are tokens, only those
+        are looked at, and the one before, from which the first one's gap runs."""
         only_positives, rows = self.params.history == "positives", self.vocabulary.rows
         store, profile = histories.store, None
         if rows.profile is not None:
@@ -216,7 +216,7 @@ class Recommender:
             video, positive = store.events("video_idx")[position], store.events("positive")[position]
             profile = torch.from_numpy(rows.profile.of_histories(video, positive, owner, len(histories)))
         if not only_positives:
-            start = np.maximum(histories.start, histories.stop - self.params.length)
+            start = np.maximum(histories.start, histories.stop - self.params.length - 1)
             histories = Histories(store, start, histories.stop)
         tokens = Tokens.of(histories, rows, only_positives, cases.time_ms)
         batch = tokens.last(self.params.length)

@@ -11,6 +11,7 @@ import numpy as np
 from nextreel.cases.store import UNKNOWN as UNKNOWN_LABEL
 from nextreel.cases.store import Histories, Sets, Store
 from nextreel.clock import DAY_MS
+from nextreel.errors import UserError
 from nextreel.nn import inputs
 from nextreel.nn.batch import Rows
 from nextreel.nn.inputs import AGE, BIAS, PROFILE, TAGS, Events
@@ -57,11 +58,15 @@ class Vocabulary:
         """Videos with fewer events than `own_row_from` share `hashed_rows` rows by the hash of their keys; none if 0.
 
         only_positives: other events are not read.
+
+        Raises UserError where no event is.
         """
         store = histories.store
         position, owner = histories.positives() if only_positives else histories.flat()
         video = store.events("video_idx")[position]
         known, count = np.unique(video, return_counts=True)
+        if not len(known):
+            raise UserError("train has no target, as no event that `model.history` reads; lower the label's bar")
         wanted = {name for name in names.videos if name not in (AGE, BIAS)}
         wanted |= {TAGS} if PROFILE in names.request else set()
         content = {name: _numbered(inputs.of_videos(name, store), known) for name in sorted(wanted)}
