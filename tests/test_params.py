@@ -208,7 +208,12 @@ def test_an_experiment_that_changes_nothing_leaves_the_file_as_it_is(root, tmp_p
     """DVC writes lists a line an entry, and loses a comment that follows one."""
     path = tmp_path / "params.yaml"
     shutil.copy(root / "params.yaml", path)
-    for key in ("seed=42", "model.epochs=4", "model.inputs=[positive]", "candidates.from=[tag_chain,bpr_mf]"):
+    for key in (
+        "seed=42",
+        "model.epochs=2",
+        "model.inputs=[positive,gap,request_gap]",
+        "candidates.from=[tag_chain,bpr_mf]",
+    ):
         apply_overrides(path, [key])
     assert path.read_text() == (root / "params.yaml").read_text()
 
