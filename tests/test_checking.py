@@ -78,6 +78,14 @@ def test_the_committed_file_passes_without_any_data(root, tmp_path, monkeypatch)
         ("train.sasrec.inputs", [["positive"]], "`train.sasrec.inputs.0` is ['positive']"),
         ("train.sasrec.inputs", ["time_ms"], "`train.sasrec` has `time_ms` among its `inputs`; allowed: positive, tab"),
         ("train.sasrec.inputs", ["positiv"], "no column of the store; did you mean `events/positive`?"),
+        ("model.request", ["gap", "author"], "`model`: `request` has author; allowed: gap, hour, tab, profile"),
+        ("train.sasrec.videos", ["tags", "colour"], "reads `videos/colour`, which is no column of the store"),
+        ("train.sasrec.videos", ["tag"], "reads `videos/tag`, which is no column of the store; did you mean"),
+        ("train.sasrec.videos", ["upload_day"], "has `upload_day` among its `videos`; allowed: author, tags, and what"),
+        ("train.sasrec.inputs", ["author"], "`train.sasrec` reads `events/author`, which is no column of the store"),
+        ("model.own_row_from", 0, "`model.own_row_from` is 0; allowed: an integer, at least 1"),
+        ("model.temperature", 0, "`model.temperature` is 0; allowed: a number, above 0, or none"),
+        ("model.id_dropout", 2, "`model.id_dropout` is 2; allowed: a number, at least 0, at most 1"),
         ("split.refit", "valid", "`split.refit` is 'valid'; allowed: 'train_valid', or none"),
         ("cpu_isa", "avx", "`cpu_isa` is 'avx'; allowed: 'portable' or 'native'"),
         ("model.lr", -1, "`model.lr` is -1; allowed: a number, above 0"),
@@ -233,6 +241,16 @@ def test_a_model_that_reads_a_column_that_the_own_log_lacks_is_told(problems, tm
     message = problems(own)
     assert "`train.sasrec` reads `events/tab`, but `ingest.table.tab` is none: name the column of your log" in message
     assert "events/positive" not in message
+    assert "videos/" not in message  # of which every name may be lacking
+    asked = {"model.inputs": ["positive"], "model.request": ["gap", "tab"], "model.videos": ["tags", "duration", "age"]}
+    message = problems(own | asked)
+    assert "`train.gru4rec` reads `events/tab`, but `ingest.table.tab` is none" in message
+    assert "videos/" not in message
+
+
+def test_the_committed_names_need_nothing_that_an_own_log_lacks(check, tmp_path):
+    (tmp_path / "log.csv").write_text("user_id,video_id,time_ms\n1,2,1650812741436\n")
+    check({"ingest.layout": "table", "ingest.path": str(tmp_path / "log.csv")})
 
 
 def test_a_ranker_that_was_removed_is_found(problems):
