@@ -191,11 +191,12 @@ def asked_in_training(model, lessons, first, end):
     return dict(zip(target, found.numpy(), strict=True))
 
 
-def test_training_asks_as_inference_does(model, rich):
+def compared(model, rich):
     """Every target of every user, in windows from the start of the history and in full ones further on, against the
-    query of a case with the history before the target, its moment and its tab."""
+    query of a case with the history before the target, its moment and its tab. How many, how many of them tied, and how
+    many in windows further on."""
     lessons = lessons_of(model, rich)
-    tokens, compared, tied, late = lessons.tokens, 0, 0, 0
+    tokens, n, tied, late = lessons.tokens, 0, 0, 0
     for user, (start, stop) in enumerate(zip(tokens.start, tokens.stop, strict=True)):
         for target in range(start + 1, stop):
             at = lessons.at[target]
@@ -203,13 +204,28 @@ def test_training_asks_as_inference_does(model, rich):
             if lessons.weight[target] == 0 or target - first > LENGTH:
                 continue
             found = asked_in_training(model, lessons, first, target)[target]
-            case = cases_of([user], [at - start], time_ms=tokens.time_ms[target], tab=tokens.tab[target])
+            when = tokens.time_ms[target]
+            own = rich.events("time_ms")[rich.offsets[user] : rich.offsets[user + 1]]
+            case = cases_of([user], [(own < when).sum()], time_ms=when, tab=tokens.tab[target])
             expected = model.queries(case, case.histories(rich))[0]
             np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9, err_msg=f"{user} {target - start}")
-            compared, tied, late = compared + 1, tied + (at < target - 1), late + (first > start)
-    assert compared > 60
-    assert tied > 5
-    assert late > 5
+            n, tied, late = n + 1, tied + (at < target - 1), late + (first > start)
+    return n, tied, late
+
+
+def test_training_asks_as_inference_does(model, rich):
+    n, tied, late = compared(model, rich)
+    assert n > 60
+    assert min(tied, late) > 5
+
+
+def test_training_on_positives_asks_as_inference_does(rich):
+    """Their gaps and profile run over positives alone."""
+    model = fit(rich, **EVERY, history="positives", length=LENGTH)
+    model.network.double()
+    n, tied, _late = compared(model, rich)
+    assert n > 20
+    assert tied > 1
 
 
 def changed(store, position, **columns):
