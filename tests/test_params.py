@@ -212,6 +212,8 @@ def test_an_experiment_that_changes_nothing_leaves_the_file_as_it_is(root, tmp_p
         "seed=42",
         "model.epochs=2",
         "model.inputs=[positive,gap,request_gap]",
+        "model.request=[gap,profile]",
+        "model.videos=[tags,bias,age]",
         "candidates.from=[tag_chain,bpr_mf]",
     ):
         apply_overrides(path, [key])
