@@ -56,6 +56,7 @@ def write(con, parts, settings, data, leave_one_out):
     users, videos = (np.arange(1, n + 1, dtype=np.int32) for n in (N_USERS, 40))
     arrays.write({"user_idx": users, "user_id": users + 700}, tables / "users.parquet")
     unknown = {"author_id": pa.nulls(40, pa.int64()), "tags": pa.nulls(40, pa.list_(pa.int64()))}
+    unknown |= {"duration_ms": pa.nulls(40, pa.int64()), "upload_date": pa.nulls(40, pa.date32())}
     arrays.write({"video_idx": videos, "video_id": videos + 900, **unknown}, tables / "videos.parquet")
     durations = cases_write.fit(parts, settings, leave_one_out)
     labelled = labels.label(parts, durations, settings)
