@@ -93,9 +93,9 @@ def test_shared_rows_learn_the_circle(lopsided):
 def test_the_bias_of_a_shared_row_begins_at_the_mean_of_its_videos(lopsided):
     fitted = fit(lopsided, own_row_from=floor_of(lopsided), hashed_rows=3, epochs=1)
     model = type(fitted)(fitted.params, fitted.vocabulary)
-    row, rate = fitted.vocabulary.row[1:], fitted.vocabulary.log_rate
+    row, rates = fitted.vocabulary.row[1:], fitted.vocabulary.log_rates
     for each in range(FIRST, row.max() + 1):
-        assert model.items.bias.weight[each].item() == pytest.approx(rate[row == each].mean(), rel=1e-5)
+        assert model.items.bias.weight[each].tolist() == pytest.approx(rates[row == each].mean(0).tolist(), rel=1e-5)
 
 
 def test_without_shared_rows_those_below_the_floor_have_none(lopsided):
