@@ -94,7 +94,7 @@ def run(*settings: object) -> dict[str, Any]:
     script = [sys.executable, __file__, "--train", *(json.dumps(each) for each in settings)]
     done = subprocess.run(script, capture_output=True, text=True, check=False)
     if done.returncode:
-        sys.exit(done.stderr[-2000:])
+        sys.exit(f"{settings} ended with {done.returncode}: {done.stderr[-2000:]}")
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
