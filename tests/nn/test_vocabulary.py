@@ -186,6 +186,15 @@ def test_days_of_upload_are_cells_from_16_days_before_to_16_after(store):
     assert uploads.cell[1:].tolist() == [37, 0, 1, 0, 36, 36, 16, 19]
 
 
+def test_cells_lie_around_the_log_however_far_from_1970(store):
+    """They once began in 1970, so that a log of 2022 had one cell for all uploads, and ages said nothing."""
+    store.tables["events"]["time_ms"] = store.tables["events"]["time_ms"] + 19_090 * DAY_MS
+    upload_day = np.array([0, 19_090, 19_091, 19_092, 19_093, 19_094, 19_060, 19_100, 19_089], float)
+    uploads = fit(with_videos(store, upload_day=upload_day), Names([], [], ["age"])).uploads
+    assert uploads.day[:-1].tolist() == list(range(19_074, 19_111))
+    assert uploads.cell[1:].tolist() == [16, 17, 18, 19, 20, 0, 26, 15]
+
+
 def test_of_a_long_log_a_cell_is_several_days(store):
     store.tables["events"]["time_ms"] = store.tables["events"]["time_ms"] * 50  # 200 days
     upload_day = np.array([0, -16, -13, -12, 0, 200, 216, 500, np.nan])
