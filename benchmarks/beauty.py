@@ -1,14 +1,15 @@
 """Amazon Beauty as published for S3-Rec (a user a line, `user item item ...` in order): every model by leave-one-out,
 over the whole catalogue without seen videos; fitted on train (all but each user's last two), and refitted on valid too.
 
-    python benchmarks/beauty.py FOLDER/Beauty.txt [--models sasrec,itemcf] [--users 500] [--epochs 1] [--out FOLDER]
+    python benchmarks/beauty.py FOLDER/Beauty.txt [--models sasrec,itemcf] [--device cuda] [--jobs 8] [--out FOLDER]
 
-STUDY holds every setting. Of a model's grid the cell with the highest NDCG@10 on valid is chosen, with the first seed,
-and goes on with the others and to the refit. `sasrec + itemcf` adds up the two with one weight, chosen on valid.
+STUDY holds every setting. Of a model's grid the setting with the highest NDCG@10 on valid is chosen, the mean over its
+seeds, and goes on to the refit. `sasrec + itemcf` adds up the two with one weight, chosen on valid.
 
 A cell (model, setting, seed, refit) is a folder of --out with the fitted model, its ranks and its row, whole or absent;
-rows.csv holds all rows. Finished cells are skipped; one whose code or settings have changed is another cell. --users
-and --epochs are for a short trial. The whole study takes hours: a line tells each cell's minutes.
+rows.csv holds all rows. Finished cells are skipped; one whose code or settings have changed is another cell. A study
+that was begun on one --device goes on on another. --users and --epochs are for a short trial. The whole study takes
+hours on a processor: a line tells each cell's minutes, beside as many others as --jobs says.
 
 The set has no times: an event's place in its user's line stands for seconds. --out, data/beauty by
 default, gets beauty.csv in log-*, which the pipeline reads, too:
@@ -20,13 +21,15 @@ import argparse
 import csv
 import hashlib
 import json
+import multiprocessing
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
@@ -40,6 +43,7 @@ import fused
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
+import settings
 
 from nextreel import datasets, engine, files, labels, models, splits
 from nextreel.cases import protocols, write
@@ -49,7 +53,7 @@ from nextreel.datasets import table
 from nextreel.evaluation.intervals import Clusters
 from nextreel.metrics.ranks import hit, ndcg
 from nextreel.metrics.ratios import Parts
-from nextreel.nn import recommender, trainer
+from nextreel.nn import device, recommender, trainer
 from nextreel.schema import FIRST_MS
 from nextreel.scoring import validation
 from nextreel.scoring.retrieve import target_ranks
@@ -60,13 +64,8 @@ CHOICE = "chosen on valid"  # a fit on train, judged on valid alone
 REFITS = ("none", "train_valid")  # judged on test: the same fit, and one on train and valid
 FUSED = "sasrec + itemcf"
 BOTH = ("sasrec", "itemcf")  # of which it is made
-# Of all neural models: items alone, scores are products, Adam at one rate; every prefix of a window is a sample.
-PLAIN: dict[str, Any] = {
-    **{"history": "positives", "length": 50, "width": 64, "dropout": 0.5, "weight_decay": 0.0},
-    **{"inputs": [], "request": [], "videos": [], "id_dropout": 0.0, "own_row_from": 1, "hashed_rows": 0},
-    **{"tied": True, "temperature": None, "negatives_from": "uniform", "logq": None},
-    **{"schedule": "constant", "warmup_share": 0.0, "clip": None, "table_optimizer": "adam"},
-}
+# Of all neural models, over `settings.PLAIN`; every prefix of a window is a sample.
+NEURAL: dict[str, Any] = {"history": "positives", "length": 50, "width": 64, "dropout": 0.5}
 
 
 class Studied(NamedTuple):
@@ -92,19 +91,21 @@ STUDY = {
         ".0409 (ItemKNN)",
     ),
     "gru4rec": Studied(
-        "gru4rec", {**PLAIN, "layers": 1, "loss": "softmax", "batch_size": 128, "epochs": 100, "patience": 10},
-        {"lr": (5e-4, 1e-3)}, 3, ".014 (S3-Rec's table); aim .034",
+        "gru4rec",
+        {**NEURAL, "layers": 1, "loss": "softmax", "lr": 2e-3, "batch_size": 128, "epochs": 75, "patience": 10},
+        {}, 3, ".014 (S3-Rec's table); aim .034",
     ),
     # BSARec's road (Shin et al., AAAI 2024): cross-entropy over all items, dropout .5, 2 blocks, 1 head, 65 epochs.
     "sasrec": Studied(
         "sasrec",
-        {**PLAIN, "block": "standard", "blocks": 2, "heads": 1, "loss": "softmax", "epochs": 100, "patience": 10},
-        {"lr": (5e-4, 1e-3), "batch_size": (128, 256)}, 3, ".0531 (eSASRec's repository), .0611 (BSARec); aim .060",
+        {**NEURAL, "block": "standard", "blocks": 2, "heads": 1, "loss": "softmax", "batch_size": 128,
+         "epochs": 75, "patience": 10},
+        {"lr": (1e-3, 2e-3)}, 3, ".0531 (eSASRec's repository), .0611 (BSARec); aim .060",
     ),
     # As published (Kang & McAuley, ICDM 2018): one negative a target, until 20 epochs bring nothing.
     "sasrec_bce": Studied(
         "sasrec",
-        {**PLAIN, "block": "standard", "blocks": 2, "heads": 1, "loss": "bce", "negatives": 1, "lr": 1e-3,
+        {**NEURAL, "block": "standard", "blocks": 2, "heads": 1, "loss": "bce", "negatives": 1, "lr": 1e-3,
          "batch_size": 128, "epochs": 200, "patience": 20},
         {}, 3, ".0318 (S3-Rec's table)",
     ),
@@ -130,70 +131,77 @@ class Cell(NamedTuple):
 class Bench:
     """The log, prepared once, and the cells of its folder."""
 
-    def __init__(self, source: Path, out: Path, users: int | None, epochs: int | None) -> None:
-        self.out, self.epochs = out, epochs
-        self.log = digest([source.read_bytes(), str(users).encode(), code(_CODE)])
-        data = out / f"log-{self.log}"
+    def __init__(self, asked: argparse.Namespace) -> None:
+        """asked: see `main`."""
+        self.given, self.out = asked, asked.out
+        self.log = digest([asked.source.read_bytes(), str(asked.users).encode(), code(_CODE)])
+        data = asked.out / f"log-{self.log}"
         if not data.exists():
             with files.replacing(data) as folder:
-                prepare(source, folder, users)
+                prepare(asked.source, folder, asked.users)
         self.store, self.asked = Store.load(data / "store"), EvalSet.load(data, params.seed)
         self.rows: list[dict[str, Any]] = []  # of this run, finished ones first
 
-    def fit(self, cell: Cell) -> dict[str, Any]:
-        """The row of a cell: found, or fitted and written."""
-        folder = self.folder(cell)
-        if not (folder / "row.json").exists():
-            print(f"{cell.name}, {cell.told or 'one setting'}, seed {cell.seed}, {cell.refit}: begins", flush=True)
-            started = time.monotonic()
-            model, found = self._fitted(cell)
-            with files.replacing(folder) as temporary:
-                temporary.mkdir(parents=True)
-                if cell.refit != "none":
-                    model.save(temporary / "model")
-                part = "valid" if cell.refit == CHOICE else "test"
-                ranks = target_ranks(model, self.store, self.asked, part, part)
-                np.save(temporary / f"{part}.npy", ranks)
-                minutes = (time.monotonic() - started) / 60
-                about = cell._asdict() | {"setting": cell.told, "minutes": minutes}
-                write_row(temporary, about | found | measured(part, ranks))
-        return self.told(folder)
+    def fit_all(self, cells: Iterable[Cell]) -> None:
+        """Fit those that are not there, as many at once as `--jobs` says."""
+        missing = [cell for cell in cells if not (self.folder(cell) / "row.json").exists()]
+        if self.given.jobs == 1:
+            for cell in missing:
+                self.fit(cell)
+            return
+        spawn = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(self.given.jobs, spawn) as pool:
+            for _done in pool.map(fit_one, [self.given] * len(missing), missing):
+                pass
+
+    def fit(self, cell: Cell) -> None:
+        """Write the folder of a cell."""
+        print(f"{cell.name}, {cell.told or 'one setting'}, seed {cell.seed}, {cell.refit}: begins", flush=True)
+        started = time.monotonic()
+        model, found = self._fitted(cell)
+        with files.replacing(self.folder(cell)) as temporary:
+            temporary.mkdir(parents=True)
+            if cell.refit != "none":
+                model.save(temporary / "model")
+            part = "valid" if cell.refit == CHOICE else "test"
+            ranks = target_ranks(model, self.store, self.asked, part, part)
+            np.save(temporary / f"{part}.npy", ranks)
+            minutes = (time.monotonic() - started) / 60
+            about = cell._asdict() | {"setting": cell.told, "device": self.given.device, "minutes": minutes}
+            write_row(temporary, about | found | measured(part, ranks))
 
     def _fitted(self, cell: Cell) -> tuple[Model, dict[str, Any]]:
         """The model, and what its row says beside the metrics."""
-        studied, settings = STUDY[cell.name], self.settings(cell)
-        fit, rng = models.module(studied.module).Model.fit, np.random.default_rng(cell.seed)
+        asked, rng = self.settings(cell), np.random.default_rng(cell.seed)
+        fit = models.module(STUDY[cell.name].module).Model.fit
         if cell.refit == CHOICE:
             curve = self.out / "curves" / f"{self.folder(cell).name}.csv"
             session = trainer.Session(lambda model: validation.validate(model, self.store, self.asked), curve)
-            model = fit(settings, Training(self.store.fitted_on("train"), rng, session))
+            model = fit(asked, Training(self.store.fitted_on("train"), rng, session))
             return model, {"epochs": getattr(model.params, "epochs", "")}
-        first = self.told(self.folder(cell._replace(refit=CHOICE)))
+        first = row_of(self.folder(cell._replace(refit=CHOICE)))
         about = {key: first[key] for key in ("epochs", "valid_ndcg@10")}
         if cell.refit == "none":
             return self.load(cell), about | {"minutes": first["minutes"]}
         if first["epochs"]:
-            settings = settings.model_copy(update={"epochs": first["epochs"]})
-        return fit(settings, Training(self.store.fitted_on(cell.refit), rng)), about
+            asked = asked.model_copy(update={"epochs": first["epochs"]})
+        return fit(asked, Training(self.store.fitted_on(cell.refit), rng)), about
 
     def settings(self, cell: Cell) -> Any:
         """The section of a cell's model."""
-        studied = STUDY[cell.name]
-        owner = models.module(studied.module).Params
-        neural = issubclass(owner, recommender.NeuralParams)
-        family = "train" if neural else "recall"
-        own = {**(params.get("model") if neural else {}), **params.get(f"{family}.{studied.module}")}
-        own |= {**studied.fixed, **cell.setting}
-        if neural and self.epochs:
-            own["epochs"] = self.epochs
-        return owner.model_validate(own)
+        name, fixed = STUDY[cell.name].module, {**STUDY[cell.name].fixed, **cell.setting}
+        owner = models.module(name).Params
+        if not issubclass(owner, recommender.NeuralParams):
+            return owner.model_validate({**params.get(f"recall.{name}"), **fixed})
+        epochs = {"epochs": self.given.epochs} if self.given.epochs else {}
+        return settings.neural(name, {**fixed, "device": self.given.device, **epochs})
 
     def folder(self, cell: Cell) -> Path:
         """Of a cell: another log, other settings or other code is another folder."""
         studied = STUDY[cell.name]
-        settings = self.settings(cell)
-        own = (f"models/{studied.module}.py", *(["nn/*.py"] if isinstance(settings, recommender.NeuralParams) else []))
-        state = digest([self.log.encode(), settings.model_dump_json().encode(), code(own)])
+        asked = self.settings(cell)
+        own = (f"models/{studied.module}.py", *(["nn/*.py"] if isinstance(asked, recommender.NeuralParams) else []))
+        state = digest([self.log.encode(), asked.model_dump_json(exclude={"device"}).encode(), code(own)])
         return self.out / "cells" / f"{cell.name}-{cell.seed}-{cell.refit.replace(' ', '_')}-{state}"
 
     def load(self, cell: Cell) -> Model:
@@ -201,9 +209,13 @@ class Bench:
         model: Model = models.module(STUDY[cell.name].module).Model.load(fitted / "model")
         return model
 
+    def on_valid(self, cells: list[Cell]) -> float:
+        """NDCG@10, the mean over cells."""
+        return float(np.mean([self.told(self.folder(cell))["valid_ndcg@10"] for cell in cells]))
+
     def told(self, folder: Path) -> dict[str, Any]:
         """A finished row; it is in rows.csv and printed the first time that it is asked for."""
-        row: dict[str, Any] = json.loads((folder / "row.json").read_text(encoding="utf-8"))
+        row = row_of(folder)
         if row not in self.rows:
             self.rows.append(row)
             write_rows(self.out / "rows.csv", self.rows)
@@ -230,11 +242,21 @@ class Bench:
                 temporary.mkdir(parents=True)
                 np.save(temporary / f"{part}.npy", np.array(ranks) if how is None else ranks[0])
                 row = {"name": FUSED, "setting": told, "seed": cell.seed, "refit": cell.refit, "epochs": ""}
-                row |= {"valid_ndcg@10": on_valid}
+                row |= {"valid_ndcg@10": on_valid, "device": "cpu"}
                 row |= measured(part, max(ranks, key=lambda rank: float(ndcg(rank, 10).mean())))
                 write_row(temporary, row | {"minutes": (time.monotonic() - started) / 60})
         self.told(folder)
         return folder
+
+
+def fit_one(asked: argparse.Namespace, cell: Cell) -> None:
+    """`Bench.fit` in a process of its own."""
+    Bench(asked).fit(cell)
+
+
+def row_of(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "row.json").read_text(encoding="utf-8"))
+    return found
 
 
 def digest(parts: list[bytes]) -> str:
@@ -260,7 +282,7 @@ def write_row(folder: Path, row: Mapping[str, Any]) -> None:
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
-    columns = ("name", "setting", "seed", "refit", "epochs", "hr@10", "ndcg@10", "valid_ndcg@10", "minutes")
+    columns = ("name", "setting", "seed", "refit", "epochs", "hr@10", "ndcg@10", "valid_ndcg@10", "device", "minutes")
     with files.replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
@@ -296,15 +318,21 @@ def combinations(grid: Mapping[str, tuple[Any, ...]]) -> Iterator[dict[str, Any]
         yield dict(zip(grid, values, strict=True))
 
 
-def studied(bench: Bench, name: str) -> list[Cell]:
-    """The cells of a model's chosen setting, by seed, all fitted."""
-    cells = [Cell(name, setting, params.seed, CHOICE) for setting in combinations(STUDY[name].grid)]
-    chosen = max(cells, key=lambda cell: bench.fit(cell)["valid_ndcg@10"])
-    seeds = [chosen._replace(seed=params.seed + more) for more in range(STUDY[name].seeds)]
-    for cell in seeds:
-        for refit in (CHOICE, *REFITS):
-            bench.fit(cell._replace(refit=refit))
-    return seeds
+def seeds_of(name: str, setting: Mapping[str, Any]) -> list[Cell]:
+    return [Cell(name, setting, params.seed + more, CHOICE) for more in range(STUDY[name].seeds)]
+
+
+def studied(bench: Bench, names: Iterable[str]) -> dict[str, list[Cell]]:
+    """The cells of each model's chosen setting, by seed, all fitted."""
+    grids = {name: [seeds_of(name, setting) for setting in combinations(STUDY[name].grid)] for name in names}
+    bench.fit_all(cell for grid in grids.values() for cells in grid for cell in cells)
+    fits = {name: max(grid, key=bench.on_valid) for name, grid in grids.items()}
+    for refit in REFITS:
+        wanted = [cell._replace(refit=refit) for cells in fits.values() for cell in cells]
+        bench.fit_all(wanted)
+        for cell in wanted:
+            bench.told(bench.folder(cell))
+    return fits
 
 
 def studied_together(bench: Bench, fits: Mapping[str, list[Cell]]) -> tuple[str, dict[str, list[Path]]]:
@@ -322,7 +350,7 @@ def studied_together(bench: Bench, fits: Mapping[str, list[Cell]]) -> tuple[str,
     return str(how), folders
 
 
-def tables(bench: Bench, found: Mapping[str, Mapping[str, list[Path]]], settings: Mapping[str, str]) -> None:
+def tables(bench: Bench, found: Mapping[str, Mapping[str, list[Path]]], told: Mapping[str, str]) -> None:
     """Print a table a refit: the mean over seeds, intervals over users and videos."""
     asked = bench.asked.of("test")
     clusters = Clusters(asked.cases.user_idx, asked.target)
@@ -333,14 +361,14 @@ def tables(bench: Bench, found: Mapping[str, Mapping[str, list[Path]]], settings
         gains = {}
         for name, folders in found.items():
             ranks = np.stack([np.load(folder / "test.npy") for folder in folders[refit]])
-            rows = [json.loads((folder / "row.json").read_text(encoding="utf-8")) for folder in folders[refit]]
+            rows = [row_of(folder) for folder in folders[refit]]
             gains[name] = ndcg(ranks, 10).mean(0)
             text = interval(clusters, gains[name])
             each = ", ".join(f"{value:.4f}" for value in ndcg(ranks, 10).mean(1))
             valid = np.mean([row["valid_ndcg@10"] for row in rows])
             minutes = sum(row["minutes"] for row in rows)
             in_print = STUDY[name].in_print if name in STUDY else "aim .063"
-            cells = [name, settings[name], len(ranks), f"{hit(ranks, 10).mean():.4f}", text, each]
+            cells = [name, told[name], len(ranks), f"{hit(ranks, 10).mean():.4f}", text, each]
             print("| " + " | ".join(map(str, [*cells, f"{valid:.4f}", f"{minutes:.1f}", in_print])) + " |")
         if FUSED in gains:
             print(f"\n{FUSED} minus sasrec: {interval(clusters, gains[FUSED] - gains['sasrec'])}")
@@ -359,22 +387,26 @@ def main() -> None:
     parser.add_argument("--models", default=",".join(STUDY), help="of those in STUDY")
     parser.add_argument("--users", type=int, help="the first lines of the file alone")
     parser.add_argument("--epochs", type=int, help="of all neural models, at most")
+    parser.add_argument(
+        "--device", choices=get_args(device.Name), default="cpu", help="where neural models are trained"
+    )
+    parser.add_argument("--jobs", type=int, default=1, help="cells that are fitted at once")
     parser.add_argument("--out", type=Path, default=ROOT / "data/beauty")
     asked = parser.parse_args()
     names = asked.models.split(",")
     if unknown := [name for name in names if name not in STUDY]:
         sys.exit(f"--models is {asked.models!r}; {', '.join(unknown)} is none of {', '.join(STUDY)}")
     started = time.monotonic()
-    bench = Bench(asked.source, asked.out, asked.users, asked.epochs)
-    fits = {name: studied(bench, name) for name in names}
+    bench = Bench(asked)
+    fits = studied(bench, names)
     found = {
         name: {refit: [bench.folder(cell._replace(refit=refit)) for cell in cells] for refit in REFITS}
         for name, cells in fits.items()
     }
-    settings = {name: cells[0].told for name, cells in fits.items()}
+    told = {name: cells[0].told for name, cells in fits.items()}
     if fits.keys() >= set(BOTH):
-        settings[FUSED], found[FUSED] = studied_together(bench, fits)
-    tables(bench, found, settings)
+        told[FUSED], found[FUSED] = studied_together(bench, fits)
+    tables(bench, found, told)
     fitting = sum(row["minutes"] for row in bench.rows if row["refit"] != "none")  # those were fitted for the choice
     print(f"\n{fitting / 60:.1f} hours for all cells, {(time.monotonic() - started) / 60:.1f} minutes in this run")
 

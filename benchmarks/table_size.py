@@ -43,6 +43,7 @@ def train(n_videos: int, n_events: int, n_trained: int, epochs: int, threads: in
     import time
 
     import numpy as np
+    import settings
 
     from nextreel.cases.store import Column, Histories, NamedColumns, Store
     from nextreel.contract import Training
@@ -60,15 +61,13 @@ def train(n_videos: int, n_events: int, n_trained: int, epochs: int, threads: in
     videos = NamedColumns(video_key=np.arange(n_videos + 1))
     about = {"events/video_idx": Column("id", n_videos + 1), "events/positive": Column("id", 2)}
     store = Store(offsets, {}, {"events": events, "videos": videos}, about)
-    params = sasrec.Params.model_validate(
-        {"lr": 0.001, "weight_decay": 0, "epochs": epochs, "batch_size": BATCH, "patience": epochs, "width": 64}
-        | {"schedule": "constant", "warmup_share": 0, "clip": None, "device": "cpu", "seeds": 1}
+    params = settings.neural(
+        "sasrec",
+        {"lr": 0.001, "epochs": epochs, "batch_size": BATCH, "patience": epochs, "width": 64, "device": "cpu"}
         | {"length": LENGTH, "dropout": 0.2, "history": "all", "passed_weight": 0}
-        | {"inputs": [], "request": [], "videos": [], "id_dropout": 0, "tied": True, "temperature": None}
-        | {"loss": "sampled_softmax", "negatives": 512, "negatives_from": "uniform", "logq": None, "gbce_t": 0}
-        | {"own_row_from": 1, "hashed_rows": 0, "table_optimizer": "rowwise_adagrad", "table_lr": 0.05}
+        | {"loss": "sampled_softmax", "negatives": 512, "table_optimizer": "rowwise_adagrad", "table_lr": 0.05}
         | {"block": "standard", "blocks": 2, "heads": 2}
-        | changes
+        | changes,
     )
     ends: list[float] = []
 

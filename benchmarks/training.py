@@ -1,16 +1,17 @@
-"""How fast does SASRec train on a processor? Beside RecTools, in the same run, system after system in turns.
+"""How fast does SASRec train? Beside RecTools, in the same run, system after system in turns.
 
-Ours with `cpu_isa` native and portable; RecTools' `SASRecModel`, and the flat network of its `fast_transformers` in the
-barest loop. All 64 wide, 2 blocks of 2 heads, feed-forward 64 to 64, dropout .2, batches of 128 windows, Adam at .001,
-fp32. The log is made up in ML-100K's shape (943 users, 1,682 items, 100,000 events); of each user the last 50 or 200
-targets are trained. Targets a second, by the wall and by the processor's time (which other work on the machine disturbs
-least, with one thread): the median over rounds of the median epoch, the first left out. Loss: mean of the last epoch,
-where bce is the mean of a target's and a negative's. The peers get an environment of their own in FOLDER, and threads
-that sleep while they wait, as ours do.
+Ours with `cpu_isa` native and portable, and with `model.device: cuda` where `--systems` names it; RecTools'
+`SASRecModel`, and the flat network of its `fast_transformers` in the barest loop. All 64 wide, 2 blocks of 2 heads,
+feed-forward 64 to 64, dropout .2, batches of 128 windows, Adam at .001, fp32. The log is made up in ML-100K's shape
+(943 users, 1,682 items, 100,000 events); of each user the last 50 or 200 targets are trained. Targets a second, by the
+wall and by the processor's time (which other work on the machine disturbs least, with one thread): the median over
+rounds of the median epoch, the first left out. Loss: mean of the last epoch, where bce is the mean of a target's and a
+negative's. The peers get an environment of their own in FOLDER, and threads that sleep while they wait, as ours do.
 
-    python benchmarks/training.py FOLDER [THREADS [ROUNDS [EPOCHS]]]
+    python benchmarks/training.py FOLDER [--systems native,cuda] [--threads 2] [--rounds 3] [--epochs 6]
 """
 
+import argparse
 import json
 import os
 import statistics
@@ -25,7 +26,7 @@ from nextreel import runtime
 
 RECTOOLS, TORCH = "rectools[torch]==0.19.0", "torch==2.13.0"
 LENGTHS, LOSSES = (50, 200), ("softmax", "bce")
-OURS, PEERS = ("native", "portable"), ("SASRecModel", "flat")
+OURS, PEERS = ("native", "portable", "cuda"), ("SASRecModel", "flat")
 N_USERS, N_ITEMS, N_EVENTS = 943, 1682, 100_000
 
 
@@ -46,12 +47,13 @@ def write_log(path: Path) -> None:
     np.savez(path, user=user, item=item - item % n_genres + np.minimum(genre, N_ITEMS - 1 - (item - item % n_genres)))
 
 
-def train_ours(log: Path, cpu_isa: str, length: int, loss: str, epochs: int, threads: int) -> None:
+def train_ours(log: Path, system: str, length: int, loss: str, epochs: int, threads: int) -> None:
     """Print the targets of an epoch, and the end and loss of each."""
-    runtime.prepare(threads, cpu_isa)
+    runtime.prepare(threads, "portable" if system == "portable" else "native")
     import time
 
     import numpy as np
+    import settings
 
     from nextreel.cases.store import Column, NamedColumns, Store
     from nextreel.contract import Training
@@ -70,10 +72,12 @@ def train_ours(log: Path, cpu_isa: str, length: int, loss: str, epochs: int, thr
     )
     about = {"events/video_idx": Column("id", N_ITEMS + 1), "events/positive": Column("id", 2)}
     store = Store(offsets, {"start": offsets[:-1], "train": offsets[1:]}, {"events": events}, about)
-    params = sasrec.Params.model_validate(
-        {"lr": 0.001, "weight_decay": 0, "epochs": epochs, "batch_size": 128, "patience": epochs, "width": 64}
-        | {"length": length, "dropout": 0.2, "seeds": 1, "history": "all", "inputs": [], "passed_weight": 0}
-        | {"loss": loss, "negatives": 1, "block": "standard", "blocks": 2, "heads": 2}
+    params = settings.neural(
+        "sasrec",
+        {"lr": 0.001, "epochs": epochs, "batch_size": 128, "patience": epochs, "width": 64}
+        | {"device": "cuda" if system == "cuda" else "cpu"}
+        | {"length": length, "dropout": 0.2, "history": "all", "passed_weight": 0}
+        | {"loss": loss, "negatives": 1, "block": "standard", "blocks": 2, "heads": 2},
     )
     ends: list[tuple[float, float]] = []
 
@@ -124,25 +128,36 @@ def train(log: Path, python: Path, system: str, *settings: object) -> tuple[floa
 
 
 def main() -> None:
-    folder = Path(sys.argv[1])
-    threads, rounds, epochs = (int(given) for given in [*sys.argv[2:], *("2", "3", "6")[len(sys.argv) - 2 :]])
-    folder.mkdir(parents=True, exist_ok=True)
-    log, python = folder / "log.npz", peers_python(folder)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--systems", default="native,portable,SASRecModel,flat", help="in turns")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=6)
+    asked = parser.parse_args()
+    systems = asked.systems.split(",")
+    if unknown := [name for name in systems if name not in (*OURS, *PEERS)]:
+        sys.exit(f"--systems is {asked.systems!r}; {', '.join(unknown)} is none of {', '.join([*OURS, *PEERS])}")
+    asked.folder.mkdir(parents=True, exist_ok=True)
+    log = asked.folder / "log.npz"
+    python = peers_python(asked.folder) if {*systems} & {*PEERS} else Path(sys.executable)
     write_log(log)
-    print("| loss | length | system | targets/s | range | native / this | by the processor | native / this | loss |")
+    first = systems[0]
+    ratio = f"{first} / this"
+    print(f"| loss | length | system | targets/s | range | {ratio} | by the processor | {ratio} | loss |")
     print("|---" * 9 + "|", flush=True)
     for loss in LOSSES:
         for length in LENGTHS:
-            taken: dict[str, list[tuple[float, float, float]]] = {system: [] for system in (*OURS, *PEERS)}
-            for _ in range(rounds):
+            taken: dict[str, list[tuple[float, float, float]]] = {system: [] for system in systems}
+            for _ in range(asked.rounds):
                 for system, found in taken.items():
-                    found.append(train(log, python, system, length, loss, epochs, threads))
+                    found.append(train(log, python, system, length, loss, asked.epochs, asked.threads))
             middle = {
                 system: [statistics.median(x) for x in zip(*found, strict=True)] for system, found in taken.items()
             }
             for system, (wall, processor, last) in middle.items():
                 span = f"{min(taken[system])[0]:,.0f} to {max(taken[system])[0]:,.0f}"
-                of_wall, of_processor = middle["native"][0] / wall, middle["native"][1] / processor
+                of_wall, of_processor = middle[first][0] / wall, middle[first][1] / processor
                 cells = [loss, str(length), system, f"{wall:,.0f}", span, f"{of_wall:.2f}"]
                 cells += [f"{processor:,.0f}", f"{of_processor:.2f}", f"{last:.4f}"]
                 print(f"| {' | '.join(cells)} |", flush=True)

@@ -31,7 +31,7 @@ def value_and_gradients(loss, queries, items, target, weight):
 @pytest.mark.parametrize("n_targets", [1, 6, 7, 8, 15, 200])  # chunks of 7
 @pytest.mark.parametrize(("dtype", "close"), [(torch.float64, 1e-9), (torch.float32, 1e-5)])
 def test_value_and_gradients_are_torch_s_whatever_the_chunks(monkeypatch, n_targets, dtype, close):
-    monkeypatch.setattr(module, "_CELLS", 7 * 11)
+    monkeypatch.setitem(module._CELLS, "cpu", 7 * 11)
     problem = made(n_targets, 11, dtype=dtype)
     for found, expected in zip(
         value_and_gradients(cross_entropy, *problem), value_and_gradients(brute_force, *problem), strict=True
@@ -50,13 +50,13 @@ def test_by_hand():
 
 
 def test_gradcheck(monkeypatch):
-    monkeypatch.setattr(module, "_CELLS", 4 * 6)
+    monkeypatch.setitem(module._CELLS, "cpu", 4 * 6)
     queries, items, target, weight = made(9, 6)
     assert torch.autograd.gradcheck(lambda q, i: cross_entropy(q, i, target, weight), (queries, items))
 
 
 def test_more_items_than_a_chunk_holds_cells(monkeypatch):
-    monkeypatch.setattr(module, "_CELLS", 3)
+    monkeypatch.setitem(module._CELLS, "cpu", 3)
     problem = made(4, 11)
     torch.testing.assert_close(cross_entropy(*problem), brute_force(*problem), check_dtype=False)
 

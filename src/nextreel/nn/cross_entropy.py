@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-_CELLS = 1 << 20  # of a chunk of logits: 623 targets at 1,682 items
+# Of a chunk of logits: 623 targets at 1,682 items, while a processor's cache holds them; a GPU wants large products.
+_CELLS = {"cpu": 1 << 20, "cuda": 1 << 25}
 _SMALLEST = 1e-30  # a probability with an accurate logarithm
 
 
@@ -31,7 +32,7 @@ class _CrossEntropy(torch.autograd.Function):
         share = share / share.sum()
         of_queries, of_items = torch.empty_like(queries), torch.zeros_like(items)
         loss = queries.new_zeros(())
-        rows = max(1, _CELLS // len(items))
+        rows = max(1, _CELLS[items.device.type] // len(items))
         for q, t, w, of_q in zip(*(x.split(rows) for x in (queries, target, share, of_queries)), strict=True):
             logits = q @ items.T
             p = logits.softmax(1)  # [m, N]

@@ -37,7 +37,10 @@ class Rectangle(NamedTuple):
     @classmethod
     def several(cls, batch: Batch) -> list[Self]:
         """A batch in rectangles: a few histories each, and one from the first of the longest on. Little is padded
-        where a batch begins with its shortest histories."""
+        where a batch begins with its shortest histories. On a GPU it is one: padding costs less than many small steps.
+        """
+        if batch.offsets.is_cuda:
+            return [cls.of(batch)]
         place, n_shorter = batch.place, int(batch.length.argmax())
         starts = [*range(0, n_shorter, _TOGETHER), n_shorter, len(batch.length)]
         return [cls._between(batch, place, start, end) for start, end in pairwise(starts)]
