@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nextreel.cases.store import Histories, Sets, Store
-from nextreel.clock import DAY_MS, UTC8_MS
+from nextreel.clock import DAY_MS, HOUR_MS, UTC8_MS
 
 NOTHING = -1
 GAP, REQUEST_GAP, HOUR, AGE, PROFILE = "gap", "request_gap", "hour", "age", "profile"
@@ -29,7 +29,6 @@ TAGS, DURATION, BIAS = "tags", "duration", "bias"
 REQUEST = (GAP, HOUR, "tab", PROFILE)  # what a request can say
 SIZES = {GAP: 32, REQUEST_GAP: 32, HOUR: 24, AGE: 32}  # of values that are computed
 NEVER_MS = -1  # no such time
-_HOUR_MS = 3_600_000
 
 
 class Events(NamedTuple):
@@ -83,7 +82,7 @@ def gap(from_ms: np.ndarray, to_ms: np.ndarray) -> np.ndarray:
 
 
 def hour(time_ms: np.ndarray) -> np.ndarray:
-    return ((time_ms + UTC8_MS) // _HOUR_MS % 24).astype(np.int8)
+    return ((time_ms + UTC8_MS) // HOUR_MS % 24).astype(np.int8)
 
 
 def day(time_ms: np.ndarray) -> np.ndarray:
