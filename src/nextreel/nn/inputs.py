@@ -28,6 +28,7 @@ GAP, REQUEST_GAP, HOUR, AGE, PROFILE = "gap", "request_gap", "hour", "age", "pro
 TAGS, DURATION, BIAS = "tags", "duration", "bias"
 REQUEST = (GAP, HOUR, "tab", PROFILE)  # what a request can say
 SIZES = {GAP: 32, REQUEST_GAP: 32, HOUR: 24, AGE: 32}  # of values that are computed
+OF_EVENTS, OF_VIDEOS = tuple(SIZES), (DURATION, AGE, BIAS)  # what is no column of that name
 NEVER_MS = -1  # no such time
 
 
@@ -57,7 +58,7 @@ def columns(inputs: Sequence[str], request: Sequence[str], videos: Sequence[str]
     needed |= {"videos/upload_day?" for name in (*inputs, *videos) if name == AGE}
     needed |= {"videos/duration_ms?" for name in videos if name == DURATION}
     needed |= {"videos/tags?" for name in request if name == PROFILE}
-    return needed | {f"videos/{name}?" for name in videos if name not in (AGE, BIAS, DURATION)}
+    return needed | {f"videos/{name}?" for name in videos if name not in OF_VIDEOS}
 
 
 def of_events(name: str, events: Events) -> np.ndarray:
