@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 
 from nextreel import models
-from nextreel.nn.batch import NOTHING, START, VIDEO, Lessons
+from nextreel.nn.batch import START, VIDEO, Lessons
 from nextreel.nn.cross_entropy import cross_entropy
 from nextreel.nn.recommender import Network
-from nextreel.nn.vocabulary import Names, Vocabulary
+from nextreel.nn.vocabulary import NOTHING, Names, Vocabulary
 from tests.neural import PLAIN
 
 LENGTH, WIDTH, N_VIDEOS = 6, 8, 40

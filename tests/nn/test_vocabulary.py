@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from nextreel.cases.store import NamedColumns, Sets
+from nextreel.nn.inputs import NEVER_MS
 from nextreel.nn.profile import PRIOR
-from nextreel.nn.vocabulary import FIRST, START, UNKNOWN, Names, Vocabulary
+from nextreel.nn.vocabulary import FIRST, NOTHING, START, UNKNOWN, Names, Rows, Vocabulary
 from tests.neural import EVERY, with_every_column
 
 DAY_MS = 86_400_000
@@ -96,6 +97,19 @@ def test_hashed_rows_are_spread(made_store):
     assert len(per_row) == 100
     assert per_row.min() > 20
     assert per_row.max() < 70
+
+
+# --- rows of anything else ---
+
+
+def test_a_value_has_the_row_after_it_and_what_is_unknown_none():
+    """Of buckets, one beyond the last is the last; of any other value, nothing is known beyond."""
+    rows = Rows({}, {"gap": 3, "hour": 24, "tab": 2}, None)
+    last_ms, time_ms = np.array([NEVER_MS, 0, 0, 0]), np.array([0, 0, 1_000, 60_000])
+    found = rows.of_requests(last_ms, time_ms, np.array([-1, 0, 1, 2]))
+    assert found["gap"].tolist() == [NOTHING, 1, 1 + 1, 1 + 2]  # log2 of 61 is above 5
+    assert found["hour"].tolist() == [1 + 8] * 4  # in UTC+8
+    assert found["tab"].tolist() == [NOTHING, 1, 1 + 1, NOTHING]
 
 
 # --- how often videos are shown and liked ---

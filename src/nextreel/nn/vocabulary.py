@@ -13,12 +13,12 @@ from nextreel.cases.store import Histories, Sets, Store
 from nextreel.clock import DAY_MS
 from nextreel.errors import UserError
 from nextreel.nn import inputs
-from nextreel.nn.batch import Rows
 from nextreel.nn.inputs import AGE, BIAS, PROFILE, TAGS, Events
 from nextreel.nn.profile import PRIOR, Profile
 
 UNKNOWN, START = 0, 1  # rows of ids: a video that has none; the start of a history
 FIRST = 2  # row of the first video that has its own
+NOTHING = 0  # row of anything else: at the start, or a value that the fit does not know
 _MARGIN_DAYS = 16  # before and after the fit in which days of upload are told apart
 _CELLS = 64  # of days of upload, at most
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio: spreads keys over rows (Knuth, TAOCP 6.4)
@@ -37,6 +37,24 @@ class Uploads(NamedTuple):
 
     cell: np.ndarray  # [n_videos + 1] by video_idx; the last cell: unknown
     day: np.ndarray  # [n_cells] the day of each cell since 1970; NaN: unknown
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Which values have rows in tables: name -> how many are known. Of a value beyond, nothing is known."""
+
+    inputs: Mapping[str, int]  # of events
+    request: Mapping[str, int]
+    profile: Profile | None
+
+    def of_events(self, events: Events) -> dict[str, np.ndarray]:
+        """Rows [m] by input."""
+        return {name: _row(inputs.of_events(name, events), n, name) for name, n in self.inputs.items()}
+
+    def of_requests(self, last_ms: np.ndarray, time_ms: np.ndarray, tab: np.ndarray | None) -> dict[str, np.ndarray]:
+        """Rows [m] by name. last_ms [m]: time of the last event, NEVER_MS if there is none."""
+        values = {inputs.GAP: inputs.gap(last_ms, time_ms), inputs.HOUR: inputs.hour(time_ms), "tab": tab}
+        return {name: _row(values[name], n, name) for name, n in self.request.items()}
 
 
 @dataclass(frozen=True)
@@ -135,6 +153,14 @@ class Vocabulary:
             profile = Profile(tags, arrays["profile.share"], arrays["profile.rate"])
         rows = Rows(about["inputs"], about["request"], profile)
         return cls(arrays["known"], arrays["count"], arrays["log_rates"], arrays["row"], content, uploads, rows)
+
+
+def _row(value: np.ndarray | None, n_known: int, name: str) -> np.ndarray:
+    """The row of each value: 0 = NOTHING, value v = v + 1. Buckets are in order: one beyond the last is the last."""
+    assert value is not None
+    if name in inputs.SIZES:
+        value = np.minimum(value, n_known - 1)
+    return np.where((value >= 0) & (value < n_known), value + 1, NOTHING).astype(np.int32)
 
 
 def n_rows(sets: Sets) -> int:
