@@ -39,7 +39,7 @@ def histories(made_store):
 @pytest.fixture
 def vocabulary(histories):
     """Of a fit on all but one user, which does not know all the videos."""
-    found = Vocabulary.fit(histories.where(slice(0, -1)), Names(["positive"], [], []), only_positives=False)
+    found, _counts = Vocabulary.fit(histories.where(slice(0, -1)), Names(["positive"], [], []), only_positives=False)
     assert len(found.known) < len(np.unique(histories.store.events("video_idx")))
     return found
 

@@ -57,13 +57,18 @@ class Rows:
         return {name: _row(values[name], n, name) for name, n in self.request.items()}
 
 
+class Counts(NamedTuple):
+    """What a fit begins with and nobody asks of a model that was loaded: of each known video [V], in order."""
+
+    events: np.ndarray  # [V]
+    log_rates: np.ndarray  # [V, 2] of events and of positives, see `_log_rates`
+
+
 @dataclass(frozen=True)
 class Vocabulary:
     """Rows by video_idx [n_videos + 1], and of everything else."""
 
     known: np.ndarray  # [V] video_idx of the fit's events, in order
-    count: np.ndarray  # [V] events of each
-    log_rates: np.ndarray  # [V, 2] of events and of positives, see `_log_rates`
     row: np.ndarray  # of ids: START of padding, UNKNOWN of videos outside `known`
     content: Mapping[str, Sets]  # rows of each video in the table of that name; values that `known` lacks are none
     uploads: Uploads | None
@@ -72,7 +77,7 @@ class Vocabulary:
     @classmethod
     def fit(
         cls, histories: Histories, names: Names, only_positives: bool, own_row_from: int = 1, hashed_rows: int = 0
-    ) -> "Vocabulary":
+    ) -> "tuple[Vocabulary, Counts]":
         """Videos with fewer events than `own_row_from` share `hashed_rows` rows by the hash of their keys; none if 0.
 
         only_positives: other events are not read.
@@ -100,15 +105,8 @@ class Vocabulary:
         uploads = _uploads(store, inputs.day(events.time_ms)) if AGE in names.videos else None
         of_videos = {name: content[name] for name in names.videos if name in content}
         row = _rows(store, known, count, own_row_from, hashed_rows)
-        return cls(
-            known,
-            count,
-            _log_rates(video, events.time_ms, store.events("positive")[position]),
-            row,
-            of_videos,
-            uploads,
-            rows,
-        )
+        counts = Counts(count, _log_rates(video, events.time_ms, store.events("positive")[position]))
+        return cls(known, row, of_videos, uploads, rows), counts
 
     @property
     def index(self) -> np.ndarray:
@@ -127,7 +125,7 @@ class Vocabulary:
     def save(self, folder: Path) -> None:
         """Write it into a new folder."""
         folder.mkdir()
-        arrays = {"known": self.known, "count": self.count, "log_rates": self.log_rates, "row": self.row}
+        arrays = {"known": self.known, "row": self.row}
         for name, sets in self.content.items():
             arrays |= {f"content.{name}": sets.values, f"content.{name}.offsets": sets.offsets}
         if self.uploads is not None:
@@ -152,7 +150,7 @@ class Vocabulary:
             tags = Sets(arrays["profile.tags"], arrays["profile.offsets"])
             profile = Profile(tags, arrays["profile.share"], arrays["profile.rate"])
         rows = Rows(about["inputs"], about["request"], profile)
-        return cls(arrays["known"], arrays["count"], arrays["log_rates"], arrays["row"], content, uploads, rows)
+        return cls(arrays["known"], arrays["row"], content, uploads, rows)
 
 
 def _row(value: np.ndarray | None, n_known: int, name: str) -> np.ndarray:
