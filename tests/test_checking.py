@@ -73,16 +73,29 @@ def test_the_committed_file_passes_without_any_data(root, tmp_path, monkeypatch)
         ("seed", True, "`seed` is True; allowed: an integer"),
         ("threads", 0, "`threads` is 0; allowed: an integer, at least 1"),
         ("rank.weight", 1e39, "`rank.weight` is 1e+39; allowed: a number, at least 0, at most 1000, or none"),
-        ("train.sasrec.inputs", ["colour"], "`train.sasrec` reads `events/colour`, which is no column of the store"),
-        ("train.sasrec.inputs", ["a/b"], "`train.sasrec` reads `events/a/b`, which is no column of the store"),
+        (
+            "train.sasrec.inputs",
+            ["colour"],
+            "`train.sasrec.inputs` has 'colour'; allowed: positive, tab, gap, request_gap, hour, age",
+        ),
+        ("train.sasrec.inputs", ["a/b"], "`train.sasrec.inputs` has 'a/b'; allowed: positive, tab, gap"),
         ("train.sasrec.inputs", [["positive"]], "`train.sasrec.inputs.0` is ['positive']"),
-        ("train.sasrec.inputs", ["time_ms"], "`train.sasrec` has `time_ms` among its `inputs`; allowed: positive, tab"),
-        ("train.sasrec.inputs", ["positiv"], "no column of the store; did you mean `events/positive`?"),
+        ("train.sasrec.inputs", ["time_ms"], "`train.sasrec.inputs` has 'time_ms'; allowed: positive, tab, gap"),
+        (
+            "train.sasrec.inputs",
+            ["positiv"],
+            "has 'positiv'; allowed: positive, tab, gap, request_gap, hour, age; did you",
+        ),
+        ("train.sasrec.inputs", ["gapp"], "request_gap, hour, age; did you mean `gap`?"),
         ("model.request", ["gap", "author"], "`model`: `request` has author; allowed: gap, hour, tab, profile"),
-        ("train.sasrec.videos", ["tags", "colour"], "reads `videos/colour`, which is no column of the store"),
-        ("train.sasrec.videos", ["tag"], "reads `videos/tag`, which is no column of the store; did you mean"),
-        ("train.sasrec.videos", ["upload_day"], "has `upload_day` among its `videos`; allowed: author, tags, and what"),
-        ("train.sasrec.inputs", ["author"], "`train.sasrec` reads `events/author`, which is no column of the store"),
+        (
+            "train.sasrec.videos",
+            ["tags", "colour"],
+            "`train.sasrec.videos` has 'colour'; allowed: author, tags, duration",
+        ),
+        ("train.sasrec.videos", ["bia"], "allowed: author, tags, duration, age, bias; did you mean `bias`?"),
+        ("train.sasrec.videos", ["upload_day"], "`train.sasrec.videos` has 'upload_day'; allowed: author, tags"),
+        ("train.sasrec.inputs", ["author"], "`train.sasrec.inputs` has 'author'; allowed: positive, tab"),
         ("model.own_row_from", 0, "`model.own_row_from` is 0; allowed: an integer, at least 1"),
         ("model.temperature", 0, "`model.temperature` is 0; allowed: a number, above 0, or none"),
         ("model.id_dropout", 2, "`model.id_dropout` is 2; allowed: a number, at least 0, at most 1"),
@@ -233,6 +246,18 @@ def parsed(value):
 )
 def test_what_is_allowed_is_said_in_our_words(problems, key, value, message):
     assert message in problems({key: value})
+
+
+def test_an_input_that_models_share_is_told_once(problems):
+    told = "allowed: positive, tab, gap, request_gap, hour, age; did you mean `gap`?"
+    assert problems({"model.inputs": ["gapp"]}) == f"params.yaml:\n  `model.inputs` has 'gapp'; {told}"
+    assert problems({"model.inputs": ["gapp"], "train.sasrec.inputs": ["gap"]}).count(told) == 1
+
+
+def test_a_column_that_the_store_does_not_have_is_told(problems, monkeypatch):
+    monkeypatch.setattr(models.module("itemcf").Model, "columns", lambda params: ("events/tba", "events/positive"))
+    told = "`recall.itemcf` reads `events/tba`, which is no column of the store; did you mean `events/tab`?"
+    assert problems({}) == f"params.yaml:\n  {told}"
 
 
 def test_a_model_that_reads_a_column_that_the_own_log_lacks_is_told(problems, tmp_path):

@@ -12,7 +12,7 @@ import yaml
 from nextreel import clock, datasets, eda, engine, evaluation, labels, models, splits
 from nextreel.cases import columns, protocols
 from nextreel.errors import UserError
-from nextreel.nn import device, recommender
+from nextreel.nn import device, inputs, recommender
 from nextreel.params import Params, Run, Section, from_yaml, nearest, parse
 from nextreel.simulation import generator, world
 from nextreel.systems import SYSTEMS
@@ -68,7 +68,8 @@ def check(params: Params, scratch: Path) -> None:
     scratch: where an engine may lie, see `engine.connect`.
     """
     raw = params.raw
-    problems = [*_unknown(raw), *_sections(raw), *_models(raw), *_names(raw), *_columns(raw), *_devices(raw)]
+    problems = [*_unknown(raw), *_sections(raw), *_models(raw), *_names(raw), *_inputs(raw)]
+    problems += [*_columns(raw), *_devices(raw)]
     if problems:
         raise UserError("params.yaml:\n  " + "\n  ".join(problems))
     check_input(params, scratch)
@@ -164,30 +165,46 @@ def _names(raw: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _columns(raw: Mapping[str, Any]) -> Iterator[str]:
-    """Columns of the store that a model reads and the data lack, and inputs that no table of vectors can hold."""
+    """Columns of the store that a model reads and the data lack."""
     ingest = parse("ingest", raw.get("ingest"), datasets.Params)[0]
     mapped = ingest.table.model_dump() if ingest is not None and ingest.layout == "table" else {}
     declared = [f"{table}/{name}" for table, columns_ in columns.DECLARED.items() for name in columns_]
     for where, owner, params in _sound_models(raw):
-        for read in (name.removesuffix("?") for name in owner.Model.columns(params)):
+        told = {f"{table}/{name}" for _key, table, name, _allowed in _wrong_inputs(params)}
+        for read in sorted({name.removesuffix("?") for name in owner.Model.columns(params)} - told):
             table, _, column = read.partition("/")
             if read not in declared:
                 hint = nearest(read, declared) or f"; allowed: {', '.join(declared)}"
                 yield f"`{where}` reads `{read}`, which is no column of the store{hint}"
             elif table == "events" and mapped.get(column, column) is None:
                 yield f"`{where}` reads `{read}`, but `ingest.table.{column}` is none: name the column of your log"
-        if isinstance(params, recommender.NeuralParams):
-            yield from _no_ids(where, "inputs", "events", params.inputs)
-            yield from _no_ids(where, "videos", "videos", params.videos)
 
 
-def _no_ids(where: str, key: str, table: str, names: Iterable[str]) -> Iterator[str]:
-    """Columns among a neural model's names that no table of vectors can hold."""
-    declared = columns.DECLARED[table]
-    allowed = [name for name, each in declared.items() if each.kind != "number" and name != "video_idx"]
-    for name in names:
-        if name in declared and name not in allowed:
-            yield f"`{where}` has `{name}` among its `{key}`; allowed: {', '.join(allowed)}, and what is computed"
+def _inputs(raw: Mapping[str, Any]) -> Iterable[str]:
+    """Inputs of neural models that are unknown, or that no table of vectors can hold. Told once: models mostly share
+    theirs."""
+    found: dict[str, None] = {}
+    for where, _owner, params in _sound_models(raw):
+        for key, _table, name, allowed in _wrong_inputs(params):
+            own = Params(raw).get(where)
+            path = f"{where}.{key}" if key in own else f"model.{key}"
+            found[f"`{path}` has {name!r}; allowed: {', '.join(allowed)}{nearest(name, allowed)}"] = None
+    return found
+
+
+def _wrong_inputs(params: Section) -> Iterator[tuple[str, str, str, list[str]]]:
+    """key, table, name and what is allowed there."""
+    if not isinstance(params, recommender.NeuralParams):
+        return
+    ids = {
+        table: [name for name, each in declared.items() if each.kind != "number" and name != "video_idx"]
+        for table, declared in columns.DECLARED.items()
+    }
+    for key, table, names, allowed in (
+        ("inputs", "events", params.inputs, [*ids["events"], *inputs.OF_EVENTS]),
+        ("videos", "videos", params.videos, [*ids["videos"], *inputs.OF_VIDEOS]),
+    ):
+        yield from ((key, table, name, allowed) for name in names if name not in allowed)
 
 
 def _devices(raw: Mapping[str, Any]) -> Iterator[str]:

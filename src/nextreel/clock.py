@@ -4,8 +4,10 @@ from datetime import date
 
 import numpy as np
 
-DAY_MS = 86_400_000
-UTC8_MS = 8 * 3_600_000
+MINUTE_MS = 60_000
+HOUR_MS = 60 * MINUTE_MS
+DAY_MS = 24 * HOUR_MS
+UTC8_MS = 8 * HOUR_MS
 
 
 def start_of_day_ms(day: date) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 from ibis import _
 
 from nextreel.arrays import Columns
-from nextreel.clock import DAY_MS, UTC8_MS
+from nextreel.clock import DAY_MS, HOUR_MS, MINUTE_MS, UTC8_MS
 from nextreel.params import PositiveInt, Section
 from nextreel.progress import track
 
@@ -25,7 +25,6 @@ N_RANKS = 150  # of the popularity curve, evenly spaced in log rank
 N_DURATION_BINS = 20
 N_SHUFFLES = 5
 MILLIONTHS = 1_000_000
-HOUR_MS, MINUTE_MS = 3_600_000, 60_000
 _KEYS = ("user_idx", "user_id", "video_idx", "video_id")
 
 

@@ -88,9 +88,10 @@ def test_shared_rows_learn_the_circle(lopsided):
 
 
 def test_the_bias_of_a_shared_row_begins_at_the_mean_of_its_videos(lopsided):
-    fitted = fit(lopsided, own_row_from=floor_of(lopsided), hashed_rows=3, epochs=1)
-    model = type(fitted)(fitted.params, fitted.vocabulary)
-    row, rates = fitted.vocabulary.row[1:], fitted.vocabulary.log_rates
+    shared = {"own_row_from": floor_of(lopsided), "hashed_rows": 3}
+    model = fit(lopsided, epochs=1, table_lr=1e-12, **shared)  # at which it stays
+    vocabulary, counts = Vocabulary.fit(lopsided.store.fitted_on("train"), model.params.names, False, **shared)
+    row, rates = vocabulary.row[1:], counts.log_rates
     for each in range(FIRST, row.max() + 1):
         assert model.items.bias.weight[each].tolist() == pytest.approx(rates[row == each].mean(0).tolist(), rel=1e-5)
 
@@ -124,10 +125,10 @@ def test_sparse_gradients_are_those_of_dense_tables(cycle):
         changes = {"table_optimizer": optimizer, "videos": ["author", "bias"], "id_dropout": 0.2}
         params = sasrec.Params.model_validate(SASREC | changes)
         torch.manual_seed(0)
-        vocabulary = Vocabulary.fit(histories, params.names, only_positives=False)
+        vocabulary, counts = Vocabulary.fit(histories, params.names, only_positives=False)
         lessons = Lessons(histories, vocabulary.rows, only_positives=False, passed_weight=0.3)
         model = sasrec.Model(params, vocabulary)
-        model.head = NextItem(params, vocabulary.count, lessons.n_targets(vocabulary.known))
+        model.head = NextItem(params, counts.events, lessons.n_targets(vocabulary.known))
         model.network.train()
         rng = np.random.default_rng(0)
         model.loss(next(lessons.epoch(16, 32, rng)), rng).backward()

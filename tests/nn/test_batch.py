@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from nextreel.nn.batch import NOTHING, START, VIDEO, Lessons, Rows, Tokens
+from nextreel.nn.batch import START, VIDEO, Lessons, Tokens
 from nextreel.nn.inputs import NEVER_MS
+from nextreel.nn.vocabulary import NOTHING, Rows
 
 LIKED, PASSED = 2, 1
 REACTION = Rows({"positive": 2}, {}, None)

@@ -29,14 +29,21 @@ def store(made_store):
     return with_every_column(bare, np.random.default_rng(8))
 
 
-def vocabulary_of(store, videos=ALL, **changes):
+def fit(store, videos=ALL, **changes):
     return Vocabulary.fit(store.fitted_on("train"), Names(["positive"], [], videos), False, **changes)
+
+
+def vocabulary_of(store, videos=ALL, **changes):
+    return fit(store, videos, **changes)[0]
 
 
 def items_of(store, videos=ALL, width=WIDTH, rows=None, **changes):
     settings = {"bias": "bias" in videos, "tied": True, "dropout": 0.0, "temperature": None, "sparse": False}
     torch.manual_seed(1)
-    return Items(vocabulary_of(store, videos, **rows or {}), width, **settings | changes).eval()
+    vocabulary, counts = fit(store, videos, **rows or {})
+    items = Items(vocabulary, width, **settings | changes).eval()
+    items.start_bias(counts.log_rates)
+    return items
 
 
 def requests_at(time_ms, liked=1.0, columns=None, profile=None):
@@ -78,7 +85,7 @@ def test_content_is_the_mean_of_a_video_s_vectors(sparse):
 
 def test_a_token_is_the_sum_of_its_video_and_inputs(store):
     params = NeuralParams(**PLAIN | {"width": WIDTH, "inputs": ["positive", "tab"], "videos": ["author"]})
-    vocabulary = Vocabulary.fit(store.fitted_on("train"), params.names, False)
+    vocabulary, _counts = Vocabulary.fit(store.fitted_on("train"), params.names, False)
     network = Network(torch.nn.Identity(), vocabulary, params)
     n_tabs = vocabulary.rows.inputs["tab"]
     assert {name: table.num_embeddings for name, table in network.inputs.items()} == {"positive": 3, "tab": n_tabs + 1}
@@ -172,12 +179,12 @@ def test_tied_and_untied_tables(store):
 def test_a_bias_starts_at_the_log_rates(store):
     """Of videos with a row of their own; the mean of those who share one; nothing of those without."""
     for rows in ({}, {"own_row_from": 2}, {"own_row_from": 2, "hashed_rows": 2}):
-        vocabulary, items = vocabulary_of(store, **rows), items_of(store, rows=rows)
+        (vocabulary, counts), items = fit(store, **rows), items_of(store, rows=rows)
         weight, row = items.bias.weight.detach().numpy(), vocabulary.row[vocabulary.known]
         assert (weight[UNKNOWN] == 0).all()
         assert (weight[1] == 0).all()  # START
         for each in np.unique(row[row >= FIRST]):
-            np.testing.assert_allclose(weight[each], vocabulary.log_rates[row == each].mean(0), rtol=1e-5)
+            np.testing.assert_allclose(weight[each], counts.log_rates[row == each].mean(0), rtol=1e-5)
 
 
 @pytest.mark.parametrize(("videos", "length"), [([], 1.0), (["tags"], 0.05), (["bias"], 0.05)])
@@ -266,7 +273,7 @@ def test_a_network_without_request_has_no_head(store):
     params = NeuralParams(**PLAIN | {"width": WIDTH})
     assert Network(torch.nn.Identity(), vocabulary_of(store, []), params).head is None
     params = NeuralParams(**PLAIN | EVERY | {"width": WIDTH})
-    vocabulary = Vocabulary.fit(store.fitted_on("train"), params.names, False)
+    vocabulary, _counts = Vocabulary.fit(store.fitted_on("train"), params.names, False)
     head = Network(torch.nn.Identity(), vocabulary, params).head
     assert set(head.tables) == {"gap", "hour", "tab"}
     assert head.profile.in_features == 2 * vocabulary.rows.profile.n_tags

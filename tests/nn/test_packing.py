@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 
 from nextreel import models
-from nextreel.nn.batch import NOTHING, START, VIDEO, Lessons
+from nextreel.nn.batch import START, VIDEO, Lessons
 from nextreel.nn.cross_entropy import cross_entropy
 from nextreel.nn.recommender import Network
-from nextreel.nn.vocabulary import Names, Vocabulary
+from nextreel.nn.vocabulary import NOTHING, Names, Vocabulary
 from tests.neural import PLAIN
 
 LENGTH, WIDTH, N_VIDEOS = 6, 8, 40
@@ -39,7 +39,7 @@ def histories(made_store):
 @pytest.fixture
 def vocabulary(histories):
     """Of a fit on all but one user, which does not know all the videos."""
-    found = Vocabulary.fit(histories.where(slice(0, -1)), Names(["positive"], [], []), only_positives=False)
+    found, _counts = Vocabulary.fit(histories.where(slice(0, -1)), Names(["positive"], [], []), only_positives=False)
     assert len(found.known) < len(np.unique(histories.store.events("video_idx")))
     return found
 

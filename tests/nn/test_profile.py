@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nextreel.cases.store import UNKNOWN, Sets
-from nextreel.nn.batch import Lessons, Rows
+from nextreel.nn.batch import Lessons
 from nextreel.nn.profile import PRIOR, Ledger, Profile
+from nextreel.nn.vocabulary import Rows
 
 # Videos 1 to 4: tag 0; tags 0 and 1; none; tag 1. Row 0 is padding.
 TAGS = Sets(np.array([0, 0, 1, 1], np.int32), np.array([0, 0, 1, 3, 3, 4]))

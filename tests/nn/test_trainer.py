@@ -189,7 +189,7 @@ class CutOffError(Exception):
     """In place of a kill."""
 
 
-def fit(session, cut_off_at=None, epochs=4, goodness=(0.1, 0.3, 0.2, 0.2), **changes):
+def fit(session, cut_off_at=None, epochs=4, goodness=(0.1, 0.3, 0.2, 0.2), each_step=lambda: None, **changes):
     """Weights, what `rng` draws next, epochs, and the steps made. Order and losses draw from `rng`, too."""
     torch.manual_seed(5)
     network, rng, steps = Drawing(), np.random.default_rng(6), []
@@ -202,18 +202,16 @@ def fit(session, cut_off_at=None, epochs=4, goodness=(0.1, 0.3, 0.2, 0.2), **cha
         if cut_off_at is not None and len(steps) == cut_off_at:
             raise CutOffError
         steps.append(batch[0, 0].item())
+        each_step()
         noise = torch.from_numpy(rng.random((3, 1)).astype(np.float32))
         return ((network.layers(batch / 10) - noise) ** 2).mean()
 
-    values = dict(enumerate(goodness, 1))
-    measured = len(rows(session.curve)) if session.curve.exists() else 0
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.01, fused=True)
 
     def measure(model):
-        nonlocal measured
-        measured += 1
-        return {"ndcg@10": values[measured]}
+        (step,) = {int(state["step"]) for state in optimizer.state.values()}
+        return {"ndcg@10": goodness[step // 10 - 1]}
 
-    optimizer = torch.optim.Adam(network.parameters(), lr=0.01, fused=True)
     task = trainer.Task("drawing", network, [optimizer], epoch, 10, loss, len, rng)
     settings = params(lr=0.01, epochs=epochs, schedule="cosine", warmup_share=0.1, clip=1, **changes)
     found = trainer.train(task, settings, session._replace(measure=measure), network)
@@ -283,32 +281,53 @@ def test_what_another_fit_left_is_of_no_use(tmp_path):
     assert fit(session_in(tmp_path, "b"), patience=9)[4] == 40
 
 
+class Clock:
+    """Steps take a second each, ten an epoch, and saving `saving` seconds; nothing else takes any."""
+
+    def __init__(self, monkeypatch, saving):
+        self.now, self.saved = 0.0, []  # steps at which it was saved
+        save = Checkpoint.save
+
+        def slow(checkpoint, tensors, about):
+            save(checkpoint, tensors, about)
+            self.saved.append(about["progress"]["steps"])
+            self.now += saving
+
+        monkeypatch.setattr(Checkpoint, "save", slow)
+        monkeypatch.setattr(trainer.time, "monotonic", lambda: self.now)
+
+    def tick(self):
+        self.now += 1
+
+
 def test_epochs_within_the_time_are_saved_at_their_ends_alone(tmp_path, monkeypatch):
-    saved = []
     monkeypatch.setattr(trainer, "_STRETCH", 2)
-    monkeypatch.setattr(Checkpoint, "save", lambda self, tensors, about: saved.append(about["progress"]["epochs"]))
-    fit(session_in(tmp_path), patience=9)
-    assert saved == [1, 2, 3, 4]
+    clock = Clock(monkeypatch, saving=0.01)
+    fit(session_in(tmp_path), patience=9, each_step=clock.tick)
+    assert clock.saved == [10, 20, 30, 40]
 
 
 def test_a_state_that_is_large_to_save_is_saved_less_often(tmp_path, monkeypatch):
-    """Within an epoch only after so many times what the last one took."""
-    saved, now = [], [0.0]
-
-    def save(self, tensors, about):
-        saved.append(about["progress"]["steps"])
-        now[0] += 1
-
-    def monotonic():
-        now[0] += 0.25
-        return now[0]
-
+    """After more than so many times what the last one took, within an epoch and at its end; and at the end of all."""
     monkeypatch.setattr(trainer, "_STRETCH", 1)
     monkeypatch.setattr(trainer, "_SECONDS", 0)
     monkeypatch.setattr(trainer, "_TIMES", 5)
-    monkeypatch.setattr(Checkpoint, "save", save)
-    monkeypatch.setattr(trainer.time, "monotonic", monotonic)
-    fit(session_in(tmp_path), epochs=1)
-    within = [step for step in saved if step < 10]
-    assert 1 <= len(within) < 4
-    assert saved[-1] == 10
+    clock = Clock(monkeypatch, saving=2)
+    fit(session_in(tmp_path), patience=9, each_step=clock.tick)
+    assert clock.saved == [1, 12, 23, 34, 40]
+
+
+@pytest.mark.parametrize(("cut_off_at", "goes_on_from"), [(5, 0), (15, 10), (29, 10), (30, 30), (39, 30)])
+def test_epochs_that_are_short_beside_saving_are_saved_now_and_then(tmp_path, monkeypatch, cut_off_at, goes_on_from):
+    """Here the first, the third and the last; a fit that was cut off ends with the same bytes."""
+    monkeypatch.setattr(trainer, "_TIMES", 2)
+    clock = Clock(monkeypatch, saving=6)
+    whole = fit(session_in(tmp_path / "whole"), patience=9, each_step=clock.tick)
+    assert clock.saved == [10, 30, 40]
+    session = session_in(tmp_path / "cut")
+    with pytest.raises(CutOffError):
+        fit(session, cut_off_at, patience=9, each_step=clock.tick)
+    again = fit(session, patience=9, each_step=clock.tick)
+    assert again[:4] == whole[:4]
+    assert again[4] == 40 - goes_on_from
+    assert session.curve.read_bytes() == (tmp_path / "whole/curve.csv").read_bytes()

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from nextreel.cases.store import NamedColumns, Sets
+from nextreel.nn.inputs import NEVER_MS
 from nextreel.nn.profile import PRIOR
-from nextreel.nn.vocabulary import FIRST, START, UNKNOWN, Names, Vocabulary
+from nextreel.nn.vocabulary import FIRST, NOTHING, START, UNKNOWN, Names, Rows, Vocabulary
 from tests.neural import EVERY, with_every_column
 
 DAY_MS = 86_400_000
@@ -28,8 +29,12 @@ def store(made_store):
     return made_store([0, 0, 5, 11], cuts, events, np.arange(9) * 11 + 70, np.arange(3))
 
 
-def fit(store, names=NONE, only_positives=False, **changes):
+def fit_with_counts(store, names=NONE, only_positives=False, **changes):
     return Vocabulary.fit(store.fitted_on("train"), names, only_positives, **changes)
+
+
+def fit(store, names=NONE, only_positives=False, **changes):
+    return fit_with_counts(store, names, only_positives, **changes)[0]
 
 
 def sets(*rows):
@@ -48,17 +53,17 @@ def with_videos(store, **columns):
 
 
 def test_known_videos_have_rows_in_order(store):
-    found = fit(store)
+    found, counts = fit_with_counts(store)
     assert found.known.tolist() == [2, 4, 5, 6]
-    assert found.count.tolist() == [3, 2, 3, 1]
+    assert counts.events.tolist() == [3, 2, 3, 1]
     assert found.row.tolist() == [START, UNKNOWN, FIRST, UNKNOWN, FIRST + 1, FIRST + 2, FIRST + 3, UNKNOWN, UNKNOWN]
     assert found.index.tolist() == [-1, -1, 0, -1, 1, 2, 3, -1, -1]
     assert found.has_opinion(np.arange(9)).tolist() == [video in (2, 4, 5, 6) for video in range(9)]
 
 
 def test_of_positives_alone_others_are_not_known(store):
-    found = fit(store, only_positives=True)
-    assert (found.known.tolist(), found.count.tolist()) == ([2, 5, 6], [2, 1, 1])
+    found, counts = fit_with_counts(store, only_positives=True)
+    assert (found.known.tolist(), counts.events.tolist()) == ([2, 5, 6], [2, 1, 1])
 
 
 def test_rare_videos_share_rows_by_the_hash_of_their_keys(store):
@@ -98,23 +103,36 @@ def test_hashed_rows_are_spread(made_store):
     assert per_row.max() < 70
 
 
+# --- rows of anything else ---
+
+
+def test_a_value_has_the_row_after_it_and_what_is_unknown_none():
+    """Of buckets, one beyond the last is the last; of any other value, nothing is known beyond."""
+    rows = Rows({}, {"gap": 3, "hour": 24, "tab": 2}, None)
+    last_ms, time_ms = np.array([NEVER_MS, 0, 0, 0]), np.array([0, 0, 1_000, 60_000])
+    found = rows.of_requests(last_ms, time_ms, np.array([-1, 0, 1, 2]))
+    assert found["gap"].tolist() == [NOTHING, 1, 1 + 1, 1 + 2]  # log2 of 61 is above 5
+    assert found["hour"].tolist() == [1 + 8] * 4  # in UTC+8
+    assert found["tab"].tolist() == [NOTHING, 1, 1 + 1, NOTHING]
+
+
 # --- how often videos are shown and liked ---
 
 
 def test_rates_by_hand(store):
     """10 events of 9 known videos over 4 days, 2.5 a day."""
-    found = fit(store)
+    found, counts = fit_with_counts(store)
     time = np.array([0, 1, 2, 3, 0.5, 1, 2, 2.5, 4])
     video = np.array([2, 5, 2, 4, 5, 2, 6, 5, 4])
     order = np.argsort(time, kind="stable")
-    for row, known in zip(found.log_rates, found.known, strict=True):
+    for row, known in zip(counts.log_rates, found.known, strict=True):
         first = np.flatnonzero(video[order] == known)[0]
         since = (9 - first) * 4 / 9  # days since its first event, as long as a day's events take
         assert row[0] == pytest.approx(np.log((1 + (video == known).sum()) / (1 + since)))
     overall = (4 + 1) / (7 + 2)  # of the 9 events 7 are judged
     share = [(2 + 20 * overall) / 23, (0 + 20 * overall) / 21, (1 + 20 * overall) / 22, (1 + 20 * overall) / 21]
     assert PRIOR == 20
-    np.testing.assert_allclose(found.log_rates[:, 1], np.log(np.array(share) / overall))
+    np.testing.assert_allclose(counts.log_rates[:, 1], np.log(np.array(share) / overall))
 
 
 # --- content ---
@@ -142,13 +160,13 @@ def test_tags_of_a_profile_are_no_content(store):
     assert not found.has_opinion(np.array([3, 7])).any()
 
 
-def numbers(vocabulary):
+def numbers(vocabulary, counts):
     """All that is learnt from: content without the videos that are no part of train."""
     profile = vocabulary.rows.profile
     known = vocabulary.known
     content = {name: [found.of(known)[0].tolist(), int(found.values.max(initial=-1))]
                for name, found in vocabulary.content.items()}  # fmt: skip
-    flat = {"count": vocabulary.count, "log_rates": vocabulary.log_rates, "rows": vocabulary.row[known],
+    flat = {"events": counts.events, "log_rates": counts.log_rates, "rows": vocabulary.row[known],
             "share": profile.share, "rate": profile.rate, "day": vocabulary.uploads.day[:-1],
             "cell": vocabulary.uploads.cell[known]}  # fmt: skip
     return {name: column.tolist() for name, column in flat.items()} | content | {
@@ -159,7 +177,7 @@ def numbers(vocabulary):
 def test_what_later_events_and_videos_bring_changes_nothing(store):
     """Another tab, other tags, authors, durations and uploads of videos outside train, one of which is shown later."""
     rich = with_every_column(store, np.random.default_rng(0))
-    before = fit(rich, ALL)
+    before = fit_with_counts(rich, ALL)
     later = np.array([1, 3, 7, 8])
     events = NamedColumns({name: column.copy() for name, column in rich.tables["events"].items()})
     events["tab"][[4, 10]], events["positive"][[4, 10]] = 3, 0
@@ -171,8 +189,8 @@ def test_what_later_events_and_videos_bring_changes_nothing(store):
     for video in later:
         tags[video] = [*tags[video], *range(20, 30)]
     videos["tags"] = sets(*tags)
-    after = fit(replace(rich, tables=rich.tables | {"events": events, "videos": NamedColumns(videos)}), ALL)
-    assert numbers(before) == numbers(after)
+    after = fit_with_counts(replace(rich, tables=rich.tables | {"events": events, "videos": NamedColumns(videos)}), ALL)
+    assert numbers(*before) == numbers(*after)
 
 
 # --- uploads ---
@@ -228,6 +246,12 @@ def test_a_vocabulary_is_kept_whole(store, names, bare, tmp_path):
     assert [*loaded.rows.inputs] == [*found.rows.inputs]  # in order: weights are drawn by it
     if bare:
         assert loaded.rows.profile is None
+
+
+def test_what_nobody_reads_after_a_fit_is_not_kept(store, tmp_path):
+    fit(store).save(tmp_path / "vocabulary")
+    kept = sorted(path.name for path in (tmp_path / "vocabulary").iterdir())
+    assert kept == ["about.json", "known.npy", "row.npy"]
 
 
 def same(one, other):

@@ -13,23 +13,13 @@ from hypothesis import strategies as st
 
 from nextreel import arrays
 from nextreel.errors import UserError
-from nextreel.raw import filebytes, intake
+from nextreel.raw import filebytes, sources
 from nextreel.raw.columns import EXACT, Column
 from nextreel.raw.intake import Intake
 from nextreel.schema import INT32, INT64
 
 TWO = {"a": Column(), "b": Column()}
 TEXT = {"a": Column(), "b": Column(reads="text")}
-
-
-@pytest.fixture
-def csv(tmp_path):
-    def write(text, name="x.csv"):
-        path = tmp_path / name
-        path.write_bytes(text if isinstance(text, bytes) else text.encode())
-        return path
-
-    return write
 
 
 def read(con, paths, columns=TWO):
@@ -244,26 +234,6 @@ def test_dates_alone_are_no_whole_numbers(con, csv):
     assert rejected(intake) == [("x.csv", 3, "t", "1970-01", "not_a_number")]
 
 
-def test_time_range_spans_files_and_skips_text(con, csv):
-    paths = [csv("time_ms,x\n30,1\nlater,1\n20.0,1\n", "1.csv"), csv("x,time_ms\n1,50\n999\n", "2.csv")]
-    assert intake.time_range(con, paths, "time_ms", Column(0, 100)) == (20, 50)
-
-
-def test_time_range_skips_what_is_not_possible(con, csv):
-    assert intake.time_range(con, [csv("t\n3\n40\n500\nnan\n")], "t", Column(10, 100)) == (40, 40)
-
-
-def test_time_range_of_no_rows_is_none(con, csv):
-    assert intake.time_range(con, [csv("time_ms,x\n")], "time_ms", Column(0, 100)) is None
-
-
-def test_time_range_understands_a_quoted_header(con, csv):
-    assert intake.time_range(con, [csv('"time_ms","x"\n30,1\n')], "time_ms", Column(0, 100)) == (30, 30)
-
-
-# --- repeats ---
-
-
 def test_the_first_of_a_key_is_kept_and_the_others_are_set_aside(con, csv):
     intake, rows = read(con, [csv("a,b\n1,2\n-1,2\n1,2\n1,3\n", "1.csv"), csv("a,b\n1,3\nx,1\n1,2\n,1\n,1\n", "2.csv")])
     first = intake.first_of(rows, ["a", "b"])
@@ -305,7 +275,7 @@ def test_a_damaged_parquet_file_is_a_user_error(con, tmp_path):
     content = bytearray(path.read_bytes())
     content[4:500] = b"\xff" * 496  # the head of the first page
     path.write_bytes(content)
-    for attempt in (read, lambda con, path: intake.time_range(con, [path], "a", Column(10, 100))):
+    for attempt in (read, lambda con, path: sources.time_range(con, [path], "a", Column(10, 100))):
         with pytest.raises(UserError, match="x.parquet cannot be read, perhaps for damage"):
             attempt(con, path)
 

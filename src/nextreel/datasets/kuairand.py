@@ -18,7 +18,7 @@ from ibis import _
 from nextreel import engine, schema
 from nextreel.datasets import Params, Source, event_tables, index, where_sought
 from nextreel.errors import UserError
-from nextreel.raw import filebytes, intake, listing
+from nextreel.raw import filebytes, listing, sources
 from nextreel.raw.columns import EXACT, Column, Format
 from nextreel.raw.intake import Intake
 from nextreel.schema import INT16, INT32
@@ -154,7 +154,7 @@ def _is(path: Path, folder: Path, kind: str) -> bool:
 
 def time_range(con: engine.Connection, params: Params) -> tuple[int, int] | None:
     """First and last plausible `time_ms` of the logs, None where they hold none."""
-    return intake.time_range(con, inspect(params).logs, "time_ms", _TIME)
+    return sources.time_range(con, inspect(params).logs, "time_ms", _TIME)
 
 
 def read(con: engine.Connection, params: Params) -> Source:

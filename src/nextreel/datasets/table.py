@@ -13,7 +13,7 @@ import ibis.expr.types as ir
 from nextreel import engine, schema
 from nextreel.datasets import Names, Params, Source, event_tables, index, where_sought
 from nextreel.errors import UserError
-from nextreel.raw import filebytes, intake, listing
+from nextreel.raw import filebytes, listing, sources
 from nextreel.raw.columns import Column, Format, Reads
 from nextreel.raw.intake import Intake, Rejects
 from nextreel.schema import INT16, INT32, INT64
@@ -68,7 +68,7 @@ def time_range(con: engine.Connection, params: Params) -> tuple[int, int] | None
     """First and last plausible time, None where there is none."""
     layout = Layout.of(params.table)
     name = layout.names["time"]
-    return intake.time_range(con, inspect(params), name, layout.columns[name], quoted=True)
+    return sources.time_range(con, inspect(params), name, layout.columns[name], quoted=True)
 
 
 def read(con: engine.Connection, params: Params) -> Source:

@@ -8,11 +8,10 @@ import numpy as np
 from nextreel.cases.asked import Cases
 from nextreel.cases.pairs import Pairs
 from nextreel.cases.store import Histories
+from nextreel.clock import HOUR_MS
 from nextreel.contract import Scale, Training, product_scores
 from nextreel.models import load_arrays, save_arrays
 from nextreel.params import PositiveFloat, Section
-
-HOUR_MS = 3_600_000
 
 
 class Params(Section):

@@ -28,12 +28,11 @@ import numpy as np
 from nextreel.cases.asked import Cases
 from nextreel.cases.pairs import Pairs
 from nextreel.cases.store import UNKNOWN, Histories, Sets
+from nextreel.clock import HOUR_MS, MINUTE_MS
 from nextreel.contract import Scale, Training, product_scores
 from nextreel.models import load_arrays, save_arrays
 from nextreel.params import NonNegativeFloat, PositiveFloat, Section, Share
 
-HOUR_MS = 3_600_000
-MINUTE_MS = 60_000
 _HISTORIES, _EVENTS = 1 << 13, 1 << 18  # counted at a time: some 100 MB
 
 

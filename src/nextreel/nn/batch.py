@@ -21,11 +21,11 @@ from torch import Tensor
 from nextreel.cases.store import UNKNOWN, Histories
 from nextreel.nn import inputs
 from nextreel.nn.inputs import Events
-from nextreel.nn.profile import Ledger, Profile
+from nextreel.nn.profile import Ledger
+from nextreel.nn.vocabulary import NOTHING, Rows
 
 VIDEO = "video"  # the column of video_idx; the others are rows of tables, by their names
 START = 0  # the video of a start token
-NOTHING = 0  # row of any other column: at the start, or a value that the fit does not know
 
 
 class Batch(NamedTuple):
@@ -68,32 +68,6 @@ class Example(NamedTuple):
     requests: Requests
     video: Tensor  # [M] int64: the video_idx that each request was answered by
     weight: Tensor  # [M] float32
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Which values have rows in tables: name -> how many are known. Of a value beyond, nothing is known."""
-
-    inputs: Mapping[str, int]  # of events
-    request: Mapping[str, int]
-    profile: Profile | None
-
-    def of_events(self, events: Events) -> dict[str, np.ndarray]:
-        """Rows [m] by input."""
-        return {name: _row(inputs.of_events(name, events), n, name) for name, n in self.inputs.items()}
-
-    def of_requests(self, last_ms: np.ndarray, time_ms: np.ndarray, tab: np.ndarray | None) -> dict[str, np.ndarray]:
-        """Rows [m] by name. last_ms [m]: time of the last event, NEVER_MS if there is none."""
-        values = {inputs.GAP: inputs.gap(last_ms, time_ms), inputs.HOUR: inputs.hour(time_ms), "tab": tab}
-        return {name: _row(values[name], n, name) for name, n in self.request.items()}
-
-
-def _row(value: np.ndarray | None, n_known: int, name: str) -> np.ndarray:
-    """The row of each value: 0 = NOTHING, value v = v + 1. Buckets are in order: one beyond the last is the last."""
-    assert value is not None
-    if name in inputs.SIZES:
-        value = np.minimum(value, n_known - 1)
-    return np.where((value >= 0) & (value < n_known), value + 1, NOTHING).astype(np.int32)
 
 
 @dataclass(frozen=True)

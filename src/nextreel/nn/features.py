@@ -101,11 +101,6 @@ class Items(nn.Module):
         self.bias = nn.Embedding(n, 2, UNKNOWN, sparse=sparse) if bias else None
         if self.bias is not None:
             nn.init.zeros_(self.bias.weight)
-            with torch.no_grad():
-                row = torch.from_numpy(vocabulary.row[vocabulary.known].astype(np.int64))
-                self.bias.weight.index_add_(0, row, torch.from_numpy(vocabulary.log_rates).float())
-                self.bias.weight.div_(row.bincount(minlength=n).clamp_(min=1)[:, None])  # the mean of those who share
-                self.bias.weight[UNKNOWN].zero_()
         self.content = nn.ModuleDict({name: Content(sets, width, sparse) for name, sets in vocabulary.content.items()})
         self.ages = Ages(vocabulary.uploads) if vocabulary.uploads is not None else None
         self.register_buffer("row", torch.from_numpy(vocabulary.row.astype(np.int64)), persistent=False)
@@ -116,6 +111,15 @@ class Items(nn.Module):
 
     def __len__(self) -> int:
         return len(self.known)
+
+    @torch.no_grad()
+    def start_bias(self, log_rates: np.ndarray) -> None:
+        """Of known videos [V, 2]: what training moves the bias on from, see `vocabulary.Counts`."""
+        if self.bias is not None:
+            row, table = self.row[self.known], self.bias.weight
+            table.zero_().index_add_(0, row, torch.from_numpy(log_rates).to(table))
+            table.div_(row.bincount(minlength=len(table)).clamp_(min=1)[:, None])  # the mean of those who share
+            table[UNKNOWN].zero_()
 
     @property
     def tables(self) -> list[Tensor]:

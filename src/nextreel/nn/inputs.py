@@ -21,15 +21,15 @@ from typing import NamedTuple
 import numpy as np
 
 from nextreel.cases.store import Histories, Sets, Store
-from nextreel.clock import DAY_MS, UTC8_MS
+from nextreel.clock import DAY_MS, HOUR_MS, UTC8_MS
 
 NOTHING = -1
 GAP, REQUEST_GAP, HOUR, AGE, PROFILE = "gap", "request_gap", "hour", "age", "profile"
 TAGS, DURATION, BIAS = "tags", "duration", "bias"
 REQUEST = (GAP, HOUR, "tab", PROFILE)  # what a request can say
 SIZES = {GAP: 32, REQUEST_GAP: 32, HOUR: 24, AGE: 32}  # of values that are computed
+OF_EVENTS, OF_VIDEOS = tuple(SIZES), (DURATION, AGE, BIAS)  # what is no column of that name
 NEVER_MS = -1  # no such time
-_HOUR_MS = 3_600_000
 
 
 class Events(NamedTuple):
@@ -58,7 +58,7 @@ def columns(inputs: Sequence[str], request: Sequence[str], videos: Sequence[str]
     needed |= {"videos/upload_day?" for name in (*inputs, *videos) if name == AGE}
     needed |= {"videos/duration_ms?" for name in videos if name == DURATION}
     needed |= {"videos/tags?" for name in request if name == PROFILE}
-    return needed | {f"videos/{name}?" for name in videos if name not in (AGE, BIAS, DURATION)}
+    return needed | {f"videos/{name}?" for name in videos if name not in OF_VIDEOS}
 
 
 def of_events(name: str, events: Events) -> np.ndarray:
@@ -83,7 +83,7 @@ def gap(from_ms: np.ndarray, to_ms: np.ndarray) -> np.ndarray:
 
 
 def hour(time_ms: np.ndarray) -> np.ndarray:
-    return ((time_ms + UTC8_MS) // _HOUR_MS % 24).astype(np.int8)
+    return ((time_ms + UTC8_MS) // HOUR_MS % 24).astype(np.int8)
 
 
 def day(time_ms: np.ndarray) -> np.ndarray:

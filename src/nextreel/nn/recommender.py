@@ -139,15 +139,18 @@ class Recommender:
         histories = histories.where(histories.length > 0)
         torch.manual_seed(int(rng.integers(2**31)))
         only_positives = params.history == "positives"
-        vocabulary = Vocabulary.fit(histories, params.names, only_positives, params.own_row_from, params.hashed_rows)
+        vocabulary, counts = Vocabulary.fit(
+            histories, params.names, only_positives, params.own_row_from, params.hashed_rows
+        )
         if params.loss == "softmax" and len(vocabulary.known) > SOFTMAX_LIMIT:
             raise UserError(
                 f"`model.loss` is 'softmax', which scores all {len(vocabulary.known)} videos of train for every target;"
                 f" above {SOFTMAX_LIMIT} choose sampled_softmax, gbce, bce or bpr"
             )
         model = cls(params, vocabulary)
+        model.items.start_bias(counts.log_rates)
         lessons = Lessons(histories, vocabulary.rows, only_positives, params.passed_weight)
-        model.head = heads.NextItem(params, vocabulary.count, lessons.n_targets(vocabulary.known))
+        model.head = heads.NextItem(params, counts.events, lessons.n_targets(vocabulary.known))
         model.network.to(device.choose(params.device))
         task = trainer.Task(
             name,

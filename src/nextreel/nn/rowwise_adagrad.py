@@ -20,6 +20,7 @@ class RowwiseAdagrad(torch.optim.Optimizer):
     def __init__(self, tables: Iterable[Tensor], lr: float) -> None:
         super().__init__(tables, {"lr": lr})
 
+    # Ignored: torch declares overloads of `step`, one of them with a closure that returns a loss; here there is none.
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
         assert closure is None

@@ -2,8 +2,9 @@
 and a measure.
 
 A fit that is killed and begun again ends with the bytes of an unbroken one. Its state is saved after every epoch and,
-within one, every few minutes at the end of a stretch of batches. Batches of the running epoch are drawn again up to
-there, from the generator's state at its start, and not trained on.
+within one, every few minutes at the end of a stretch of batches; one that takes long to save, as of a large catalogue,
+less often, but at the end of all. Batches of the running epoch are drawn again up to there, from the generator's state
+at its start, and not trained on.
 """
 
 import copy
@@ -33,7 +34,7 @@ B = TypeVar("B")
 SELECT_BY = "ndcg@10"  # of the valid part
 _STRETCH = 128  # batches, at whose end a state can be saved
 _SECONDS = 180  # between two states within an epoch, at least,
-_TIMES = 50  # and so many times what saving one took
+_TIMES = 50  # and so many times what saving one took, within an epoch or at its end; the last is always saved
 
 
 class Params(Section):
@@ -148,7 +149,8 @@ class _Fit(Generic[B]):
                 self._judge()
                 if at.ended and self.best:
                     network.load_state_dict(self.best)
-                self._save()
+                if at.ended or self._due():
+                    self._save()
         network.eval()
         return at.best_epoch
 
@@ -162,7 +164,7 @@ class _Fit(Generic[B]):
             shown.update()
             if at.batches % _STRETCH == 0:
                 task.network.train()
-                if time.monotonic() - self.saved > max(_SECONDS, _TIMES * self.saving):
+                if self._due(_SECONDS):
                     at.seconds += time.monotonic() - began
                     self._save()
                     began = time.monotonic()
@@ -256,6 +258,10 @@ class _Fit(Generic[B]):
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10  # in KiB on Linux
 
     # --- the state that is kept ---
+
+    def _due(self, seconds: float = 0.0) -> bool:
+        """Whether more time than that has passed since a state was saved, and saving one is cheap beside it."""
+        return time.monotonic() - self.saved > max(seconds, _TIMES * self.saving)
 
     def _save(self) -> None:
         if self.session.checkpoint is None:

@@ -13,12 +13,12 @@ from nextreel.cases.store import Histories, Sets, Store
 from nextreel.clock import DAY_MS
 from nextreel.errors import UserError
 from nextreel.nn import inputs
-from nextreel.nn.batch import Rows
 from nextreel.nn.inputs import AGE, BIAS, PROFILE, TAGS, Events
 from nextreel.nn.profile import PRIOR, Profile
 
 UNKNOWN, START = 0, 1  # rows of ids: a video that has none; the start of a history
 FIRST = 2  # row of the first video that has its own
+NOTHING = 0  # row of anything else: at the start, or a value that the fit does not know
 _MARGIN_DAYS = 16  # before and after the fit in which days of upload are told apart
 _CELLS = 64  # of days of upload, at most
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio: spreads keys over rows (Knuth, TAOCP 6.4)
@@ -40,12 +40,35 @@ class Uploads(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Rows:
+    """Which values have rows in tables: name -> how many are known. Of a value beyond, nothing is known."""
+
+    inputs: Mapping[str, int]  # of events
+    request: Mapping[str, int]
+    profile: Profile | None
+
+    def of_events(self, events: Events) -> dict[str, np.ndarray]:
+        """Rows [m] by input."""
+        return {name: _row(inputs.of_events(name, events), n, name) for name, n in self.inputs.items()}
+
+    def of_requests(self, last_ms: np.ndarray, time_ms: np.ndarray, tab: np.ndarray | None) -> dict[str, np.ndarray]:
+        """Rows [m] by name. last_ms [m]: time of the last event, NEVER_MS if there is none."""
+        values = {inputs.GAP: inputs.gap(last_ms, time_ms), inputs.HOUR: inputs.hour(time_ms), "tab": tab}
+        return {name: _row(values[name], n, name) for name, n in self.request.items()}
+
+
+class Counts(NamedTuple):
+    """What a fit begins with and nobody asks of a model that was loaded: of each known video [V], in order."""
+
+    events: np.ndarray  # [V]
+    log_rates: np.ndarray  # [V, 2] of events and of positives, see `_log_rates`
+
+
+@dataclass(frozen=True)
 class Vocabulary:
     """Rows by video_idx [n_videos + 1], and of everything else."""
 
     known: np.ndarray  # [V] video_idx of the fit's events, in order
-    count: np.ndarray  # [V] events of each
-    log_rates: np.ndarray  # [V, 2] of events and of positives, see `_log_rates`
     row: np.ndarray  # of ids: START of padding, UNKNOWN of videos outside `known`
     content: Mapping[str, Sets]  # rows of each video in the table of that name; values that `known` lacks are none
     uploads: Uploads | None
@@ -54,7 +77,7 @@ class Vocabulary:
     @classmethod
     def fit(
         cls, histories: Histories, names: Names, only_positives: bool, own_row_from: int = 1, hashed_rows: int = 0
-    ) -> "Vocabulary":
+    ) -> "tuple[Vocabulary, Counts]":
         """Videos with fewer events than `own_row_from` share `hashed_rows` rows by the hash of their keys; none if 0.
 
         only_positives: other events are not read.
@@ -82,15 +105,8 @@ class Vocabulary:
         uploads = _uploads(store, inputs.day(events.time_ms)) if AGE in names.videos else None
         of_videos = {name: content[name] for name in names.videos if name in content}
         row = _rows(store, known, count, own_row_from, hashed_rows)
-        return cls(
-            known,
-            count,
-            _log_rates(video, events.time_ms, store.events("positive")[position]),
-            row,
-            of_videos,
-            uploads,
-            rows,
-        )
+        counts = Counts(count, _log_rates(video, events.time_ms, store.events("positive")[position]))
+        return cls(known, row, of_videos, uploads, rows), counts
 
     @property
     def index(self) -> np.ndarray:
@@ -109,7 +125,7 @@ class Vocabulary:
     def save(self, folder: Path) -> None:
         """Write it into a new folder."""
         folder.mkdir()
-        arrays = {"known": self.known, "count": self.count, "log_rates": self.log_rates, "row": self.row}
+        arrays = {"known": self.known, "row": self.row}
         for name, sets in self.content.items():
             arrays |= {f"content.{name}": sets.values, f"content.{name}.offsets": sets.offsets}
         if self.uploads is not None:
@@ -134,7 +150,15 @@ class Vocabulary:
             tags = Sets(arrays["profile.tags"], arrays["profile.offsets"])
             profile = Profile(tags, arrays["profile.share"], arrays["profile.rate"])
         rows = Rows(about["inputs"], about["request"], profile)
-        return cls(arrays["known"], arrays["count"], arrays["log_rates"], arrays["row"], content, uploads, rows)
+        return cls(arrays["known"], arrays["row"], content, uploads, rows)
+
+
+def _row(value: np.ndarray | None, n_known: int, name: str) -> np.ndarray:
+    """The row of each value: 0 = NOTHING, value v = v + 1. Buckets are in order: one beyond the last is the last."""
+    assert value is not None
+    if name in inputs.SIZES:
+        value = np.minimum(value, n_known - 1)
+    return np.where((value >= 0) & (value < n_known), value + 1, NOTHING).astype(np.int32)
 
 
 def n_rows(sets: Sets) -> int:

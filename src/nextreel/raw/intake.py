@@ -20,11 +20,10 @@ import pyarrow.parquet as pq
 from nextreel import engine
 from nextreel.errors import UserError
 from nextreel.progress import bar
-from nextreel.raw import filebytes, listing
+from nextreel.raw import filebytes, listing, sources
 from nextreel.raw.columns import (
     FAULTS,
     TEXT,
-    Column,
     Format,
     Held,
     array,
@@ -37,7 +36,6 @@ from nextreel.raw.columns import (
     kept,
     literal,
     shown,
-    value,
 )
 from nextreel.raw.filebytes import Digest
 
@@ -189,7 +187,7 @@ class Intake:
         plain = not has_text and len(self.null) == 1 and digest.result().plain  # else there is no need to wait
         read = {header.index(c): held_in_csv(column, plain) for c, column in columns.items()}
         errors = self._new("errors")
-        source = _csv(
+        source = sources.csv(
             path, quote, [read[at][0] if at in read else "VARCHAR" for at in range(len(header))],
             self.null, f"store_rejects=true, rejects_table='{errors}',"
             f" rejects_scan='{errors}_scans', rejects_limit=0, null_padding=false",
@@ -221,7 +219,7 @@ class Intake:
     def _read_parquet(self, path: Path, rows: "_Rows") -> int:
         schema = filebytes.schema(path)
         read = {schema.names.index(c): held(schema.field(c).type) for c in rows.columns}
-        n_rows = self._store(_parquet(path, schema, self.null), path, read, rows)
+        n_rows = self._store(sources.parquet(path, schema, self.null), path, read, rows)
         self._place(path, rows, n_rows, "SELECT 1, 0")
         return n_rows
 
@@ -253,7 +251,7 @@ class Intake:
                 " (COMPRESSION snappy, PARQUET_VERSION V2)"
             )
         except duckdb.Error as error:
-            raise _unreadable(path, error) from None
+            raise sources.unreadable(path, error) from None
         return rows.add(part)
 
     def _unread(self, errors: str, header: Sequence[str]) -> str:
@@ -335,60 +333,6 @@ class _Rows:
         )
 
 
-def time_range(
-    con: engine.Connection, paths: Sequence[Path], name: str, column: Column, quoted: bool = False
-) -> tuple[int, int] | None:
-    """The smallest and largest possible milliseconds in a column of some files, None where there is none. quoted: see
-    `Intake.read`."""
-    ends: list[int] = []
-    for path in paths:
-        if listing.form(path) == "parquet":
-            schema = filebytes.schema(path)
-            at, holds = schema.names.index(name), held(schema.field(name).type)
-            source = _parquet(path, schema, [""])
-        else:
-            header, quote = filebytes.header(path), '"' if quoted else filebytes.quote(path)
-            at, holds = header.index(name), TEXT
-            source = _csv(path, quote, ["VARCHAR"] * len(header), [""], "ignore_errors=true")
-        query = (
-            f"SELECT min(x), max(x) FROM (SELECT {value(f'c{at}', column, holds)} AS x FROM {source})"
-            f" WHERE x BETWEEN {column.low} AND {column.high}"
-        )
-        try:
-            ends += [int(x) for x in con.raw_sql(query).fetchone() if x is not None]
-        except duckdb.Error as error:
-            raise _unreadable(path, error) from None
-    return (min(ends), max(ends)) if ends else None
-
-
-def _parquet(path: Path, schema: pa.Schema, null: Sequence[str]) -> str:
-    """A Parquet file as a source in SQL, its columns called c0, c1, ... by their places, since names need not differ.
-    Words for a missing value are null, in texts."""
-    places = [f"c{at}" for at in range(len(schema))]
-    cells = [_nulled(c, null) if held(field.type) == TEXT else c for c, field in zip(places, schema, strict=True)]
-    return f"(SELECT {', '.join(cells)} FROM {engine.parquet([path])} AS raw({', '.join(places)}))"
-
-
-def _nulled(place: str, null: Sequence[str]) -> str:
-    """A text, null where it is one of the words for a missing value."""
-    return f"CASE WHEN {place} NOT IN ({', '.join(map(literal, null))}) THEN {place} END AS {place}"
-
-
-def _csv(path: Path, quote: str, types: Sequence[str], null: Sequence[str], options: str) -> str:
-    """A CSV file as a source in SQL, its columns of the types called c0, c1, ..., as in `_parquet`. Nothing is guessed
-    from its bytes."""
-    cells = ", ".join(_nulled(f"c{at}", null) if type_ == "VARCHAR" else f"c{at}" for at, type_ in enumerate(types))
-    types = [*types, *["VARCHAR"] * filebytes.n_spare_cells(path)]
-    columns = ", ".join(f"c{at}: {literal(type_)}" for at, type_ in enumerate(types))
-    quote = literal(quote)
-    compression = "gzip" if listing.compressed(path) else "none"
-    source = (
-        f"read_csv({literal(engine.plain(path))}, auto_detect=false, hive_partitioning=false, header=true, delim=',',"
-        f" quote={quote}, escape={quote}, compression='{compression}', columns={{{columns}}}, {options})"
-    )
-    return source if len(null) == 1 else f"(SELECT {cells} FROM {source})"
-
-
 def _check_unchanged(path: Path, before: os.stat_result) -> None:
     """Raise UserError where a file is another one than before it was read."""
     after = path.stat() if path.exists() else None
@@ -399,15 +343,3 @@ def _check_unchanged(path: Path, before: os.stat_result) -> None:
             f"{path} changed while it was read ({before.st_size} bytes before, {now}): wait until it is whole, or read"
             " a copy, and run again"
         )
-
-
-def _unreadable(path: Path, error: duckdb.Error) -> Exception:
-    reason = str(error).splitlines()[0]
-    if isinstance(error, duckdb.OutOfMemoryException | duckdb.IOException) and "GZIP" not in reason:
-        return error  # no fault of the file
-    if listing.compressed(path):
-        return UserError(f"{path} cannot be read, perhaps for damage or for what follows the packed text: {reason}")
-    if listing.form(path) == "parquet":
-        return UserError(f"{path} cannot be read, perhaps for damage: {reason}")
-    oddity = filebytes.oddity(path)
-    return UserError(f"{path} cannot be read, perhaps for a stray quote or mixed line ends{oddity}: {reason}")

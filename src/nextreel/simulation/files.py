@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from scipy.special import expit
 
 from nextreel.arrays import Columns
-from nextreel.clock import DAY_MS, UTC8_MS
+from nextreel.clock import DAY_MS, HOUR_MS, UTC8_MS
 from nextreel.simulation import world
 from nextreel.simulation.world import FIRST_DAY, FIRST_MS, N_TOPICS
 
@@ -68,7 +68,7 @@ def _log(rng: np.random.Generator, rows: Columns, picked: np.ndarray, videos: Co
         "user_id": rows["user"][picked],
         "video_id": video,
         "date": date_number,
-        "hourmin": (time_ms + UTC8_MS) % DAY_MS // 3_600_000 * 100,
+        "hourmin": (time_ms + UTC8_MS) % DAY_MS // HOUR_MS * 100,
         "time_ms": time_ms,
         "is_click": np.where(true_ms <= 7_000, play >= true_ms, play > 7_000).astype(np.int8),
         "is_like": reacts(1.0),

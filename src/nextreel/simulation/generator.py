@@ -14,7 +14,7 @@ from pydantic import Field
 from scipy.special import expit
 
 from nextreel.arrays import Columns
-from nextreel.clock import DAY_MS
+from nextreel.clock import DAY_MS, HOUR_MS
 from nextreel.params import Int, NonNegativeFloat, NonNegativeInt, PositiveInt, Section, Share
 from nextreel.progress import track
 from nextreel.simulation import files, world
@@ -155,7 +155,7 @@ def _sessions(rng: np.random.Generator, params: Params, users: Columns) -> Colum
     user = rng.choice(params.n_users, n, p=users["activity"])
     day = rng.choice(params.n_days, n, p=by_day / by_day.sum())
     hour = rng.choice(24, n, p=by_hour / by_hour.sum())
-    start_ms = FIRST_MS + day * DAY_MS + hour * 3_600_000 + rng.integers(0, 3_600_000, n)
+    start_ms = FIRST_MS + day * DAY_MS + hour * HOUR_MS + rng.integers(0, HOUR_MS, n)
     order = np.lexsort((start_ms, user))
     user, day = user.astype(np.int32), day.astype(np.int16)
     return {"user": user[order], "day": day[order], "start_ms": start_ms[order], "length": lengths[order]}
