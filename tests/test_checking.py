@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nextreel import checking, datasets, models
+from nextreel import checking, datasets, labels, models
 from nextreel.errors import UserError
 from nextreel.params import Params, Run, parse
 
@@ -246,6 +246,17 @@ def parsed(value):
 )
 def test_what_is_allowed_is_said_in_our_words(problems, key, value, message):
     assert message in problems({key: value})
+
+
+@pytest.mark.parametrize("positive", labels.PUBLISHED)
+def test_a_published_label_hides_no_mistake_in_the_keys_that_it_fixes(check, problems, positive):
+    check({"label.positive": positive})  # which are set otherwise in the committed file
+    wrong = {"label.positive": positive, "label.bucket": "widht", "label.shrinkage": -1, "label.truncate": DELETED}
+    assert problems(wrong).splitlines()[1:] == [
+        "  `label.bucket` is 'widht'; allowed: 'width' or 'frequency'",
+        "  `label.truncate` is missing",
+        "  `label.shrinkage` is -1; allowed: a number, at least 0",
+    ]
 
 
 def test_an_input_that_models_share_is_told_once(problems):

@@ -16,13 +16,13 @@ What models are judged by beside the label is the same whatever the label, so th
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import ibis
 import ibis.expr.types as ir
 import numpy as np
 from ibis import _
-from pydantic import Field, model_validator
+from pydantic import Field, ModelWrapValidatorHandler, model_validator
 
 from nextreel.errors import UserError
 from nextreel.params import Float, NonNegativeFloat, PositiveInt, Section
@@ -53,17 +53,19 @@ PUBLISHED: dict[str, dict[str, Any]] = {
 
 
 class Params(Scheme):
-    """The section `label`. A published rule fixes the keys that it is about, whatever they say."""
+    """The section `label`. A published rule fixes the keys that it is about, whichever allowed values they have."""
 
     positive: Literal["wtg_quantile", "wtg", "dvr", "sasrec4sv", "wtr", "long_view", "click", "all"]
     quantile: Annotated[Float, Field(gt=0, lt=1)]  # the top share of each bucket that `wtg_quantile` takes
     wtg_threshold: Float  # standard deviations
     wtr_threshold: NonNegativeFloat
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _published(cls, values: dict[str, Any]) -> dict[str, Any]:
-        return {**values, **PUBLISHED.get(str(values.get("positive")), {})}
+    def _published(cls, values: dict[str, Any], validated: ModelWrapValidatorHandler[Self]) -> Self:
+        written = validated(values)
+        fixed = PUBLISHED.get(written.positive)
+        return validated(values | fixed) if fixed else written
 
 
 @dataclass(frozen=True)
