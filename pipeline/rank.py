@@ -29,7 +29,7 @@ def main(params: Params) -> None:
     rerank.score_shown(found.blend, found.weight, shown, asked, data / "systems/two_stage")
     with files.replacing(data / "systems/exhaustive") as folder:
         folder.mkdir()
-        if exhaustive.small_enough(asked):
+        if exhaustive.possible(found.blend, asked):
             exhaustive.write(found.blend, found.weight, asked, folder)
     files.write_json(Path("metrics/rank.json"), found.about)
     files.write_csv(Path("plots/rank.csv"), found.chart)

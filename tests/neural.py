@@ -13,6 +13,11 @@ PLAIN = {
     "logq": None, "gbce_t": 0.75, "inputs": ["positive"], "request": [], "videos": [], "id_dropout": 0, "tied": True,
     "temperature": None, "own_row_from": 1, "hashed_rows": 0, "table_optimizer": "adam", "table_lr": 0.05,
 }  # fmt: skip
+# Of sasrec4sv.
+HEADS = {
+    "hidden": 16,
+    "weights": {"next_item": 1, "positive": 1, "binary": 0, "linear": 0, "relevant": 0, "gain": 0},
+}
 EVERY = {
     "inputs": ["positive", "gap", "request_gap", "hour", "age", "tab"],
     "request": ["gap", "hour", "tab", "profile"],

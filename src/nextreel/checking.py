@@ -171,12 +171,14 @@ def _columns(raw: Mapping[str, Any]) -> Iterator[str]:
     declared = [f"{table}/{name}" for table, columns_ in columns.DECLARED.items() for name in columns_]
     for where, owner, params in _sound_models(raw):
         told = {f"{table}/{name}" for _key, table, name, _allowed in _wrong_inputs(params)}
-        for read in sorted({name.removesuffix("?") for name in owner.Model.columns(params)} - told):
+        named = owner.Model.columns(params)
+        needed = {name for name in named if not name.endswith("?")}
+        for read in sorted({name.removesuffix("?") for name in named} - told):
             table, _, column = read.partition("/")
             if read not in declared:
                 hint = nearest(read, declared) or f"; allowed: {', '.join(declared)}"
                 yield f"`{where}` reads `{read}`, which is no column of the store{hint}"
-            elif table == "events" and mapped.get(column, column) is None:
+            elif table == "events" and read in needed and mapped.get(column, column) is None:
                 yield f"`{where}` reads `{read}`, but `ingest.table.{column}` is none: name the column of your log"
 
 

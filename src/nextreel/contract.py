@@ -30,7 +30,7 @@ class Scorer(Protocol):
 
 @runtime_checkable
 class Factored(Scorer, Protocol):
-    """A scorer whose scores are products, score = query . vector."""
+    """A scorer whose scores are products, score = query . vector; a Judge's products are its lists' alone."""
 
     def queries(self, cases: Cases, histories: Histories) -> np.ndarray:
         """The query of each case with this history, float32 [B, D]."""
@@ -47,6 +47,15 @@ class Sparse(Scorer, Protocol):
 
     def opinions(self, cases: Cases, histories: Histories) -> sparse.csr_array:
         """All of them, float32 [B, n_videos + 1] by video_idx; what is not stored is none."""
+        ...
+
+
+@runtime_checkable
+class Judge(Scorer, Protocol):
+    """A scorer of what comes of a showing. Its lists are by other numbers, those of what is shown next."""
+
+    def predictions(self, pairs: Pairs) -> np.ndarray:
+        """Several numbers of each pair, float32 [m, n]; the score is one of them."""
         ...
 
 

@@ -138,7 +138,7 @@ def test_the_store_says_of_every_event_what_the_log_says(con, temporal, settings
     store = Store.load(tmp_path / "store")
     rows = labelled.filter(labelled.part != "random").order_by("user_idx", "time_ms", "row").to_pandas()
     assert set(store.columns) == {
-        *(f"events/{name}" for name in ("video_idx", "time_ms", "positive", "tab")),
+        *(f"events/{name}" for name in ("video_idx", "time_ms", "positive", "tab", "wtr", "wtg")),
         *("videos/video_key", "users/user_key"),
     }
     for name in store.tables["events"]:

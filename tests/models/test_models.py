@@ -11,7 +11,7 @@ from nextreel.arrays import load
 from nextreel.cases.asked import Cases
 from nextreel.cases.pairs import Pairs
 from nextreel.cases.store import UNKNOWN, NamedColumns, Sets, Store, link
-from nextreel.contract import Factored, Sparse, Training
+from nextreel.contract import Factored, Judge, Sparse, Training, product_scores
 from nextreel.errors import UserError
 from nextreel.nn import trainer
 from nextreel.parts import QUESTIONS, answering
@@ -19,7 +19,7 @@ from nextreel.scoring import answers, predict
 from nextreel.scoring.retrieve import retrieve, target_ranks
 from nextreel.scoring.sets import ShownPairs
 from nextreel.scoring.validation import validate
-from tests.neural import EVERY, PLAIN, with_every_column
+from tests.neural import EVERY, HEADS, PLAIN, with_every_column
 
 SETTINGS = {
     "most_popular": {},
@@ -36,6 +36,7 @@ SETTINGS = {
     },
     "gru4rec": PLAIN | {"layers": 1},
     "sasrec": PLAIN | {"block": "standard", "blocks": 1, "heads": 1},
+    "sasrec4sv": PLAIN | HEADS | {"block": "standard", "blocks": 1, "heads": 1},
 }
 EVERY_INPUT = {  # in a world that has every column
     "gru4rec, every input": SETTINGS["gru4rec"]
@@ -43,8 +44,9 @@ EVERY_INPUT = {  # in a world that has every column
     | {"tied": False, "temperature": 0.1, "own_row_from": 50, "hashed_rows": 5},
     "sasrec, every input": SETTINGS["sasrec"] | EVERY | {"block": "gated", "id_dropout": 0.1},
 }
-PERSONAL = ["bpr_mf", "itemcf", "gru4rec", "sasrec"]
-SEQUENTIAL = ["itemcf", "gru4rec", "sasrec", *EVERY_INPUT]
+NEURAL = ["gru4rec", "sasrec", "sasrec4sv"]
+PERSONAL = ["bpr_mf", "itemcf", *NEURAL]
+SEQUENTIAL = ["itemcf", *NEURAL, *EVERY_INPUT]
 
 
 def own(name):
@@ -57,7 +59,7 @@ def module(name):
 
 
 def neural(name):
-    return own(name) in ("gru4rec", "sasrec")
+    return own(name) in NEURAL
 
 
 def params_of(name, **changes):
@@ -105,8 +107,15 @@ def hit_rate(model, world, part="test", k=10):
 
 
 def whole_score(model, world, part="test"):
-    """[B, N] of every case of a part and every video of its catalogue."""
-    return model.score(world.all_pairs(part)).reshape(len(world.cases(part)), -1)
+    """[B, N] of every case of a part and every video of its catalogue, as its lists have it."""
+    pairs = world.all_pairs(part)
+    score = product_scores(model, pairs) if isinstance(model, Judge) else model.score(pairs)
+    return score.reshape(len(world.cases(part)), -1)
+
+
+def everything(model, world):
+    """What its lists have, and its score of the same pairs."""
+    return np.stack([whole_score(model, world).ravel(), model.score(world.all_pairs("test"))])
 
 
 def some_cases(world, keep):
@@ -257,7 +266,8 @@ def test_a_list_has_the_scores_of_its_pairs(fitted, world, tmp_path):
         row = np.searchsorted(cases.case_id, lists["case_id"][mine])
         pairs = Pairs.at_cases(world.store, cases, row, lists["video_idx"][mine])
         assert len(pairs) > 100
-        alike(name, model.score(pairs), lists["score"][mine])
+        score = product_scores(model, pairs) if isinstance(model, Judge) else model.score(pairs)
+        alike(name, score, lists["score"][mine])
 
 
 def test_lists_and_ranks_are_those_of_a_full_sort_of_the_scores(fitted, world, full_sort, tmp_path):
@@ -285,7 +295,7 @@ def test_the_columns_that_a_model_names_are_all_that_it_reads(fitted, world, tmp
     assert {column for column in named if not column.endswith("?")} <= needed
     assert set(store.columns) == {"events/video_idx", *needed} < set(world.store.columns)
     bare = replace(world, store=store)
-    assert (whole_score(fit(name, bare, tmp_path), bare) == whole_score(model, world)).all()
+    assert (everything(fit(name, bare, tmp_path), bare) == everything(model, world)).all()
     one, other = answered(model, bare, tmp_path), answered(model, world, tmp_path)
     for table, same in zip(one, other, strict=True):
         assert all((table[column] == same[column]).all() for column in table)
@@ -312,13 +322,13 @@ def test_a_saved_model_answers_the_same(fitted, world, tmp_path):
     name, model = fitted
     model.save(tmp_path / name)
     loaded = module(name).Model.load(tmp_path / name)
-    assert (whole_score(loaded, world) == whole_score(model, world)).all()
+    assert (everything(loaded, world) == everything(model, world)).all()
     assert loaded.params == model.params
 
 
 def test_the_same_seed_gives_the_same_bits(fitted, world, tmp_path):
     name, model = fitted
-    assert (whole_score(fit(name, world, tmp_path), world) == whole_score(model, world)).all()
+    assert (everything(fit(name, world, tmp_path), world) == everything(model, world)).all()
 
 
 def with_events(world, **columns):
@@ -339,7 +349,7 @@ def test_fitting_reads_no_further_than_its_cut(fitted, world, tmp_path, cut):
     # Epochs are chosen on valid, so all of them are kept here.
     changes = {"epochs": 1} if neural(name) else {}
     pair = [fit(name, each, tmp_path, cut=cut, **changes) for each in (world, other)]
-    one, other_score = (whole_score(model, world) for model in pair)
+    one, other_score = (everything(model, world) for model in pair)
     assert (one == other_score).all()
 
 
@@ -407,7 +417,7 @@ def test_every_seed_answers_and_the_first_is_saved(fitted, world, shown, tmp_pat
     name, model = fitted
     saved = predicted(name, model, world, shown, 2, ["train"], tmp_path, tmp_path / "curve.csv")
     tables = {kind: load(tmp_path / kind / f"{own(name)}.parquet") for kind in ("lists", "ranks", "scores")}
-    seeds = [0, 1] if own(name) in ("bpr_mf", "gru4rec", "sasrec") else [0]
+    seeds = [0, 1] if own(name) in ("bpr_mf", *NEURAL) else [0]
     for table in tables.values():
         assert np.unique(table["seed"]).tolist() == seeds
     scores = tables["scores"]

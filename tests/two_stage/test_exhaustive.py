@@ -54,7 +54,17 @@ def test_lists_and_ranks_are_those_of_a_full_sort(cycle, blend_of, known, full_s
         assert ranked["rank"][np.isin(ranked["case_id"], cases.case_id)].tolist() == ranks.tolist()
 
 
-def test_a_large_catalogue_is_not_tried(cycle, monkeypatch):
-    assert exhaustive.small_enough(cycle.asked)
+def test_a_large_catalogue_is_not_tried(cycle, known, blend_of, monkeypatch):
+    blend = blend_of(cycle, known(np.zeros(61)), known(np.zeros(61), "share"))
+    assert exhaustive.possible(blend, cycle.asked)
     monkeypatch.setattr(exhaustive, "MOST", 100)
-    assert not exhaustive.small_enough(cycle.asked)
+    assert not exhaustive.possible(blend, cycle.asked)
+
+
+def test_a_ranker_that_is_asked_pair_by_pair_is_not_tried(cycle, known, blend_of):
+    class Judging(known):
+        def predictions(self, pairs):
+            return self.score(pairs)[:, None]
+
+    blend = blend_of(cycle, Judging(np.zeros(61)), known(np.zeros(61), "share"))
+    assert not exhaustive.possible(blend, cycle.asked)

@@ -42,6 +42,8 @@ DECLARED = {
         "time_ms": Declared(_.time_ms, "number"),
         "positive": Declared(_.positive, "id", size=2),
         "tab": Declared(_.tab, "id"),
+        "wtr": Declared(_.wtr, "number"),
+        "wtg": Declared(_.wtg, "number"),
     },
     "videos": {
         "video_key": Declared(key(_.video_id), "number"),

@@ -68,6 +68,15 @@ class Example(NamedTuple):
     requests: Requests
     video: Tensor  # [M] int64: the video_idx that each request was answered by
     weight: Tensor  # [M] float32
+    wide: Tensor | None = None  # [M, K] float32, what else is known of each showing beforehand, see `wide`
+    labels: dict[str, Tensor] | None = None  # [M] float32 each: what came of it, NaN where nobody knows
+
+
+class Beside(NamedTuple):
+    """What examples hold beside tokens, of E events in order of `Histories.flat`."""
+
+    wide: np.ndarray  # [E, K] float32
+    labels: Mapping[str, np.ndarray]  # [E] float32 each
 
 
 @dataclass(frozen=True)
@@ -123,9 +132,16 @@ def packed(columns: Mapping[str, np.ndarray], first: np.ndarray, end: np.ndarray
 class Lessons:
     """What training draws its examples from: tokens, and each of them as a target of some weight."""
 
-    def __init__(self, histories: Histories, rows: Rows, only_positives: bool, passed_weight: float) -> None:
-        """passed_weight: of a target that is no positive."""
-        self.rows = rows
+    def __init__(
+        self,
+        histories: Histories,
+        rows: Rows,
+        only_positives: bool,
+        passed_weight: float,
+        beside: Beside | None = None,
+    ) -> None:
+        """passed_weight: of a target that is no positive. beside: where all events are tokens."""
+        self.rows, self.beside = rows, beside
         self.tokens = Tokens.of(histories, rows, only_positives, np.full(len(histories), inputs.NEVER_MS))
         positive, time_ms, start = self.tokens.positive, self.tokens.time_ms, self.tokens.start
         self.weight = np.where(positive == 1, 1.0, np.where(positive == 0, passed_weight, 0.0)).astype(np.float32)
@@ -135,6 +151,8 @@ class Lessons:
         # [T] after which token each is asked as a target
         self.at = np.maximum.accumulate(np.where(later, np.arange(len(time_ms)) - 1, -1))
         self.begins = np.repeat(start, self.tokens.stop - start)  # [T] the start token of each one's history
+        self.event = np.arange(len(start)).repeat(self.tokens.stop - start)  # [T] less so many start tokens, and one
+        self.event = np.arange(len(time_ms)) - self.event - 1
         self.ledger = Ledger(rows.profile, self.tokens.columns[VIDEO], positive) if rows.profile else None
 
     def windows(self, length: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -195,7 +213,13 @@ class Lessons:
         liked = torch.from_numpy((tokens.positive[target] == 1).astype(np.float32))
         requests = Requests(torch.from_numpy(within), tokens.time_ms[target], tensors(columns), profile, liked)
         video = self.tokens.columns[VIDEO][target].astype(np.int64)
-        return Example(batch, requests, torch.from_numpy(video), torch.from_numpy(self.weight[target]))
+        wide, labels = None, None
+        if self.beside is not None:
+            event = self.event[target]
+            wide = torch.from_numpy(self.beside.wide[event])
+            labels = {name: torch.from_numpy(values[event]) for name, values in self.beside.labels.items()}
+        weight = torch.from_numpy(self.weight[target])
+        return Example(batch, requests, torch.from_numpy(video), weight, wide, labels)
 
 
 def tensors(columns: Mapping[str, np.ndarray]) -> dict[str, Tensor]:

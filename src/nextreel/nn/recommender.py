@@ -1,7 +1,8 @@
 """The recommender around a network: its vocabulary, its training on histories, its scores, its files."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from nextreel.cases.store import Histories
 from nextreel.contract import Scale, Training, product_scores
 from nextreel.errors import UserError
 from nextreel.nn import device, heads, inputs, trainer
-from nextreel.nn.batch import VIDEO, Batch, Example, Lessons, Requests, Tokens, tensors
+from nextreel.nn.batch import VIDEO, Batch, Beside, Example, Lessons, Requests, Tokens, tensors
 from nextreel.nn.features import Items, RequestHead, embedding
 from nextreel.nn.rowwise_adagrad import RowwiseAdagrad
 from nextreel.nn.vocabulary import Names, Vocabulary
@@ -93,10 +94,15 @@ class Network(nn.Module):
 
     def forward(self, batch: Batch, requests: Requests) -> Tensor:
         """The queries [M, D'] of requests."""
-        states = self.encoder(self.tokens(batch), batch).index_select(0, requests.at)
-        if self.head is not None:
-            states = self.head(states, requests)
-        return self.items.queries(states, requests)
+        return self.items.queries(self.asked(self.states(batch, requests), requests), requests)
+
+    def states(self, batch: Batch, requests: Requests) -> Tensor:
+        """Of the tokens after which is asked [M, D]."""
+        return self.encoder(self.tokens(batch), batch).index_select(0, requests.at)
+
+    def asked(self, states: Tensor, requests: Requests) -> Tensor:
+        """States [M, D] with what their requests say."""
+        return states if self.head is None else self.head(states, requests)
 
     def tokens(self, batch: Batch) -> Tensor:
         """The sum [T, D] of the vectors of a token's video and of every input of its event."""
@@ -147,9 +153,9 @@ class Recommender:
                 f"`model.loss` is 'softmax', which scores all {len(vocabulary.known)} videos of train for every target;"
                 f" above {SOFTMAX_LIMIT} choose sampled_softmax, gbce, bce or bpr"
             )
-        model = cls(params, vocabulary)
+        model, beside = cls._begun(params, vocabulary, histories)
         model.items.start_bias(counts.log_rates)
-        lessons = Lessons(histories, vocabulary.rows, only_positives, params.passed_weight)
+        lessons = Lessons(histories, vocabulary.rows, only_positives, params.passed_weight, beside)
         model.head = heads.NextItem(params, counts.events, lessons.n_targets(vocabulary.known))
         model.network.to(device.choose(params.device))
         task = trainer.Task(
@@ -158,13 +164,23 @@ class Recommender:
             model._optimizers(),
             epoch=lambda: lessons.epoch(params.length, params.batch_size, rng),
             n_batches=lessons.n_batches(params.length, params.batch_size),
-            loss=lambda example: model.loss(device.moved(example, model.device), rng),
+            loss=lambda example: model.lesson(device.moved(example, model.device), rng),
             n_targets=lambda example: len(example.weight),
             rng=rng,
         )
         epochs = trainer.train(task, params, training.session or trainer.Session(), model)
         model.params = params.model_copy(update={"epochs": epochs})
         return model
+
+    @classmethod
+    def _begun(cls, params: Any, vocabulary: Vocabulary, histories: Histories) -> tuple[Self, Beside | None]:
+        """A model to be trained, and what it learns from beside tokens."""
+        return cls(params, vocabulary), None
+
+    @classmethod
+    def _empty(cls, params: Any, vocabulary: Vocabulary, folder: Path) -> Self:
+        """A model whose weights are to be read from a folder."""
+        return cls(params, vocabulary)
 
     def _optimizers(self) -> list[torch.optim.Optimizer]:
         params, tables = self.params, self.items.tables
@@ -178,6 +194,10 @@ class Recommender:
     @property
     def device(self) -> torch.device:
         return self.items.ids.weight.device
+
+    def lesson(self, example: Example, rng: np.random.Generator) -> Tensor:
+        """What a step of training makes smaller."""
+        return self.loss(example, rng)
 
     def loss(self, example: Example, rng: np.random.Generator) -> Tensor:
         """The mean loss of the targets, by weight."""
@@ -193,9 +213,8 @@ class Recommender:
         rng, known = np.random.default_rng(0), self.vocabulary.index[video_idx] >= 0
         total, n = 0.0, int(known.sum())
         cases, histories, video_idx = cases.where(known), histories.where(known), video_idx[known]
-        for block in histories.blocks(_HISTORIES, _EVENTS):
+        for block, batch, requests in self._asked_blocks(cases, histories):
             video = torch.from_numpy(video_idx[block].astype(np.int64))
-            batch, requests = self._asked(cases.where(block), histories.where(block))
             example = Example(batch, requests, video, torch.ones(len(video)))
             total += self.loss(device.moved(example, self.device), rng).item() * len(video)
         return total / n if n else np.nan
@@ -204,10 +223,14 @@ class Recommender:
     def queries(self, cases: Cases, histories: Histories) -> np.ndarray:
         self.network.eval()
         found = [torch.zeros(0, self.vectors(np.zeros(0, np.int32)).shape[1])]
-        for block in histories.blocks(_HISTORIES, _EVENTS):
-            asked = self._asked(cases.where(block), histories.where(block))
-            found.append(self.network(*device.moved(asked, self.device)).cpu())
+        for _block, batch, requests in self._asked_blocks(cases, histories):
+            found.append(self.network(batch, requests).cpu())
         return torch.cat(found).numpy()
+
+    def _asked_blocks(self, cases: Cases, histories: Histories) -> Iterator[tuple[slice, Batch, Requests]]:
+        """What `_asked` tells of some cases at a time, on the device of the network."""
+        for block in histories.blocks(_HISTORIES, _EVENTS):
+            yield block, *device.moved(self._asked(cases.where(block), histories.where(block)), self.device)
 
     def _asked(self, cases: Cases, histories: Histories) -> tuple[Batch, Requests]:
         """The last tokens of each history, and what its case asks after them. Where all events are tokens, only those
@@ -245,6 +268,6 @@ class Recommender:
     @classmethod
     def load(cls, folder: Path) -> Self:
         params = cls.Params.model_validate_json((folder / "params.json").read_text(encoding="utf-8"))
-        model = cls(params, Vocabulary.load(folder / "vocabulary"))
+        model = cls._empty(params, Vocabulary.load(folder / "vocabulary"), folder)
         model.network.load_state_dict(load_file(folder / "weights.safetensors"))
         return model

@@ -6,7 +6,7 @@ import numpy as np
 
 from nextreel import arrays
 from nextreel.cases.asked import Cases
-from nextreel.contract import Factored, Sparse
+from nextreel.contract import Factored, Judge, Sparse
 from nextreel.progress import track
 from nextreel.scoring.answers import LIST_SIZE, columns_of, ranked, write_answers
 from nextreel.scoring.sets import EvalSet
@@ -16,9 +16,10 @@ MOST = 1 << 26  # scores of a part
 _SCORES = 1 << 20  # at a time
 
 
-def small_enough(asked: EvalSet) -> bool:
-    """Whether every video may be scored for every case of valid and test."""
-    return all(len(asked.of(part).cases) * len(asked.catalogue.of(part)) <= MOST for part in ("valid", "test"))
+def possible(blend: Blend, asked: EvalSet) -> bool:
+    """Whether every video can be scored for every case of valid and test: few enough, and not pair by pair."""
+    few = all(len(asked.of(part).cases) * len(asked.catalogue.of(part)) <= MOST for part in ("valid", "test"))
+    return few and not isinstance(blend.ranker.of("valid"), Judge)
 
 
 def write(blend: Blend, weight: float, asked: EvalSet, system: Path) -> None:

@@ -1,10 +1,10 @@
-"""What SASRec's network promises, for both kinds of block."""
+"""What the network of SASRec promises, for both kinds of block."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from nextreel.models import sasrec
+from nextreel.nn import self_attention
 from nextreel.nn.batch import Batch
 from nextreel.nn.padding import Rectangle
 from tests.neural import PLAIN
@@ -16,7 +16,7 @@ SETTINGS = PLAIN | {"width": WIDTH, "length": LENGTH, "dropout": 0.2, "blocks": 
 @pytest.fixture(params=["standard", "gated"])
 def encoder(request):
     torch.manual_seed(0)
-    return sasrec.Encoder(sasrec.Params(**SETTINGS | {"block": request.param})).double()
+    return self_attention.Encoder(self_attention.Params(**SETTINGS | {"block": request.param})).double()
 
 
 def batch_of(sizes):
@@ -45,7 +45,7 @@ def test_dropout_is_for_training_alone(encoder):
 
 
 def test_a_gate_that_is_shut_lets_nothing_through():
-    block = sasrec.GatedBlock(sasrec.Params(**SETTINGS | {"block": "gated"})).eval()
+    block = self_attention.GatedBlock(self_attention.Params(**SETTINGS | {"block": "gated"})).eval()
     batch = batch_of([2, 1])
     x = torch.randn(3, WIDTH)
     for gate in (block.gate_attention, block.gate_feed):
@@ -54,7 +54,7 @@ def test_a_gate_that_is_shut_lets_nothing_through():
 
 
 def test_swiglu_by_hand():
-    layer = sasrec.SwiGLU(1, 1, dropout=0.0)
+    layer = self_attention.SwiGLU(1, 1, dropout=0.0)
     layer.enter.weight.data = torch.tensor([[2.0], [3.0]])
     layer.leave.weight.data = torch.tensor([[5.0]])
     x = torch.tensor([[1.0], [-1.0]])

@@ -1,0 +1,119 @@
+"""SASRec4SV: one sequence model of which video is shown next, and of what comes of a video once shown.
+
+After the student model of that name (2023), which gave SASRec two heads on the watch-time ratio. The states of SASRec
+are trained on the next video as ever, and, by `weights`, on outcomes: heads over the state before a showing, the video
+(a row of ids, dropped at random in training, and content) and wide inputs, see `nn.outcomes` and `nn.wide`.
+
+It answers two questions. Lists are by the next item's products, as SASRec's. The score of a pair is the log-odds that
+the video is a positive, given that it is shown: what the ranking stage and tables on impressions ask. Every video has
+one; what came of the showing itself is in no input.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from pydantic import model_validator
+from torch import Tensor
+
+from nextreel.cases.pairs import Pairs
+from nextreel.cases.store import UNKNOWN, Histories
+from nextreel.contract import Scale
+from nextreel.nn import outcomes, recommender, self_attention
+from nextreel.nn.batch import Beside, Example, Requests
+from nextreel.nn.outcomes import OUTCOMES, Outcomes
+from nextreel.nn.vocabulary import Vocabulary
+from nextreel.nn.wide import COLUMNS, Wide
+
+_PAIRS = 1 << 14  # scored at a time
+
+
+class Params(self_attention.Params, outcomes.Params):
+    @model_validator(mode="after")
+    def _learns_from_what_was_passed_over(self) -> Self:
+        if self.history != "all":
+            raise ValueError(f"`history` is {self.history!r}; what came of events is learnt from all; choose all")
+        if not self.passed_weight:
+            raise ValueError("`passed_weight` is 0, which leaves the heads nothing but positives; choose more")
+        return self
+
+
+class Model(recommender.Recommender):
+    scale: ClassVar[Scale] = "log_odds"
+    Encoder = self_attention.Encoder
+    Params = Params
+    params: Any
+
+    def __init__(self, params: Any, vocabulary: Vocabulary, wide: Wide) -> None:
+        super().__init__(params, vocabulary)
+        self.wide = wide
+        self.heads = Outcomes(params, params.width, wide.n_inputs, params.dropout)
+        self.network.add_module("outcomes", self.heads)
+
+    @classmethod
+    def columns(cls, params: Any) -> tuple[str, ...]:
+        told = {f"events/{OUTCOMES[name].column}" for name in params.weights.outcomes}
+        return tuple(sorted({*super().columns(params), *COLUMNS, *told}))
+
+    @classmethod
+    def _begun(cls, params: Any, vocabulary: Vocabulary, histories: Histories) -> tuple[Self, Beside | None]:
+        wide, of_events = Wide.fit(histories)
+        position, _owner = histories.flat()
+        told = {OUTCOMES[name].column for name in params.weights.outcomes}
+        labels = {name: histories.store.events(name)[position].astype(np.float32) for name in sorted(told)}
+        labels["positive"][labels["positive"] == UNKNOWN] = np.nan
+        return cls(params, vocabulary, wide), Beside(of_events, labels)
+
+    def lesson(self, example: Example, rng: np.random.Generator) -> Tensor:
+        assert example.wide is not None
+        assert example.labels is not None
+        states = self.network.states(example.batch, example.requests)
+        queries = self.items.queries(self.network.asked(states, example.requests), example.requests)
+        target = self.items.place[example.video]
+        next_item = self.head.loss(queries, target, example.weight, self.items, rng)
+        shown = self._shown(states, example.requests)
+        found = self._predicted(shown, example.video, example.wide)
+        return self.params.weights.next_item * next_item + self.heads.loss(found, example.labels)
+
+    def _shown(self, states: Tensor, requests: Requests) -> Tensor:
+        """States [M, D] as of requests that say nothing of whether a positive is asked for."""
+        return self.network.asked(states, requests._replace(liked=torch.zeros_like(requests.liked)))
+
+    def _predicted(self, shown: Tensor, video: Tensor, wide: Tensor) -> Tensor:
+        """What each head says [M, heads] of videos [M]."""
+        found: Tensor = self.heads(shown, self.items.of_videos(video)[:, : self.params.width], wide)
+        return found
+
+    @torch.no_grad()
+    def predictions(self, pairs: Pairs) -> np.ndarray:
+        """What each head says, float32 [m, heads], in order of `params.weights.outcomes`."""
+        self.network.eval()
+        cases, which = pairs.asked()
+        states = [torch.zeros(0, self.params.width)]
+        for _block, batch, requests in self._asked_blocks(cases, cases.histories(pairs.store)):
+            states.append(self._shown(self.network.states(batch, requests), requests).cpu())
+        shown, found = torch.cat(states), [torch.zeros(0, len(self.heads.names))]
+        for some in _blocks(len(pairs)):
+            mine = pairs.where(some)
+            parts = shown[torch.from_numpy(which[some])], torch.from_numpy(mine.video_idx.astype(np.int64))
+            wide = torch.from_numpy(self.wide.of_pairs(mine))
+            found.append(self._predicted(*(part.to(self.device) for part in (*parts, wide))).cpu())
+        return torch.cat(found).numpy()
+
+    def score(self, pairs: Pairs) -> np.ndarray:
+        return np.ascontiguousarray(self.predictions(pairs)[:, self.heads.names.index("positive")])
+
+    def save(self, folder: Path) -> None:
+        super().save(folder)
+        self.wide.save(folder / "wide")
+
+    @classmethod
+    def _empty(cls, params: Any, vocabulary: Vocabulary, folder: Path) -> Self:
+        return cls(params, vocabulary, Wide.load(folder / "wide"))
+
+
+def _blocks(n: int) -> Iterator[slice]:
+    for start in range(0, n, _PAIRS):
+        yield slice(start, start + _PAIRS)

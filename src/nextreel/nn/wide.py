@@ -1,0 +1,270 @@
+"""What counting says of a video shown to a user, as dense inputs beside what a network learns of its own.
+
+Of each kind of group that the showing is in (KINDS), two numbers:
+
+    departure     log-odds of its rate of positives - log-odds of the rate of all, the rate smoothed by PRIOR rows that
+                  are like all
+    log(1 + n)    of its rows
+
+A logistic regression on these tells what is expected of the showing, whoever the user is: one more input. Of the user
+(USER_KINDS) it is the residuals, in all and where the showing's group is the same: with p the expectation,
+
+    departure     sum of (positive - p) / (sum of p (1 - p) + PRIOR x p (1 - p) of all)
+
+a Newton step from 0 in log-odds. A video has the mean over its tags.
+
+In training every event has what was counted on strictly earlier days (UTC+8), its own outcome and those of its session
+left out; a request is answered with the whole fit and the whole history. Rows of which nobody knows whether they were
+positive count for nothing.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import numpy as np
+from scipy.special import expit, logit
+from sklearn.linear_model import LogisticRegression
+
+from nextreel.cases.pairs import Pairs
+from nextreel.cases.store import UNKNOWN, Histories, Sets, Store
+from nextreel.nn import inputs
+
+PRIOR = 20.0  # rows
+VIDEO, AUTHOR, TAB = "video", "author", "tab"
+OF_VIDEO = (VIDEO, AUTHOR, inputs.TAGS, inputs.DURATION)
+KINDS = (
+    *((name,) for name in OF_VIDEO), (TAB,), (inputs.HOUR,), (VIDEO, TAB), (inputs.TAGS, TAB), (inputs.DURATION, TAB),
+)  # fmt: skip
+USER_KINDS: tuple[tuple[str, ...], ...] = ((), (AUTHOR,), (inputs.TAGS,), (inputs.DURATION,), (TAB,))
+COLUMNS = ("events/positive", "events/time_ms", "events/tab?", "videos/author?", "videos/tags?", "videos/duration_ms?")
+_EVENTS = 1 << 20  # of histories counted at a time
+_LEAST_STD = 1e-6
+
+
+class Shown(NamedTuple):
+    """m showings."""
+
+    video_idx: np.ndarray  # [m]
+    time_ms: np.ndarray  # [m]
+    tab: np.ndarray  # [m] UNKNOWN if so
+
+    @classmethod
+    def of_events(cls, store: Store, position: np.ndarray) -> Self:
+        tab = store.events(TAB)[position] if TAB in store.tables["events"] else np.full(len(position), UNKNOWN)
+        return cls(store.events("video_idx")[position], store.events("time_ms")[position], tab)
+
+    def distinct(self) -> tuple["Shown", np.ndarray]:
+        """One of each video, hour and tab, and which of them [m] each showing has."""
+        tab = self.tab.astype(np.int64) - UNKNOWN
+        key = (self.video_idx * np.int64(24) + inputs.hour(self.time_ms)) * (1 + tab.max(initial=0)) + tab
+        _keys, first, which = np.unique(key, return_index=True, return_inverse=True)
+        return Shown(*(column[first] for column in self)), which
+
+
+class Groups(NamedTuple):
+    """The groups of m showings in one kind, an entry [e] each, in order of rows; a row may have none."""
+
+    row: np.ndarray
+    key: np.ndarray  # int64
+    n_rows: int
+
+    def mean(self, values: np.ndarray) -> np.ndarray:
+        """Of the entries' values [e] by row [m]; 0 where a row has none."""
+        n = np.bincount(self.row, minlength=self.n_rows)
+        return np.asarray(np.bincount(self.row, values, self.n_rows) / np.maximum(n, 1))
+
+
+class Grouping:
+    """Which groups showings are in; a kind whose column the data lack has none."""
+
+    def __init__(self, store: Store) -> None:
+        n = store.n_videos + 1
+        itself = Sets(np.arange(n, dtype=np.int32), np.arange(n + 1))
+        self.sets = {VIDEO: itself} | {name: inputs.of_videos(name, store) for name in OF_VIDEO if name != VIDEO}
+        self.has_tab = TAB in store.tables["events"]
+        self.n_tabs = 2 + store.columns[f"events/{TAB}"].size if self.has_tab else 1
+
+    def has(self, kind: tuple[str, ...]) -> bool:
+        return all(
+            self.has_tab if name == TAB else name not in self.sets or len(self.sets[name].values) for name in kind
+        )
+
+    def of(self, kind: tuple[str, ...], shown: Shown) -> Groups:
+        """A kind is nothing, something of the video, the tab or the hour, or something of the video and the tab."""
+        n = len(shown.video_idx)
+        row, key = np.arange(n), np.zeros(n, np.int64)
+        for name in kind:
+            if name == TAB:
+                key = key * self.n_tabs + np.minimum(shown.tab[row] + 1, self.n_tabs - 1)
+            elif name == inputs.HOUR:
+                key = key * 24 + inputs.hour(shown.time_ms[row])
+            else:
+                value, row = self.sets[name].of(shown.video_idx)
+                key = value.astype(np.int64)
+        return Groups(row, key, n)
+
+
+class Sums(NamedTuple):
+    """Sums [G, V] of groups by their keys [G], in order."""
+
+    key: np.ndarray
+    total: np.ndarray
+
+    @classmethod
+    def of(cls, key: np.ndarray, values: np.ndarray) -> Self:
+        """Of entries: key [e], values [e, V]."""
+        found, which = np.unique(key, return_inverse=True)
+        return cls(found, np.stack([np.bincount(which, column, len(found)) for column in values.T], axis=1))
+
+    def at(self, key: np.ndarray) -> np.ndarray:
+        """[e, V]; zeros of a group without a row."""
+        if not len(self.key):
+            return np.zeros((len(key), self.total.shape[1]))
+        place = np.searchsorted(self.key, key).clip(max=len(self.key) - 1)
+        return np.where((self.key[place] == key)[:, None], self.total[place], 0.0)
+
+
+def before(key: np.ndarray, day: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """For each entry [e] the sum [e, V] of the values of those with its key on earlier days."""
+    order = np.lexsort((day, key))
+    key, day = key[order], day[order]
+    total = np.zeros((len(key) + 1, values.shape[1]))
+    values[order].cumsum(0, out=total[1:])
+    new_key = np.diff(key, prepend=-1) != 0
+    new_day = new_key | (np.diff(day, prepend=-1) != 0)
+    place = np.arange(len(key))
+    first_of_day, first_of_key = (np.maximum.accumulate(np.where(new, place, 0)) for new in (new_day, new_key))
+    found = np.empty_like(values, dtype=float)
+    found[order] = total[first_of_day] - total[first_of_key]
+    return found
+
+
+@dataclass(frozen=True)
+class Wide:
+    """As counted on a fit's events."""
+
+    share: float  # of positives in all
+    sums: Mapping[str, Sums]  # by the kind's name: rows and positives
+    weights: np.ndarray  # [1 + 2 kinds] of the expectation, the intercept first
+    mean: np.ndarray  # [K] and std [K], of the fit's events: inputs are standardised
+    std: np.ndarray
+
+    @classmethod
+    def fit(cls, histories: Histories) -> tuple[Self, np.ndarray]:
+        """And the inputs of all its events, float32 [E, K] in order of `histories.flat()`."""
+        store = histories.store
+        position, owner = histories.flat()
+        shown, groups = Shown.of_events(store, position), Grouping(store)
+        day, positive = inputs.day(shown.time_ms), store.events("positive")[position]
+        judged, liked = (positive != UNKNOWN).astype(float), (positive == 1).astype(float)
+        share = (liked.sum() + 0.5) / (judged.sum() + 1)
+        values, sums, dense = np.stack([judged, liked], axis=1), {}, []
+        for kind in filter(groups.has, KINDS):
+            of = groups.of(kind, shown)
+            sums[" x ".join(kind)] = Sums.of(of.key, values[of.row])
+            dense += _rates(of, before(of.key, day[of.row], values[of.row]), share)
+        of_shown = np.stack(dense, axis=1)
+        known = judged > 0
+        weights = np.zeros(1 + of_shown.shape[1])
+        weights[0] = logit(share)
+        if 0 < liked.sum() < judged.sum():
+            fitted = LogisticRegression(C=1.0, max_iter=200).fit(of_shown[known], liked[known])
+            weights = np.concatenate([fitted.intercept_, fitted.coef_[0]])
+        found = cls(share, sums, weights, np.zeros(0), np.ones(0))
+        expected = found._expected(of_shown)
+        residual = _residuals(expected, judged, liked)
+        of_user = []
+        for kind in filter(groups.has, USER_KINDS):
+            of = groups.of(kind, shown)
+            by_user = owner[of.row] * (1 + of.key.max(initial=0)) + of.key
+            of_user += found._departures(of, before(by_user, day[of.row], residual[of.row]))
+        all_inputs = np.stack([*of_shown.T, expected, *of_user], axis=1)
+        mean, std = all_inputs.mean(0), np.maximum(all_inputs.std(0), _LEAST_STD)
+        return cls(share, sums, weights, mean, std), ((all_inputs - mean) / std).astype(np.float32)
+
+    @property
+    def n_inputs(self) -> int:
+        return len(self.mean)
+
+    def of_pairs(self, pairs: Pairs) -> np.ndarray:
+        """float32 [m, K]."""
+        cases, which = pairs.asked()
+        histories, groups = cases.histories(pairs.store), Grouping(pairs.store)
+        shown = Shown(pairs.video_idx, pairs.time_ms, pairs.tab)
+        of_shown = self._of_shown(groups, shown)
+        dense = [*of_shown.T, self._expected(of_shown)]
+        kinds = [kind for kind in USER_KINDS if groups.has(kind)]
+        of_user = np.zeros((2 * len(kinds), len(pairs)))
+        for block in histories.blocks(len(histories), _EVENTS):
+            mine = np.flatnonzero((which >= block.start) & (which < block.stop))
+            some = Shown(*(column[mine] for column in shown))
+            position, owner = histories.where(block).flat()
+            events, positive = Shown.of_events(pairs.store, position), pairs.store.events("positive")[position]
+            expected = self._expected(self._of_shown(groups, events))
+            residual = _residuals(expected, (positive != UNKNOWN).astype(float), (positive == 1).astype(float))
+            for number, kind in enumerate(kinds):
+                of_events, of = groups.of(kind, events), groups.of(kind, some)
+                wide = 1 + max(of_events.key.max(initial=0), of.key.max(initial=0))
+                sums = Sums.of(owner[of_events.row] * wide + of_events.key, residual[of_events.row])
+                found = sums.at((which[mine][of.row] - block.start) * wide + of.key)
+                of_user[2 * number : 2 * number + 2, mine] = self._departures(of, found)
+        return ((np.stack([*dense, *of_user], axis=1) - self.mean) / self.std).astype(np.float32)
+
+    def _of_shown(self, groups: Grouping, shown: Shown) -> np.ndarray:
+        """[m, 2 kinds]; videos are mostly shown to many, in few tabs, within an hour."""
+        distinct, which = shown.distinct()
+        dense = []
+        for kind in filter(groups.has, KINDS):
+            of = groups.of(kind, distinct)
+            dense += _rates(of, self.sums[" x ".join(kind)].at(of.key), self.share)
+        return np.stack(dense, axis=1)[which]
+
+    def _expected(self, of_shown: np.ndarray) -> np.ndarray:
+        """Log-odds [m] of a positive, whoever the user is."""
+        return np.asarray(self.weights[0] + of_shown @ self.weights[1:])
+
+    def _departures(self, of: Groups, sums: np.ndarray) -> list[np.ndarray]:
+        """Of a user in a kind, two inputs [m] from the sums [e, 3] of entries, see `_residuals`."""
+        away, spread, n = sums.T
+        prior = PRIOR * self.share * (1 - self.share)
+        return [of.mean(away / (spread + prior)), of.mean(np.log1p(n))]
+
+    def save(self, folder: Path) -> None:
+        """Write it into a new folder."""
+        folder.mkdir()
+        arrays = {"weights": self.weights, "mean": self.mean, "std": self.std}
+        for number, sums in enumerate(self.sums.values()):
+            arrays |= {f"sums.{number}.key": sums.key, f"sums.{number}.total": sums.total}
+        for name, array in arrays.items():
+            np.save(folder / f"{name}.npy", array)
+        about = {"share": self.share, "kinds": list(self.sums)}
+        (folder / "about.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+
+        def array(name: str) -> np.ndarray:
+            return np.asarray(np.load(folder / f"{name}.npy", allow_pickle=False))
+
+        sums = {
+            kind: Sums(array(f"sums.{number}.key"), array(f"sums.{number}.total"))
+            for number, kind in enumerate(about["kinds"])
+        }
+        return cls(about["share"], sums, array("weights"), array("mean"), array("std"))
+
+
+def _rates(of: Groups, sums: np.ndarray, share: float) -> list[np.ndarray]:
+    """Of a kind, two inputs [m] from rows and positives [e, 2] of the entries' groups."""
+    n, liked = sums.T
+    rate = (liked + PRIOR * share) / (n + PRIOR)
+    return [of.mean(logit(rate) - logit(share)), of.mean(np.log1p(n))]
+
+
+def _residuals(expected: np.ndarray, judged: np.ndarray, liked: np.ndarray) -> np.ndarray:
+    """positive - p, p (1 - p) and 1 of each event [m, 3], zeros where it is not judged."""
+    p = expit(expected)
+    return np.stack([liked - p, p * (1 - p), np.ones(len(p))], axis=1) * judged[:, None]

@@ -1,0 +1,194 @@
+"""What counting says of showings, against counting by hand."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.special import expit, logit
+
+from nextreel.cases.asked import Cases
+from nextreel.cases.pairs import Pairs
+from nextreel.cases.store import NamedColumns
+from nextreel.clock import DAY_MS, UTC8_MS
+from nextreel.nn import inputs
+from nextreel.nn.wide import PRIOR, Sums, Wide, before
+from tests.neural import with_every_column
+
+FIRST_DAY = 19_000
+
+
+@pytest.fixture(scope="module")
+def log(made_store):
+    """Ten users with events on up to four days; every column."""
+    rng = np.random.default_rng(3)
+    sizes = np.concatenate([[0, 0], rng.integers(4, 30, 10)])
+    offsets = np.concatenate([[0], sizes.cumsum()])
+    n = offsets[-1]
+    day = np.concatenate([np.sort(rng.integers(0, 4, size)) for size in sizes])
+    within = np.concatenate([np.arange(size) for size in sizes]) * 60_000
+    events = {
+        "video_idx": rng.integers(1, 15, n).astype(np.int32),
+        "time_ms": (FIRST_DAY + day) * DAY_MS - UTC8_MS + 3_600_000 * 9 + within,
+        "positive": rng.choice([-1, 0, 1], n, p=[0.1, 0.5, 0.4]).astype(np.int8),
+    }
+    cuts = {"start": offsets[:-1], "train": offsets[1:]}
+    return with_every_column(made_store(offsets, cuts, events, np.arange(15), np.arange(len(sizes))), rng)
+
+
+def rows(store):
+    """Each event of the fit: user, video, day, tab, label, author and tags of its video."""
+    author, tags = store.tables["videos"]["author"], store.video_sets("tags")
+    found = []
+    for user, (start, stop) in enumerate(pairwise(store.offsets)):
+        for position in range(start, stop):
+            video = int(store.events("video_idx")[position])
+            day = int(inputs.day(store.events("time_ms")[position : position + 1])[0])
+            mine = tags.values[tags.offsets[video] : tags.offsets[video + 1]].tolist()
+            tab, label = int(store.events("tab")[position]), int(store.events("positive")[position])
+            found.append({"user": user, "video": video, "day": day, "tab": tab, "label": label,
+                          "author": int(author[video]), "tags": mine})  # fmt: skip
+    return found
+
+
+def raw(wide, dense):
+    """As they were before they were standardised."""
+    return dense * wide.std + wide.mean
+
+
+def rate(some, share):
+    """Two inputs of a group with these rows."""
+    judged = [row for row in some if row["label"] >= 0]
+    liked = sum(row["label"] == 1 for row in judged)
+    return logit((liked + PRIOR * share) / (len(judged) + PRIOR)) - logit(share), np.log1p(len(judged))
+
+
+def test_an_event_has_what_was_counted_on_earlier_days(log):
+    wide, dense = Wide.fit(log.fitted_on("train"))
+    found, all_rows = raw(wide, dense), rows(log)
+    names = list(wide.sums)
+    judged = [row for row in all_rows if row["label"] >= 0]
+    assert wide.share == pytest.approx((sum(row["label"] for row in judged) + 0.5) / (len(judged) + 1))
+    for number, row in enumerate(all_rows):
+        earlier = [other for other in all_rows if other["day"] < row["day"]]
+        for kind in ("video", "author", "video x tab"):
+            if row["author"] < 0 and kind == "author":
+                expected = 0, 0  # no group
+            else:
+                alike = [other for other in earlier if all(other[k] == row[k] for k in kind.split(" x "))]
+                expected = rate(alike, wide.share)
+            at = 2 * names.index(kind)
+            assert found[number, at : at + 2] == pytest.approx(expected, abs=1e-5)
+        by_tag = [rate([other for other in earlier if tag in other["tags"]], wide.share) for tag in row["tags"]]
+        expected = np.mean(by_tag, axis=0) if by_tag else (0, 0)
+        at = 2 * names.index("tags")
+        assert found[number, at : at + 2] == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_user_has_the_residuals_of_earlier_days(log):
+    wide, dense = Wide.fit(log.fitted_on("train"))
+    found, all_rows = raw(wide, dense), rows(log)
+    n_kinds = len(wide.sums)
+    expected_log_odds = found[:, 2 * n_kinds]
+    of_shown = found[:, : 2 * n_kinds]
+    np.testing.assert_allclose(expected_log_odds, wide.weights[0] + of_shown @ wide.weights[1:], atol=1e-4)
+    p = expit(expected_log_odds)
+    prior = PRIOR * wide.share * (1 - wide.share)
+    for number, row in enumerate(all_rows):
+        mine = [
+            i for i, other in enumerate(all_rows)
+            if other["user"] == row["user"] and other["day"] < row["day"] and other["label"] >= 0
+        ]  # fmt: skip
+        for at, alike in ((0, mine), (4, [i for i in mine if set(all_rows[i]["tags"]) & set(row["tags"])])):
+            if at == 4 and len(row["tags"]) != 1:
+                continue
+            away = sum(all_rows[i]["label"] - p[i] for i in alike)
+            spread = sum(p[i] * (1 - p[i]) for i in alike)
+            column = 2 * n_kinds + 1 + at
+            expected = away / (spread + prior), np.log1p(len(alike))
+            assert found[number, column : column + 2] == pytest.approx(expected, abs=1e-4)
+
+
+def test_no_outcome_of_a_day_is_in_the_counts_of_that_day_or_an_earlier_one(log):
+    """Of the last day two labels change places: of counts, nothing moves."""
+    day, label = inputs.day(log.events("time_ms")), log.events("positive").copy()
+    last = day == day.max()
+    one, other = np.flatnonzero(last & (label == 1))[0], np.flatnonzero(last & (label == 0))[0]
+    label[[one, other]] = 0, 1
+    tables = log.tables | {"events": NamedColumns(log.tables["events"] | {"positive": label})}
+    changed = replace(log, tables=tables)
+    found = [raw(*Wide.fit(store.fitted_on("train"))) for store in (log, changed)]
+    counts = slice(0, 2 * len(Wide.fit(log.fitted_on("train"))[0].sums))
+    np.testing.assert_allclose(found[0][:, counts], found[1][:, counts], atol=1e-5)
+
+
+def pairs_of(store, user, video, tab, time_ms):
+    n = len(user)
+    end = np.diff(store.offsets)[user]
+    cases = Cases(np.arange(n), np.full(n, "test"), user, time_ms, tab, end)
+    return Pairs(store, cases, np.arange(n), video, end, time_ms, tab)
+
+
+def test_a_pair_has_all_that_the_fit_and_its_history_count(log):
+    wide, _dense = Wide.fit(log.fitted_on("train"))
+    rng = np.random.default_rng(0)
+    n = 60
+    user, video = rng.integers(2, 12, n), rng.integers(1, 15, n).astype(np.int32)
+    tab, time_ms = rng.integers(-1, 4, n).astype(np.int16), np.full(n, (FIRST_DAY + 5) * DAY_MS)
+    pairs = pairs_of(log, user, video, tab, time_ms)
+    found, all_rows, names = raw(wide, wide.of_pairs(pairs)), rows(log), list(wide.sums)
+    for number in range(n):
+        for kind, alike in (
+            ("video", [row for row in all_rows if row["video"] == video[number]]),
+            ("tab", [row for row in all_rows if row["tab"] == tab[number]]),
+        ):
+            at = 2 * names.index(kind)
+            assert found[number, at : at + 2] == pytest.approx(rate(alike, wide.share), abs=1e-4)
+        mine = [row for row in all_rows if row["user"] == user[number] and row["label"] >= 0]
+        at = 2 * len(names) + 2
+        assert found[number, at] == pytest.approx(np.log1p(len(mine)), abs=1e-4)
+    some = np.array([5, 3, 44])
+    np.testing.assert_allclose(wide.of_pairs(pairs.where(some)), wide.of_pairs(pairs)[some], atol=1e-6)
+
+
+def test_nothing_is_counted_of_columns_that_the_data_lack(made_store, log):
+    bare = made_store(
+        log.offsets, log.cuts, {name: log.events(name) for name in ("video_idx", "time_ms", "positive")},
+        np.arange(15), np.arange(len(log.offsets) - 1),
+    )  # fmt: skip
+    wide, dense = Wide.fit(bare.fitted_on("train"))
+    assert list(wide.sums) == ["video", "hour"]
+    assert dense.shape[1] == wide.n_inputs == 2 * 2 + 1 + 2  # and the user in all
+    assert np.isfinite(dense).all()
+
+
+def test_a_video_without_a_row_says_nothing(log):
+    wide, _dense = Wide.fit(log.fitted_on("train"))
+    assert (wide.sums["video"].at(np.array([99_999])) == 0).all()
+
+
+def test_saved_and_loaded_it_says_the_same(log, tmp_path):
+    wide, _dense = Wide.fit(log.fitted_on("train"))
+    wide.save(tmp_path / "wide")
+    n = 8
+    pairs = pairs_of(log, np.arange(2, 2 + n), np.arange(1, 1 + n, dtype=np.int32), np.zeros(n, np.int16),
+                     np.full(n, (FIRST_DAY + 5) * DAY_MS))  # fmt: skip
+    np.testing.assert_array_equal(Wide.load(tmp_path / "wide").of_pairs(pairs), wide.of_pairs(pairs))
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 5), st.integers(-3, 3)), max_size=40))
+def test_sums_of_earlier_days(entries):
+    key, day, value = (np.array([entry[i] for entry in entries], np.int64) for i in range(3))
+    found = before(key, day, value[:, None].astype(float))
+    expected = [sum(v for k, d, v in entries if k == mine and d < then) for mine, then, _value in entries]
+    assert found[:, 0].tolist() == pytest.approx(expected)
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(-3, 3)), max_size=30))
+def test_sums_by_group(entries):
+    key, value = (np.array([entry[i] for entry in entries], np.int64) for i in range(2))
+    sums = Sums.of(key, value[:, None].astype(float))
+    expected = [sum(v for k, v in entries if k == wanted) for wanted in range(12)]
+    assert sums.at(np.arange(12))[:, 0].tolist() == pytest.approx(expected)
