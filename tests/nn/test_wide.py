@@ -55,7 +55,7 @@ def rows(store):
 
 def raw(wide, dense):
     """As they were before they were standardised."""
-    return dense * wide.std + wide.mean
+    return np.where(np.isinf(wide.std), 0, dense * wide.std) + wide.mean
 
 
 def rate(some, share):
@@ -162,6 +162,23 @@ def test_nothing_is_counted_of_columns_that_the_data_lack(made_store, log):
     assert list(wide.sums) == ["video", "hour"]
     assert dense.shape[1] == wide.n_inputs == 2 * 2 + 1 + 2  # and the user in all
     assert np.isfinite(dense).all()
+
+
+def test_what_does_not_vary_in_the_fit_says_nothing_after_it(made_store):
+    """All on one day: no event has an earlier one."""
+    n = 12
+    events = {
+        "video_idx": (1 + np.arange(n) % 3).astype(np.int32),
+        "time_ms": FIRST_DAY * DAY_MS + np.arange(n),
+        "positive": (np.arange(n) % 2).astype(np.int8),
+    }
+    offsets = np.array([0, 0, n])
+    store = made_store(offsets, {"start": offsets[:-1], "train": offsets[1:]}, events, np.arange(4), np.arange(2))
+    wide, dense = Wide.fit(store.fitted_on("train"))
+    pairs = pairs_of(store, np.ones(3, int), np.arange(1, 4, dtype=np.int32), np.zeros(3, np.int16),
+                     np.full(3, (FIRST_DAY + 1) * DAY_MS))  # fmt: skip
+    assert not dense.any()
+    assert not wide.of_pairs(pairs).any()
 
 
 def test_a_video_without_a_row_says_nothing(log):

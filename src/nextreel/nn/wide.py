@@ -182,7 +182,8 @@ class Wide:
             by_user = owner[of.row] * (1 + of.key.max(initial=0)) + of.key
             of_user += found._departures(of, before(by_user, day[of.row], residual[of.row]))
         all_inputs = np.stack([*of_shown.T, expected, *of_user], axis=1)
-        mean, std = all_inputs.mean(0), np.maximum(all_inputs.std(0), _LEAST_STD)
+        mean, std = all_inputs.mean(0), all_inputs.std(0)
+        std[std < _LEAST_STD] = np.inf  # what does not vary in the fit says nothing after it
         return cls(share, sums, weights, mean, std), ((all_inputs - mean) / std).astype(np.float32)
 
     @property

@@ -1,0 +1,185 @@
+"""Two answers of one network: what is shown next, and what comes of it, in a log where only order tells the latter."""
+
+from dataclasses import replace
+from itertools import count
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+from sklearn.metrics import roc_auc_score
+
+from nextreel.cases.pairs import Pairs
+from nextreel.cases.store import Column, NamedColumns, Sets
+from nextreel.contract import Training
+from nextreel.models import sasrec4sv
+from nextreel.nn import trainer
+from nextreel.nn.checkpoint import Checkpoint
+from tests.neural import HEADS, PLAIN
+
+N_VIDEOS, N_TAGS, COLD = 60, 4, 57  # videos from COLD on are shown to nobody
+LIKED, PASSED = 0.8, 0.1  # WTR
+SETTINGS = PLAIN | HEADS | {
+    "block": "standard", "blocks": 1, "heads": 2, "epochs": 14, "patience": 14, "dropout": 0.1, "id_dropout": 0.2,
+    "passed_weight": 1, "inputs": [], "request": ["gap"], "videos": ["tags", "author"],
+    "weights": HEADS["weights"] | {"linear": 1, "gain": 1},
+}  # fmt: skip
+
+
+def tag_of(video):
+    return video % N_TAGS
+
+
+@pytest.fixture(scope="module")
+def world(world_of):
+    """A video is liked if its tag follows on that of the video before; authors say nothing."""
+    rng = np.random.default_rng(4)
+    video = rng.integers(1, COLD, (300, 24))
+    liked = np.zeros(video.shape, bool)
+    liked[:, 1:] = tag_of(video[:, 1:]) == (tag_of(video[:, :-1]) + 1) % N_TAGS
+    video[0, 0] = N_VIDEOS  # so that the catalogue holds them all; its video is then no longer cold
+    made = world_of(video, n_train=20, n_valid=2, positive=liked)
+    store, n = made.store, N_VIDEOS + 1
+    watched = np.where(store.events("positive") == 1, LIKED, PASSED)
+    events = store.tables["events"] | {"wtr": watched, "wtg": 4 * watched - 1}
+    videos = store.tables["videos"] | {
+        "tags": Sets(tag_of(np.arange(n)).astype(np.int32), np.arange(n + 1)),
+        "author": (np.arange(n) % 7).astype(np.int32),
+    }
+    about = {"events/wtr": Column("number"), "events/wtg": Column("number"), "videos/tags": Column("set", N_TAGS),
+             "videos/author": Column("id", 7)}  # fmt: skip
+    tables = store.tables | {"events": NamedColumns(events), "videos": NamedColumns(videos)}
+    return replace(made, store=replace(store, tables=tables, columns=store.columns | about))
+
+
+def fit(world, session=None, **changes):
+    params = sasrec4sv.Params.model_validate(SETTINGS | changes)
+    return sasrec4sv.Model.fit(params, Training(world.store.fitted_on("train"), np.random.default_rng(0), session))
+
+
+@pytest.fixture(scope="module")
+def model(world):
+    return fit(world)
+
+
+@pytest.fixture(scope="module")
+def asked(world):
+    """Every video at every case of test, and whether it would be liked."""
+    cases = world.asked.of("test").cases
+    last = world.store.events("video_idx")[cases.histories(world.store).stop - 1]
+    video = np.arange(1, N_VIDEOS + 1, dtype=np.int32)
+    row = np.repeat(np.arange(len(cases)), len(video))
+    pairs = Pairs.at_cases(world.store, cases, row, np.tile(video, len(cases)))
+    return pairs, tag_of(pairs.video_idx) == (tag_of(last)[row] + 1) % N_TAGS
+
+
+def test_what_comes_of_a_showing_is_learnt_from_order(model, asked):
+    pairs, liked = asked
+    score = model.score(pairs)
+    assert score.dtype == np.float32
+    assert roc_auc_score(liked, score) > 0.95
+    assert 1 / (1 + np.exp(-score[liked].mean())) > 0.7  # log-odds
+    assert 1 / (1 + np.exp(-score[~liked].mean())) < 0.2
+
+
+def test_every_head_says_its_own(model, asked):
+    pairs, liked = asked
+    assert model.heads.names == ["positive", "linear", "gain"]
+    found = model.predictions(pairs)
+    assert found.shape == (len(pairs), 3)
+    for column, (high, low) in ((1, (LIKED, PASSED)), (2, (4 * LIKED - 1, 4 * PASSED - 1))):
+        assert found[liked, column].mean() == pytest.approx(high, abs=0.3 * (high - low))
+        assert found[~liked, column].mean() == pytest.approx(low, abs=0.15 * (high - low))
+
+
+def test_a_video_that_nobody_was_shown_is_judged_by_its_content(world, model, asked):
+    pairs, liked = asked
+    cold = np.isin(pairs.video_idx, [COLD, COLD + 1, COLD + 2])
+    position, _owner = world.store.fitted_on("train").flat()
+    assert not np.isin(world.store.events("video_idx")[position], pairs.video_idx[cold]).any()
+    assert roc_auc_score(liked[cold], model.score(pairs)[cold]) > 0.9
+
+
+def test_a_cold_video_s_score_moves_with_its_tag_and_its_author(world, model, asked):
+    pairs, _liked = asked
+    cold = pairs.where(pairs.video_idx == COLD)
+    before = model.score(cold)
+    for column, other in (("tags", replace_tag(world.store, COLD)), ("author", None)):
+        videos = dict(world.store.tables["videos"])
+        if other is not None:
+            videos[column] = other
+        else:
+            videos[column] = np.where(np.arange(N_VIDEOS + 1) == COLD, (videos[column] + 1) % 7, videos[column])
+        store = replace(world.store, tables=world.store.tables | {"videos": NamedColumns(videos)})
+        changed = fit(replace(world, store=store))
+        assert (changed.score(replace(cold, store=store)) != before).mean() > 0.5
+
+
+def replace_tag(store, video):
+    sets = store.video_sets("tags")
+    values = sets.values.copy()
+    values[sets.offsets[video]] = (values[sets.offsets[video]] + 1) % N_TAGS
+    return Sets(values, sets.offsets)
+
+
+def test_no_outcome_of_what_is_shown_is_in_its_score(world, model, asked):
+    """What came of every event after the histories is overwritten: no bit moves."""
+    pairs, _liked = asked
+    stop = pairs.cases.histories(world.store).stop
+    events = {name: np.array(column) for name, column in world.store.tables["events"].items()}
+    later = np.zeros(len(events["positive"]), bool)
+    for user, end in zip(pairs.cases.user_idx, stop, strict=True):
+        later[end : world.store.offsets[user + 1]] = True
+    assert later.any()
+    events["positive"] = np.where(later, 1 - events["positive"], events["positive"])
+    events["wtr"], events["wtg"] = np.where(later, 0.5, events["wtr"]), np.where(later, 9.0, events["wtg"])
+    store = replace(world.store, tables=world.store.tables | {"events": NamedColumns(events)})
+    np.testing.assert_array_equal(model.predictions(replace(pairs, store=store)), model.predictions(pairs))
+
+
+def test_lists_are_by_what_is_shown_next(world, model, asked):
+    pairs, liked = asked
+    by_list = (model.queries(pairs.cases, pairs.cases.histories(world.store)) @ model.vectors(
+        np.arange(1, N_VIDEOS + 1, dtype=np.int32)).T).ravel()  # fmt: skip
+    assert not np.allclose(by_list, model.score(pairs))
+    known = np.isfinite(by_list)
+    assert roc_auc_score(liked[known], by_list[known]) > 0.8  # a list asks for a positive
+
+
+def test_a_fit_that_was_cut_off_ends_with_the_same_bytes(world, tmp_path):
+    def session(folder, stops_at=None):
+        curve = tmp_path / folder / "curve.csv"
+        number = count(len(curve.read_text().splitlines()) - 1 if curve.exists() else 0)
+
+        def measure(_model):
+            if (at := next(number)) == stops_at:
+                raise KeyboardInterrupt
+            return {trainer.SELECT_BY: at / 10}
+
+        return trainer.Session(measure, curve, checkpoint=Checkpoint(tmp_path / folder / "fit.safetensors", "a"))
+
+    whole = fit(world, session("whole"), epochs=3)
+    with pytest.raises(KeyboardInterrupt):
+        fit(world, session("cut", 1), epochs=3)
+    again = fit(world, session("cut"), epochs=3)
+    one, other = ({k: v.numpy().tobytes() for k, v in each.network.state_dict().items()} for each in (whole, again))
+    assert one == other
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"history": "positives"}, "`history` is 'positives'.*choose all"),
+        ({"passed_weight": 0}, "`passed_weight` is 0.*choose more"),
+        ({"weights": SETTINGS["weights"] | {"positive": 0}}, "positive"),
+    ],
+)
+def test_settings_that_leave_the_heads_nothing_to_learn_are_refused(changes, message):
+    with pytest.raises(ValidationError, match=message):
+        sasrec4sv.Params.model_validate(SETTINGS | changes)
+
+
+def test_only_heads_that_weigh_something_are_read_for(world):
+    plain = sasrec4sv.Params.model_validate(SETTINGS | {"weights": HEADS["weights"]})
+    every = sasrec4sv.Params.model_validate(SETTINGS)
+    assert not {"events/wtr", "events/wtg"} & set(sasrec4sv.Model.columns(plain))
+    assert {"events/wtr", "events/wtg"} < set(sasrec4sv.Model.columns(every))
