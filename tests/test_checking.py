@@ -76,17 +76,21 @@ def test_the_committed_file_passes_without_any_data(root, tmp_path, monkeypatch)
         (
             "train.sasrec.inputs",
             ["colour"],
-            "`train.sasrec.inputs` has 'colour'; allowed: positive, tab, gap, request_gap, hour, age",
+            "`train.sasrec.inputs` has 'colour'; allowed: positive, tab, feedback, gap, request_gap, hour, age, wtr",
         ),
-        ("train.sasrec.inputs", ["a/b"], "`train.sasrec.inputs` has 'a/b'; allowed: positive, tab, gap"),
+        ("train.sasrec.inputs", ["a/b"], "`train.sasrec.inputs` has 'a/b'; allowed: positive, tab, feedback, gap"),
         ("train.sasrec.inputs", [["positive"]], "`train.sasrec.inputs.0` is ['positive']"),
-        ("train.sasrec.inputs", ["time_ms"], "`train.sasrec.inputs` has 'time_ms'; allowed: positive, tab, gap"),
+        (
+            "train.sasrec.inputs",
+            ["time_ms"],
+            "`train.sasrec.inputs` has 'time_ms'; allowed: positive, tab, feedback, gap",
+        ),
         (
             "train.sasrec.inputs",
             ["positiv"],
-            "has 'positiv'; allowed: positive, tab, gap, request_gap, hour, age; did you",
+            "has 'positiv'; allowed: positive, tab, feedback, gap, request_gap, hour, age, wtr; did you",
         ),
-        ("train.sasrec.inputs", ["gapp"], "request_gap, hour, age; did you mean `gap`?"),
+        ("train.sasrec.inputs", ["gapp"], "request_gap, hour, age, wtr; did you mean `gap`?"),
         ("model.request", ["gap", "author"], "`model`: `request` has author; allowed: gap, hour, tab, profile"),
         (
             "train.sasrec.videos",
@@ -260,7 +264,7 @@ def test_a_published_label_hides_no_mistake_in_the_keys_that_it_fixes(check, pro
 
 
 def test_an_input_that_models_share_is_told_once(problems):
-    told = "allowed: positive, tab, gap, request_gap, hour, age; did you mean `gap`?"
+    told = "allowed: positive, tab, feedback, gap, request_gap, hour, age, wtr; did you mean `gap`?"
     assert problems({"model.inputs": ["gapp"]}) == f"params.yaml:\n  `model.inputs` has 'gapp'; {told}"
     assert problems({"model.inputs": ["gapp"], "train.sasrec.inputs": ["gap"]}).count(told) == 1
 
@@ -290,18 +294,19 @@ def test_the_committed_names_need_nothing_that_an_own_log_lacks(check, tmp_path)
 
 
 def test_a_ranker_that_was_removed_is_found(problems):
-    assert "`rank.model` is 'rates'; allowed: most_popular" in problems({"recall.rates": DELETED})
+    assert "`rank.model` is 'sasrec4sv'; allowed: most_popular" in problems({"train.sasrec4sv": DELETED})
 
 
 def test_the_ranker_and_the_model_of_exposure_are_two(problems):
-    told = "`rank.exposure` is 'rates', as is `rank.model`; choose another model"
-    assert told in problems({"rank.exposure": "rates"})
+    told = "`rank.exposure` is 'sasrec4sv', as is `rank.model`; choose another model"
+    assert told in problems({"rank.exposure": "sasrec4sv"})
     assert "`rank.exposure` is 'tag_chian'; " in problems({"rank.exposure": "tag_chian"})
 
 
 def test_what_is_liked_once_shown_is_no_exposure(problems):
-    told = "`rank.exposure` is 'rates', which says what is liked once shown, not what is shown"
-    assert told in problems({"rank.exposure": "rates", "rank.model": "sasrec"})
+    for name in ("rates", "sasrec4sv"):
+        told = f"`rank.exposure` is {name!r}, which says what is liked once shown, not what is shown"
+        assert told in problems({"rank.exposure": name, "rank.model": "sasrec"})
 
 
 def test_a_device_that_is_not_there_is_told_once(problems, monkeypatch):

@@ -291,7 +291,7 @@ def test_leave_one_out_refit_and_seeds_run_to_their_end(project: Project) -> Non
     assert label["cases_test"] > 0
     for stage in set(models()) - {"train@gru4rec"}:
         folder = project.root / "data/models" / stage.split("@")[1]
-        recommends = folder.name in ("rates", "tag_chain", "sasrec")
+        recommends = folder.name in ("sasrec4sv", "tag_chain", "sasrec")
         assert sorted(path.name for path in folder.iterdir()) == ["all"] * recommends + ["train", "train_valid"]
     about = json.loads((project.root / "metrics/rank.json").read_text())
     assert (about["weight"], about["weight_from"][:42]) == (0, "no impressions of both classes on valid: t")
@@ -341,8 +341,8 @@ CHANGES = {
     "src/nextreel/oracle/laws.py": {"oracle"},
     # and what does train: a model, and what it is scored by
     "src/nextreel/models/itemcf.py": {"inputs", "recall@itemcf"},
-    "src/nextreel/nn/trainer.py": {"inputs", "train@gru4rec", "train@sasrec", "rank"},
-    "src/nextreel/scoring/validation.py": {"train@gru4rec", "train@sasrec"},
+    "src/nextreel/nn/trainer.py": {"inputs", "train@gru4rec", "train@sasrec", "train@sasrec4sv", "rank"},
+    "src/nextreel/scoring/validation.py": {"train@gru4rec", "train@sasrec", "train@sasrec4sv"},
 }
 
 

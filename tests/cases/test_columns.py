@@ -25,6 +25,9 @@ def events():
             "row": [0, 3, 2, 1],
             "positive": pd.array([True, False, True, None], "boolean"),
             "tab": pd.array([4, None, 0, 1], "Int16"),
+            "like": pd.array([True, None, False, True], "boolean"),
+            "comment": pd.array([True, None, None, False], "boolean"),
+            "forward": pd.array([True, None, False, None], "boolean"),
             "wtr": [0.25, 1.0, None, 0.5],
             "wtg": [-1.0, 2.0, None, 0.0],
         }
@@ -52,6 +55,7 @@ def test_events_are_in_order_of_user_time_and_file(events):
     assert found["time_ms"].tolist() == [10, 20, 20, 10]
     assert found["positive"].tolist() == [1, UNKNOWN, 0, 1]
     assert found["tab"].tolist() == [0, 1, UNKNOWN, 4]
+    assert found["feedback"].tolist() == [0, 1, UNKNOWN, 3]
     np.testing.assert_array_equal(found["wtr"], [np.nan, 0.5, 1.0, 0.25])
     np.testing.assert_array_equal(found["wtg"], [np.nan, 0.0, 2.0, -1.0])
     assert about == {
@@ -59,6 +63,7 @@ def test_events_are_in_order_of_user_time_and_file(events):
         "events/time_ms": Column("number", 0),
         "events/positive": Column("id", 2),
         "events/tab": Column("id", 5),
+        "events/feedback": Column("id", 4),
         "events/wtr": Column("number"),
         "events/wtg": Column("number"),
     }

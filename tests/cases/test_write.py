@@ -34,8 +34,7 @@ def interactions():
             "time_ms": 10**12 + step * 1000,
             "row": np.arange(n),
             "tab": np.ones(n, np.int16),
-            "click": False,
-            "long_view": False,
+            **dict.fromkeys(["click", "long_view", "like", "comment", "forward"], False),
             "play_time_ms": (duration * rng.random(n) * (0.3 + step / 20)).astype(np.int64),
             "duration_ms": duration,
         }
@@ -138,11 +137,11 @@ def test_the_store_says_of_every_event_what_the_log_says(con, temporal, settings
     store = Store.load(tmp_path / "store")
     rows = labelled.filter(labelled.part != "random").order_by("user_idx", "time_ms", "row").to_pandas()
     assert set(store.columns) == {
-        *(f"events/{name}" for name in ("video_idx", "time_ms", "positive", "tab", "wtr", "wtg")),
+        *(f"events/{name}" for name in ("video_idx", "time_ms", "positive", "tab", "feedback", "wtr", "wtg")),
         *("videos/video_key", "users/user_key"),
     }
     for name in store.tables["events"]:
-        assert (store.events(name) == rows[name]).all()
+        assert (store.events(name) == rows.get(name, 0)).all()
     assert (np.repeat(np.arange(N_USERS + 1), np.diff(store.offsets)) == rows.user_idx).all()
     assert (store.users("user_key")[1:] == 700 + np.arange(1, N_USERS + 1)).all()
     assert (store.n_users, store.n_videos) == (N_USERS, 40)

@@ -65,6 +65,11 @@ def test_the_gaps_of_events(store):
     assert inputs.of_events("request_gap", events).tolist() == [2, 0, 2, NOTHING]  # the third: from 3 s to 7 s
 
 
+def test_the_watch_time_ratio_is_in_tenths(store):
+    store.tables["events"]["wtr"] = np.array([0.0, 0.29, np.nan, 1.0])
+    assert inputs.of_events("wtr", events_of(store)).tolist() == [0, 2, NOTHING, 10]
+
+
 def test_columns_of_events(store):
     events = events_of(store)
     assert inputs.of_events("positive", events).tolist() == [1, 0, NOTHING, 1]
@@ -148,3 +153,4 @@ def test_the_columns_that_names_need():
     }  # fmt: skip
     assert inputs.columns(["hour"], [], ["age", "tags"]) == {"events/time_ms", "videos/upload_day?", "videos/tags?"}
     assert inputs.columns([], ["hour"], []) == {"events/time_ms"}
+    assert inputs.columns(["wtr", "feedback"], [], []) == {"events/time_ms", "events/wtr", "events/feedback"}

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
+import ibis
 import ibis.expr.types as ir
 import numpy as np
 import pyarrow as pa
@@ -27,6 +28,13 @@ def key(raw_id: ir.Value) -> ir.Value:
     return raw_id if raw_id.type().is_integer() else ("0x" + raw_id.hexdigest("md5")[:16]).cast("uint64")
 
 
+def feedback() -> Deferred:
+    """How many of like, comment and forward an event got (SASRec4SV's auxiliary feedback); null if none is told."""
+    told = [_.like, _.comment, _.forward]
+    number = sum((each.cast("int8").fill_null(0) for each in told[1:]), told[0].cast("int8").fill_null(0))
+    return ibis.ifelse(told[0].isnull() & told[1].isnull() & told[2].isnull(), None, number)
+
+
 class Declared(NamedTuple):
     """A column of the labelled standard rows, or of a table of features."""
 
@@ -42,6 +50,7 @@ DECLARED = {
         "time_ms": Declared(_.time_ms, "number"),
         "positive": Declared(_.positive, "id", size=2),
         "tab": Declared(_.tab, "id"),
+        "feedback": Declared(feedback(), "id"),
         "wtr": Declared(_.wtr, "number"),
         "wtg": Declared(_.wtg, "number"),
     },

@@ -6,7 +6,9 @@ Of an event, and so of the token that stands for it (`model.inputs`):
     request_gap   time until the next video is asked for, which is known when it is asked for
     hour          of the day in UTC+8
     age           time since the upload of its video, in half octaves of days
-    any other     the column of the store's events of that name: `positive` is the reaction, `tab` the place
+    wtr           its watch-time ratio, in tenths
+    any other     the column of the store's events of that name: `positive` is the reaction, `tab` the place,
+                  `feedback` how many of like, comment and forward it got
 
 Of a request, the moment when a video is asked for (`model.request`): `gap`, since the last event; `hour`; `tab`; and
 `profile`, see `nn.profile`.
@@ -24,10 +26,10 @@ from nextreel.cases.store import Histories, Sets, Store
 from nextreel.clock import DAY_MS, HOUR_MS, UTC8_MS
 
 NOTHING = -1
-GAP, REQUEST_GAP, HOUR, AGE, PROFILE = "gap", "request_gap", "hour", "age", "profile"
+GAP, REQUEST_GAP, HOUR, AGE, WTR, PROFILE = "gap", "request_gap", "hour", "age", "wtr", "profile"
 TAGS, DURATION, BIAS = "tags", "duration", "bias"
 REQUEST = (GAP, HOUR, "tab", PROFILE)  # what a request can say
-SIZES = {GAP: 32, REQUEST_GAP: 32, HOUR: 24, AGE: 32}  # of values that are computed
+SIZES = {GAP: 32, REQUEST_GAP: 32, HOUR: 24, AGE: 32, WTR: 11}  # of values that are computed
 OF_EVENTS, OF_VIDEOS = tuple(SIZES), (DURATION, AGE, BIAS)  # what is no column of that name
 NEVER_MS = -1  # no such time
 
@@ -54,7 +56,7 @@ class Events(NamedTuple):
 def columns(inputs: Sequence[str], request: Sequence[str], videos: Sequence[str]) -> set[str]:
     """The columns of the store that these names need; what is known of videos may be lacking."""
     needed = {f"events/{name}" for name in inputs if name not in SIZES} | {"events/time_ms"}
-    needed |= {"events/tab" for name in request if name == "tab"}
+    needed |= {"events/tab" for name in request if name == "tab"} | {"events/wtr" for name in inputs if name == WTR}
     needed |= {"videos/upload_day?" for name in (*inputs, *videos) if name == AGE}
     needed |= {"videos/duration_ms?" for name in videos if name == DURATION}
     needed |= {"videos/tags?" for name in request if name == PROFILE}
@@ -72,6 +74,9 @@ def of_events(name: str, events: Events) -> np.ndarray:
     if name == AGE:
         days = upload_days(events.store)[events.store.events("video_idx")[events.position]]
         return age(events.time_ms, days)
+    if name == WTR:
+        wtr = events.store.events("wtr")[events.position]
+        return np.where(np.isnan(wtr), NOTHING, np.nan_to_num(10 * wtr)).astype(np.int8)
     return events.store.events(name)[events.position]
 
 
