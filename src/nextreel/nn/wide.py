@@ -41,6 +41,7 @@ KINDS = (
 USER_KINDS: tuple[tuple[str, ...], ...] = ((), (AUTHOR,), (inputs.TAGS,), (inputs.DURATION,), (TAB,))
 COLUMNS = ("events/positive", "events/time_ms", "events/tab?", "videos/author?", "videos/tags?", "videos/duration_ms?")
 _EVENTS = 1 << 20  # of histories counted at a time
+_REGRESSED = 1 << 20  # events, about
 _LEAST_STD = 1e-6
 
 
@@ -161,30 +162,28 @@ class Wide:
         day, positive = inputs.day(shown.time_ms), store.events("positive")[position]
         judged, liked = (positive != UNKNOWN).astype(float), (positive == 1).astype(float)
         share = (liked.sum() + 0.5) / (judged.sum() + 1)
-        values, sums, dense = np.stack([judged, liked], axis=1), {}, []
-        for kind in filter(groups.has, KINDS):
+        kinds, user_kinds = ([kind for kind in some if groups.has(kind)] for some in (KINDS, USER_KINDS))
+        n = 2 * len(kinds)
+        found = np.empty((len(position), n + 1 + 2 * len(user_kinds)), np.float32)
+        values, sums = np.stack([judged, liked], axis=1), {}
+        for number, kind in enumerate(kinds):
             of = groups.of(kind, shown)
             sums[" x ".join(kind)] = Sums.of(of.key, values[of.row])
-            dense += _rates(of, before(of.key, day[of.row], values[of.row]), share)
-        of_shown = np.stack(dense, axis=1)
-        known = judged > 0
-        weights = np.zeros(1 + of_shown.shape[1])
-        weights[0] = logit(share)
-        if 0 < liked.sum() < judged.sum():
-            fitted = LogisticRegression(C=1.0, max_iter=200).fit(of_shown[known], liked[known])
-            weights = np.concatenate([fitted.intercept_, fitted.coef_[0]])
-        found = cls(share, sums, weights, np.zeros(0), np.ones(0))
-        expected = found._expected(of_shown)
-        residual = _residuals(expected, judged, liked)
-        of_user = []
-        for kind in filter(groups.has, USER_KINDS):
+            found[:, 2 * number : 2 * number + 2] = _rates(of, before(of.key, day[of.row], values[of.row]), share)
+        weights = _regression(found[:, :n], judged, liked, share)
+        wide = cls(share, sums, weights, np.zeros(0), np.ones(0))
+        found[:, n] = wide._expected(found[:, :n])
+        residual = _residuals(found[:, n], judged, liked)
+        for number, kind in enumerate(user_kinds):
             of = groups.of(kind, shown)
             by_user = owner[of.row] * (1 + of.key.max(initial=0)) + of.key
-            of_user += found._departures(of, before(by_user, day[of.row], residual[of.row]))
-        all_inputs = np.stack([*of_shown.T, expected, *of_user], axis=1)
-        mean, std = all_inputs.mean(0), all_inputs.std(0)
+            at = n + 1 + 2 * number
+            found[:, at : at + 2] = wide._departures(of, before(by_user, day[of.row], residual[of.row]))
+        mean, std = (np.array([of(column, dtype=float) for column in found.T]) for of in (np.mean, np.std))
         std[std < _LEAST_STD] = np.inf  # what does not vary in the fit says nothing after it
-        return cls(share, sums, weights, mean, std), ((all_inputs - mean) / std).astype(np.float32)
+        found -= mean.astype(np.float32)
+        found /= std.astype(np.float32)
+        return cls(share, sums, weights, mean, std), found
 
     @property
     def n_inputs(self) -> int:
@@ -195,10 +194,10 @@ class Wide:
         cases, which = pairs.asked()
         histories, groups = cases.histories(pairs.store), Grouping(pairs.store)
         shown = Shown(pairs.video_idx, pairs.time_ms, pairs.tab)
-        of_shown = self._of_shown(groups, shown)
-        dense = [*of_shown.T, self._expected(of_shown)]
-        kinds = [kind for kind in USER_KINDS if groups.has(kind)]
-        of_user = np.zeros((2 * len(kinds), len(pairs)))
+        n, kinds = 2 * len(self.sums), [kind for kind in USER_KINDS if groups.has(kind)]
+        found = np.empty((len(pairs), self.n_inputs))
+        found[:, :n] = self._of_shown(groups, shown)
+        found[:, n] = self._expected(found[:, :n])
         for block in histories.blocks(len(histories), _EVENTS):
             mine = np.flatnonzero((which >= block.start) & (which < block.stop))
             some = Shown(*(column[mine] for column in shown))
@@ -210,28 +209,27 @@ class Wide:
                 of_events, of = groups.of(kind, events), groups.of(kind, some)
                 wide = 1 + max(of_events.key.max(initial=0), of.key.max(initial=0))
                 sums = Sums.of(owner[of_events.row] * wide + of_events.key, residual[of_events.row])
-                found = sums.at((which[mine][of.row] - block.start) * wide + of.key)
-                of_user[2 * number : 2 * number + 2, mine] = self._departures(of, found)
-        return ((np.stack([*dense, *of_user], axis=1) - self.mean) / self.std).astype(np.float32)
+                at = n + 1 + 2 * number
+                departures = self._departures(of, sums.at((which[mine][of.row] - block.start) * wide + of.key))
+                found[mine, at : at + 2] = departures
+        return ((found - self.mean) / self.std).astype(np.float32)
 
     def _of_shown(self, groups: Grouping, shown: Shown) -> np.ndarray:
         """[m, 2 kinds]; videos are mostly shown to many, in few tabs, within an hour."""
         distinct, which = shown.distinct()
-        dense = []
-        for kind in filter(groups.has, KINDS):
-            of = groups.of(kind, distinct)
-            dense += _rates(of, self.sums[" x ".join(kind)].at(of.key), self.share)
-        return np.stack(dense, axis=1)[which]
+        kinds = {" x ".join(kind): kind for kind in KINDS}
+        of_kinds = ((groups.of(kinds[name], distinct), sums) for name, sums in self.sums.items())
+        return np.concatenate([_rates(of, sums.at(of.key), self.share) for of, sums in of_kinds], axis=1)[which]
 
     def _expected(self, of_shown: np.ndarray) -> np.ndarray:
         """Log-odds [m] of a positive, whoever the user is."""
         return np.asarray(self.weights[0] + of_shown @ self.weights[1:])
 
-    def _departures(self, of: Groups, sums: np.ndarray) -> list[np.ndarray]:
-        """Of a user in a kind, two inputs [m] from the sums [e, 3] of entries, see `_residuals`."""
+    def _departures(self, of: Groups, sums: np.ndarray) -> np.ndarray:
+        """Of a user in a kind, two inputs [m, 2] from the sums [e, 3] of entries, see `_residuals`."""
         away, spread, n = sums.T
         prior = PRIOR * self.share * (1 - self.share)
-        return [of.mean(away / (spread + prior)), of.mean(np.log1p(n))]
+        return np.stack([of.mean(away / (spread + prior)), of.mean(np.log1p(n))], axis=1)
 
     def save(self, folder: Path) -> None:
         """Write it into a new folder."""
@@ -258,11 +256,22 @@ class Wide:
         return cls(about["share"], sums, array("weights"), array("mean"), array("std"))
 
 
-def _rates(of: Groups, sums: np.ndarray, share: float) -> list[np.ndarray]:
-    """Of a kind, two inputs [m] from rows and positives [e, 2] of the entries' groups."""
+def _rates(of: Groups, sums: np.ndarray, share: float) -> np.ndarray:
+    """Of a kind, two inputs [m, 2] from rows and positives [e, 2] of the entries' groups."""
     n, liked = sums.T
     rate = (liked + PRIOR * share) / (n + PRIOR)
-    return [of.mean(logit(rate) - logit(share)), of.mean(np.log1p(n))]
+    return np.stack([of.mean(logit(rate) - logit(share)), of.mean(np.log1p(n))], axis=1)
+
+
+def _regression(of_shown: np.ndarray, judged: np.ndarray, liked: np.ndarray, share: float) -> np.ndarray:
+    """Weights [1 + n] of a logistic regression of `liked` [E] on inputs [E, n], the intercept first, on the judged of
+    some events spread over all."""
+    some = np.flatnonzero(judged)
+    some = some[:: 1 + len(some) // _REGRESSED]
+    if len(np.unique(liked[some])) < 2:
+        return np.concatenate([[logit(share)], np.zeros(of_shown.shape[1])])
+    fitted = LogisticRegression(C=1.0, max_iter=200).fit(of_shown[some].astype(float), liked[some])
+    return np.concatenate([fitted.intercept_, fitted.coef_[0]])
 
 
 def _residuals(expected: np.ndarray, judged: np.ndarray, liked: np.ndarray) -> np.ndarray:
