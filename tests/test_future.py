@@ -99,7 +99,11 @@ def test_the_cut_renumbers_what_is_left(worlds):
 
 
 @pytest.mark.parametrize(
-    "name", ["most_popular", "recent_popular", "bpr_mf", "itemcf", "rates", "tag_chain", "gru4rec", "sasrec"]
+    "name",
+    [
+        *("most_popular", "recent_popular", "bpr_mf", "itemcf", "rates", "tag_chain"),
+        *("gru4rec", "sasrec", "sasrec4sv"),
+    ],
 )
 def test_deleting_the_future_changes_no_list(name, worlds, committed, tmp_path):
     whole, cut = (lists(world, name, committed, tmp_path / str(i)) for i, world in enumerate(worlds))

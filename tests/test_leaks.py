@@ -26,14 +26,17 @@ from nextreel.scoring import predict
 from nextreel.scoring.retrieve import target_ranks
 from nextreel.scoring.sets import EvalSet, ShownPairs
 from nextreel.simulation import generator
-from tests.neural import PLAIN
+from tests.neural import HEADS, PLAIN
 
 SETTINGS = evaluation.Params(confidence=0.99)
 OUTCOMES = [
     *("click", "like", "follow", "comment", "forward", "hate", "long_view", "profile_enter"),
     *("play_time_ms", "profile_stay_ms", "comment_stay_ms"),
 ]
-NAMES = ["most_popular", "recent_popular", "bpr_mf", "itemcf", "rates", "tag_chain", "gru4rec", "sasrec"]
+NAMES = [
+    *("most_popular", "recent_popular", "bpr_mf", "itemcf", "rates", "tag_chain"),
+    *("gru4rec", "sasrec", "sasrec4sv"),
+]
 
 
 # --- impressions ---
@@ -257,6 +260,7 @@ def fitted(name, world, **changes):
         },
         "gru4rec": NEURAL | {"layers": 1},
         "sasrec": NEURAL | {"block": "standard", "blocks": 1, "heads": 1},
+        "sasrec4sv": NEURAL | HEADS | {"block": "standard", "blocks": 1, "heads": 1},
     }
     settings = module.Params(**own[name] | changes)
     return module.Model.fit(settings, Training(world.store.fitted_on("train"), np.random.default_rng(0)))

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from nextreel.contract import Training
-from nextreel.models import gru4rec, sasrec
+from nextreel.models import gru4rec, sasrec, sasrec4sv
 from nextreel.nn import device, trainer
 from nextreel.nn.checkpoint import Checkpoint
 from nextreel.nn.cross_entropy import cross_entropy
 from nextreel.scoring import validation
 from nextreel.scoring.retrieve import target_ranks
-from tests.neural import EVERY, PLAIN, with_every_column
+from tests.neural import EVERY, HEADS, PLAIN, with_every_column
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU is at hand")
 
@@ -31,6 +31,7 @@ FITS = {
     "gbce": (sasrec, SASREC | {"loss": "gbce", "negatives": 4}),
     "rowwise_adagrad": (sasrec, SASREC | SAMPLED | {"table_optimizer": "rowwise_adagrad"}),
     "gru4rec": (gru4rec, SETTINGS | {"layers": 1}),
+    "sasrec4sv": (sasrec4sv, SASREC | HEADS),
 }
 
 
