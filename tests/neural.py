@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from nextreel.cases.store import Column, NamedColumns, Sets
+from nextreel.clock import DAY_MS
 
 PLAIN = {
     "lr": 0.01, "weight_decay": 0, "epochs": 12, "batch_size": 32, "patience": 12, "schedule": "constant",
@@ -23,6 +24,19 @@ EVERY = {
     "request": ["gap", "hour", "tab", "profile"],
     "videos": ["tags", "author", "duration", "bias", "age"],
 }
+
+
+def over_days(world, seconds):
+    """The world with a day between every so many seconds, for what is counted on earlier days."""
+
+    def later(time_ms):
+        return time_ms + time_ms // (1_000 * seconds) * DAY_MS
+
+    store, asked = world.store, world.asked
+    events = NamedColumns(store.tables["events"] | {"time_ms": later(store.events("time_ms"))})
+    cases = replace(asked.cases, time_ms=later(asked.cases.time_ms))
+    store = replace(store, tables=store.tables | {"events": events})
+    return replace(world, store=store, asked=replace(asked, cases=cases))
 
 
 def with_every_column(store, rng):

@@ -32,6 +32,7 @@ SECTIONS: dict[str, type[Section]] = {
     "rank": weigh.Params,
     "evaluate": evaluation.Params,
 }
+SOURCES = dict.fromkeys(("wtr", "wtg"), ("play_time", "duration"))  # of columns that labels make
 FAMILIES = ("recall", "train")  # sections whose keys name models
 TAKEN = (*SYSTEMS, fusion.FUSED)  # names that stand beside the models, in tables and metrics
 
@@ -178,8 +179,11 @@ def _columns(raw: Mapping[str, Any]) -> Iterator[str]:
             if read not in declared:
                 hint = nearest(read, declared) or f"; allowed: {', '.join(declared)}"
                 yield f"`{where}` reads `{read}`, which is no column of the store{hint}"
-            elif table == "events" and read in needed and mapped.get(column, column) is None:
-                yield f"`{where}` reads `{read}`, but `ingest.table.{column}` is none: name the column of your log"
+            elif table == "events" and read in needed:
+                for source in SOURCES.get(column, (column,)):
+                    if mapped.get(source, source) is None:
+                        what = f"`ingest.table.{source}` is none: name the column of your log"
+                        yield f"`{where}` reads `{read}`, but {what}"
 
 
 def _inputs(raw: Mapping[str, Any]) -> Iterable[str]:

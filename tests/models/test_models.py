@@ -19,7 +19,7 @@ from nextreel.scoring import answers, predict
 from nextreel.scoring.retrieve import retrieve, target_ranks
 from nextreel.scoring.sets import ShownPairs
 from nextreel.scoring.validation import validate
-from tests.neural import EVERY, HEADS, PLAIN, with_every_column
+from tests.neural import EVERY, HEADS, PLAIN, over_days, with_every_column
 
 SETTINGS = {
     "most_popular": {},
@@ -85,6 +85,8 @@ def asked_for(request):
 @pytest.fixture(scope="module")
 def world(asked_for, blocks):
     """The checkerboard; for who reads every input, with a column for each."""
+    if asked_for == "sasrec4sv":
+        return over_days(blocks, seconds=5)
     if asked_for in SETTINGS:
         return blocks
     return replace(blocks, store=with_every_column(blocks.store, np.random.default_rng(5)))

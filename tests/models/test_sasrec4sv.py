@@ -14,7 +14,7 @@ from nextreel.contract import Training
 from nextreel.models import sasrec4sv
 from nextreel.nn import trainer
 from nextreel.nn.checkpoint import Checkpoint
-from tests.neural import HEADS, PLAIN
+from tests.neural import HEADS, PLAIN, over_days
 
 N_VIDEOS, N_TAGS, COLD = 60, 4, 57  # videos from COLD on are shown to nobody
 LIKED, PASSED = 0.8, 0.1  # WTR
@@ -48,7 +48,7 @@ def world(world_of):
     about = {"events/wtr": Column("number"), "events/wtg": Column("number"), "videos/tags": Column("set", N_TAGS),
              "videos/author": Column("id", 7)}  # fmt: skip
     tables = store.tables | {"events": NamedColumns(events), "videos": NamedColumns(videos)}
-    return replace(made, store=replace(store, tables=tables, columns=store.columns | about))
+    return over_days(replace(made, store=replace(store, tables=tables, columns=store.columns | about)), seconds=6)
 
 
 def fit(world, session=None, **changes):
@@ -73,7 +73,10 @@ def asked(world):
 
 
 def test_what_comes_of_a_showing_is_learnt_from_order(model, asked):
+    """Wide inputs are at work, and know nothing of it."""
     pairs, liked = asked
+    assert np.isfinite(model.wide.std).sum() > 10
+    assert max(abs(np.corrcoef(column, liked)[0, 1]) for column in model.wide.of_pairs(pairs).T if column.std()) < 0.25
     score = model.score(pairs)
     assert score.dtype == np.float32
     assert roc_auc_score(liked, score) > 0.95

@@ -14,7 +14,7 @@ from nextreel.cases.pairs import Pairs
 from nextreel.cases.store import NamedColumns
 from nextreel.clock import DAY_MS, UTC8_MS
 from nextreel.nn import inputs
-from nextreel.nn.wide import PRIOR, Sums, Wide, before
+from nextreel.nn.wide import COUNTED, PRIOR, Sums, Wide, before
 from tests.neural import with_every_column
 
 FIRST_DAY = 19_000
@@ -58,6 +58,15 @@ def raw(wide, dense):
     return np.where(np.isinf(wide.std), 0, dense * wide.std) + wide.mean
 
 
+def places(wide):
+    """Where the inputs of each kind begin, and where those of users do."""
+    at, found = 0, {}
+    for name in wide.sums:
+        found[name] = at
+        at += 1 + (tuple(name.split(" x ")) in COUNTED)
+    return found, at
+
+
 def rate(some, share):
     """Two inputs of a group with these rows."""
     judged = [row for row in some if row["label"] >= 0]
@@ -68,31 +77,28 @@ def rate(some, share):
 def test_an_event_has_what_was_counted_on_earlier_days(log):
     wide, dense = Wide.fit(log.fitted_on("train"))
     found, all_rows = raw(wide, dense), rows(log)
-    names = list(wide.sums)
+    begins, _users = places(wide)
     judged = [row for row in all_rows if row["label"] >= 0]
     assert wide.share == pytest.approx((sum(row["label"] for row in judged) + 0.5) / (len(judged) + 1))
     for number, row in enumerate(all_rows):
         earlier = [other for other in all_rows if other["day"] < row["day"]]
-        for kind in ("video", "author", "video x tab"):
-            if row["author"] < 0 and kind == "author":
+        for kind in ("video", "author", "tab", "video x tab"):
+            if min(row.get(k, 0) for k in kind.split(" x ")) < 0:
                 expected = 0, 0  # no group
             else:
                 alike = [other for other in earlier if all(other[k] == row[k] for k in kind.split(" x "))]
                 expected = rate(alike, wide.share)
-            at = 2 * names.index(kind)
-            assert found[number, at : at + 2] == pytest.approx(expected, abs=1e-5)
-        by_tag = [rate([other for other in earlier if tag in other["tags"]], wide.share) for tag in row["tags"]]
-        expected = np.mean(by_tag, axis=0) if by_tag else (0, 0)
-        at = 2 * names.index("tags")
-        assert found[number, at : at + 2] == pytest.approx(expected, abs=1e-5)
+            n = 1 + ((kind,) in COUNTED)
+            assert found[number, begins[kind] :][:n] == pytest.approx(expected[:n], abs=1e-5)
+        by_tag = [rate([other for other in earlier if tag in other["tags"]], wide.share)[0] for tag in row["tags"]]
+        assert found[number, begins["tags"]] == pytest.approx(np.mean(by_tag) if by_tag else 0, abs=1e-5)
 
 
 def test_a_user_has_the_residuals_of_earlier_days(log):
     wide, dense = Wide.fit(log.fitted_on("train"))
     found, all_rows = raw(wide, dense), rows(log)
-    n_kinds = len(wide.sums)
-    expected_log_odds = found[:, 2 * n_kinds]
-    of_shown = found[:, : 2 * n_kinds]
+    _begins, n = places(wide)
+    expected_log_odds, of_shown = found[:, n], found[:, :n]
     np.testing.assert_allclose(expected_log_odds, wide.weights[0] + of_shown @ wide.weights[1:], atol=1e-4)
     p = expit(expected_log_odds)
     prior = PRIOR * wide.share * (1 - wide.share)
@@ -106,7 +112,7 @@ def test_a_user_has_the_residuals_of_earlier_days(log):
                 continue
             away = sum(all_rows[i]["label"] - p[i] for i in alike)
             spread = sum(p[i] * (1 - p[i]) for i in alike)
-            column = 2 * n_kinds + 1 + at
+            column = n + 1 + at
             expected = away / (spread + prior), np.log1p(len(alike))
             assert found[number, column : column + 2] == pytest.approx(expected, abs=1e-4)
 
@@ -120,7 +126,7 @@ def test_no_outcome_of_a_day_is_in_the_counts_of_that_day_or_an_earlier_one(log)
     tables = log.tables | {"events": NamedColumns(log.tables["events"] | {"positive": label})}
     changed = replace(log, tables=tables)
     found = [raw(*Wide.fit(store.fitted_on("train"))) for store in (log, changed)]
-    counts = slice(0, 2 * len(Wide.fit(log.fitted_on("train"))[0].sums))
+    counts = slice(0, places(Wide.fit(log.fitted_on("train"))[0])[1])
     np.testing.assert_allclose(found[0][:, counts], found[1][:, counts], atol=1e-5)
 
 
@@ -138,17 +144,15 @@ def test_a_pair_has_all_that_the_fit_and_its_history_count(log):
     user, video = rng.integers(2, 12, n), rng.integers(1, 15, n).astype(np.int32)
     tab, time_ms = rng.integers(-1, 4, n).astype(np.int16), np.full(n, (FIRST_DAY + 5) * DAY_MS)
     pairs = pairs_of(log, user, video, tab, time_ms)
-    found, all_rows, names = raw(wide, wide.of_pairs(pairs)), rows(log), list(wide.sums)
+    found, all_rows = raw(wide, wide.of_pairs(pairs)), rows(log)
+    begins, users = places(wide)
     for number in range(n):
-        for kind, alike in (
-            ("video", [row for row in all_rows if row["video"] == video[number]]),
-            ("tab", [row for row in all_rows if row["tab"] == tab[number]]),
-        ):
-            at = 2 * names.index(kind)
-            assert found[number, at : at + 2] == pytest.approx(rate(alike, wide.share), abs=1e-4)
+        alike = [row for row in all_rows if row["video"] == video[number]]
+        assert found[number, begins["video"] :][:2] == pytest.approx(rate(alike, wide.share), abs=1e-4)
+        alike = [row for row in all_rows if row["tab"] == tab[number] >= 0]  # of an unknown tab nothing is said
+        assert found[number, begins["tab"]] == pytest.approx(rate(alike, wide.share)[0], abs=1e-4)
         mine = [row for row in all_rows if row["user"] == user[number] and row["label"] >= 0]
-        at = 2 * len(names) + 2
-        assert found[number, at] == pytest.approx(np.log1p(len(mine)), abs=1e-4)
+        assert found[number, users + 2] == pytest.approx(np.log1p(len(mine)), abs=1e-4)
     some = np.array([5, 3, 44])
     np.testing.assert_allclose(wide.of_pairs(pairs.where(some)), wide.of_pairs(pairs)[some], atol=1e-6)
 
@@ -160,7 +164,7 @@ def test_nothing_is_counted_of_columns_that_the_data_lack(made_store, log):
     )  # fmt: skip
     wide, dense = Wide.fit(bare.fitted_on("train"))
     assert list(wide.sums) == ["video", "hour"]
-    assert dense.shape[1] == wide.n_inputs == 2 * 2 + 1 + 2  # and the user in all
+    assert dense.shape[1] == wide.n_inputs == 2 + 1 + 1 + 2  # video, hour, the expectation, the user in all
     assert np.isfinite(dense).all()
 
 
@@ -179,6 +183,23 @@ def test_what_does_not_vary_in_the_fit_says_nothing_after_it(made_store):
                      np.full(3, (FIRST_DAY + 1) * DAY_MS))  # fmt: skip
     assert not dense.any()
     assert not wide.of_pairs(pairs).any()
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_expectation_is_that_of_a_regression_that_has_converged(log):
+    """Its mean over what it is fitted on is the share of positives, up to its penalty."""
+    wide, dense = Wide.fit(log.fitted_on("train"))
+    expected = raw(wide, dense)[:, places(wide)[1]]
+    label = log.events("positive")
+    assert expit(expected[label >= 0]).mean() == pytest.approx((label[label >= 0] == 1).mean(), abs=0.01)
+
+
+def test_a_tab_may_be_any_number(log):
+    store = replace(log, tables=log.tables | {"events": NamedColumns(log.tables["events"])})
+    store.tables["events"]["tab"] = np.where(log.events("tab") == 3, 32_767, log.events("tab")).astype(np.int16)
+    store = replace(store, columns=store.columns | {"events/tab": store.columns["events/tab"]._replace(size=32_768)})
+    one, other = (Wide.fit(each.fitted_on("train"))[1] for each in (log, store))
+    np.testing.assert_allclose(one, other, atol=1e-5)
 
 
 def test_a_video_without_a_row_says_nothing(log):

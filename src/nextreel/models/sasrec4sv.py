@@ -27,7 +27,7 @@ from nextreel.nn.outcomes import OUTCOMES, Outcomes
 from nextreel.nn.vocabulary import Vocabulary
 from nextreel.nn.wide import COLUMNS, Wide
 
-_PAIRS = 1 << 14  # scored at a time
+_PAIRS = 1 << 16  # scored at a time
 
 
 class Params(self_attention.Params, outcomes.Params):
@@ -66,16 +66,14 @@ class Model(recommender.Recommender):
         labels["positive"][labels["positive"] == UNKNOWN] = np.nan
         return cls(params, vocabulary, wide), Beside(of_events, labels)
 
-    def lesson(self, example: Example, rng: np.random.Generator) -> Tensor:
+    def loss(self, example: Example, rng: np.random.Generator) -> Tensor:
         assert example.wide is not None
         assert example.labels is not None
         states = self.network.states(example.batch, example.requests)
-        queries = self.items.queries(self.network.asked(states, example.requests), example.requests)
-        target = self.items.place[example.video]
-        next_item = self.head.loss(queries, target, example.weight, self.items, rng)
-        shown = self._shown(states, example.requests)
-        found = self._predicted(shown, example.video, example.wide)
-        return self.params.weights.next_item * next_item + self.heads.loss(found, example.labels)
+        next_item = self.next_item_loss(states, example, rng)
+        found = self._predicted(self._shown(states, example.requests), example.video, example.wide)
+        total: Tensor = self.params.weights.next_item * next_item + self.heads.loss(found, example.labels)
+        return total
 
     def _shown(self, states: Tensor, requests: Requests) -> Tensor:
         """States [M, D] as of requests that say nothing of whether a positive is asked for."""

@@ -151,8 +151,6 @@ class Lessons:
         # [T] after which token each is asked as a target
         self.at = np.maximum.accumulate(np.where(later, np.arange(len(time_ms)) - 1, -1))
         self.begins = np.repeat(start, self.tokens.stop - start)  # [T] the start token of each one's history
-        self.event = np.arange(len(start)).repeat(self.tokens.stop - start)  # [T] less so many start tokens, and one
-        self.event = np.arange(len(time_ms)) - self.event - 1
         self.ledger = Ledger(rows.profile, self.tokens.columns[VIDEO], positive) if rows.profile else None
 
     def windows(self, length: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -215,7 +213,7 @@ class Lessons:
         video = self.tokens.columns[VIDEO][target].astype(np.int64)
         wide, labels = None, None
         if self.beside is not None:
-            event = self.event[target]
+            event = target - np.searchsorted(tokens.start, target, side="right")  # a start token before each history
             wide = torch.from_numpy(self.beside.wide[event])
             labels = {name: torch.from_numpy(values[event]) for name, values in self.beside.labels.items()}
         weight = torch.from_numpy(self.weight[target])

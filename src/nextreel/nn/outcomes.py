@@ -10,13 +10,14 @@ WTR and WTG as in `labels`, whatever the run's label is.
 """
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
-from nextreel.params import NonNegativeFloat, PositiveFloat, PositiveInt, Section
+from nextreel.params import Int, NonNegativeFloat, PositiveFloat, Section
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # of predictions [m] and known values [m]: [m]
 
@@ -50,7 +51,7 @@ OUTCOMES = {
 
 
 class Weights(Section):
-    """What the loss of each head weighs; 0: there is no such head."""
+    """What the loss of each head weighs; 0, where that is allowed: there is no such head."""
 
     next_item: PositiveFloat
     positive: PositiveFloat
@@ -67,7 +68,7 @@ class Weights(Section):
 
 class Params(Section):
     weights: Weights
-    hidden: PositiveInt  # width of the layer that the heads share
+    hidden: Annotated[Int, Field(ge=2)]  # width of the layer that the heads share; the one after it has half of it
 
 
 class Outcomes(nn.Module):

@@ -164,7 +164,7 @@ class Recommender:
             model._optimizers(),
             epoch=lambda: lessons.epoch(params.length, params.batch_size, rng),
             n_batches=lessons.n_batches(params.length, params.batch_size),
-            loss=lambda example: model.lesson(device.moved(example, model.device), rng),
+            loss=lambda example: model.loss(device.moved(example, model.device), rng),
             n_targets=lambda example: len(example.weight),
             rng=rng,
         )
@@ -195,20 +195,19 @@ class Recommender:
     def device(self) -> torch.device:
         return self.items.ids.weight.device
 
-    def lesson(self, example: Example, rng: np.random.Generator) -> Tensor:
-        """What a step of training makes smaller."""
-        return self.loss(example, rng)
-
     def loss(self, example: Example, rng: np.random.Generator) -> Tensor:
-        """The mean loss of the targets, by weight."""
-        queries = self.network(example.batch, example.requests)
-        target = self.items.place[example.video]
-        return self.head.loss(queries, target, example.weight, self.items, rng)
+        """What a step of training makes smaller."""
+        return self.next_item_loss(self.network.states(example.batch, example.requests), example, rng)
+
+    def next_item_loss(self, states: Tensor, example: Example, rng: np.random.Generator) -> Tensor:
+        """The mean loss of the targets, by weight, from the states [M, D] after which they are asked."""
+        queries = self.items.queries(self.network.asked(states, example.requests), example.requests)
+        return self.head.loss(queries, self.items.place[example.video], example.weight, self.items, rng)
 
     @torch.no_grad()
     def mean_loss(self, cases: Cases, histories: Histories, video_idx: np.ndarray) -> float:
-        """The loss that it is trained by, of the video [n] that each case with this history is to find: the mean over
-        those of the fit; NaN if there is none. Negatives are the same whenever it is asked."""
+        """The loss of the next item that it is trained by, of the video [n] that each case with this history is to
+        find: the mean over those of the fit; NaN if there is none. Negatives are the same whenever it is asked."""
         self.network.eval()
         rng, known = np.random.default_rng(0), self.vocabulary.index[video_idx] >= 0
         total, n = 0.0, int(known.sum())
@@ -216,7 +215,8 @@ class Recommender:
         for block, batch, requests in self._asked_blocks(cases, histories):
             video = torch.from_numpy(video_idx[block].astype(np.int64))
             example = Example(batch, requests, video, torch.ones(len(video)))
-            total += self.loss(device.moved(example, self.device), rng).item() * len(video)
+            states = self.network.states(batch, requests)
+            total += self.next_item_loss(states, device.moved(example, self.device), rng).item() * len(video)
         return total / n if n else np.nan
 
     @torch.no_grad()

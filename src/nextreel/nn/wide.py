@@ -1,25 +1,27 @@
 """What counting says of a video shown to a user, as dense inputs beside what a network learns of its own.
 
-Of each kind of group that the showing is in (KINDS), two numbers:
+Of each kind of group that the showing is in (KINDS):
 
     departure     log-odds of its rate of positives - log-odds of the rate of all, the rate smoothed by PRIOR rows that
                   are like all
-    log(1 + n)    of its rows
+    log(1 + n)    of its rows, of the kinds in COUNTED: how many rows a tab, an hour or a tag has tells the date
 
 A logistic regression on these tells what is expected of the showing, whoever the user is: one more input. Of the user
 (USER_KINDS) it is the residuals, in all and where the showing's group is the same: with p the expectation,
 
     departure     sum of (positive - p) / (sum of p (1 - p) + PRIOR x p (1 - p) of all)
 
-a Newton step from 0 in log-odds. A video has the mean over its tags.
+a Newton step from 0 in log-odds, and the count. A video has the mean over its tags; a showing of which the tab is
+unknown is in no group of tabs.
 
-In training every event has what was counted on strictly earlier days (UTC+8), its own outcome and those of its session
-left out; a request is answered with the whole fit and the whole history. Rows of which nobody knows whether they were
-positive count for nothing.
+In training every event has what was counted on strictly earlier days (UTC+8), so that neither its own outcome nor those
+of its session are counted; a request is answered with the whole fit and the whole history. What is the same for all
+events, the share of positives, the regression and the scale of each input, is fitted on all of them. Rows of which
+nobody knows whether they were positive count for nothing.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -38,7 +40,9 @@ OF_VIDEO = (VIDEO, AUTHOR, inputs.TAGS, inputs.DURATION)
 KINDS = (
     *((name,) for name in OF_VIDEO), (TAB,), (inputs.HOUR,), (VIDEO, TAB), (inputs.TAGS, TAB), (inputs.DURATION, TAB),
 )  # fmt: skip
+COUNTED = ((VIDEO,), (AUTHOR,))
 USER_KINDS: tuple[tuple[str, ...], ...] = ((), (AUTHOR,), (inputs.TAGS,), (inputs.DURATION,), (TAB,))
+USER_COUNTED = USER_KINDS[:-1]
 COLUMNS = ("events/positive", "events/time_ms", "events/tab?", "videos/author?", "videos/tags?", "videos/duration_ms?")
 _EVENTS = 1 << 20  # of histories counted at a time
 _REGRESSED = 1 << 20  # events, about
@@ -86,7 +90,7 @@ class Grouping:
         itself = Sets(np.arange(n, dtype=np.int32), np.arange(n + 1))
         self.sets = {VIDEO: itself} | {name: inputs.of_videos(name, store) for name in OF_VIDEO if name != VIDEO}
         self.has_tab = TAB in store.tables["events"]
-        self.n_tabs = 2 + store.columns[f"events/{TAB}"].size if self.has_tab else 1
+        self.n_tabs = 1 + store.columns[f"events/{TAB}"].size if self.has_tab else 1  # and one of all beyond
 
     def has(self, kind: tuple[str, ...]) -> bool:
         return all(
@@ -99,7 +103,9 @@ class Grouping:
         row, key = np.arange(n), np.zeros(n, np.int64)
         for name in kind:
             if name == TAB:
-                key = key * self.n_tabs + np.minimum(shown.tab[row] + 1, self.n_tabs - 1)
+                known = shown.tab[row] != UNKNOWN
+                row, key = row[known], key[known]
+                key = key * self.n_tabs + np.minimum(shown.tab[row].astype(np.int64), self.n_tabs - 1)
             elif name == inputs.HOUR:
                 key = key * 24 + inputs.hour(shown.time_ms[row])
             else:
@@ -149,7 +155,7 @@ class Wide:
 
     share: float  # of positives in all
     sums: Mapping[str, Sums]  # by the kind's name: rows and positives
-    weights: np.ndarray  # [1 + 2 kinds] of the expectation, the intercept first
+    weights: np.ndarray  # [1 + n] of the expectation, the intercept first
     mean: np.ndarray  # [K] and std [K], of the fit's events: inputs are standardised
     std: np.ndarray
 
@@ -163,24 +169,25 @@ class Wide:
         judged, liked = (positive != UNKNOWN).astype(float), (positive == 1).astype(float)
         share = (liked.sum() + 0.5) / (judged.sum() + 1)
         kinds, user_kinds = ([kind for kind in some if groups.has(kind)] for some in (KINDS, USER_KINDS))
-        n = 2 * len(kinds)
-        found = np.empty((len(position), n + 1 + 2 * len(user_kinds)), np.float32)
-        values, sums = np.stack([judged, liked], axis=1), {}
-        for number, kind in enumerate(kinds):
+        n = _width(kinds, COUNTED)
+        found = np.empty((len(position), n + 1 + _width(user_kinds, USER_COUNTED)), np.float32)
+        values, sums, at = np.stack([judged, liked], axis=1), {}, 0
+        for kind in kinds:
             of = groups.of(kind, shown)
             sums[" x ".join(kind)] = Sums.of(of.key, values[of.row])
-            found[:, 2 * number : 2 * number + 2] = _rates(of, before(of.key, day[of.row], values[of.row]), share)
+            columns = _rates(of, before(of.key, day[of.row], values[of.row]), share, kind in COUNTED)
+            found[:, at : at + columns.shape[1]] = columns
+            at += columns.shape[1]
         weights = _regression(found[:, :n], judged, liked, share)
-        wide = cls(share, sums, weights, np.zeros(0), np.ones(0))
-        found[:, n] = wide._expected(found[:, :n])
-        residual = _residuals(found[:, n], judged, liked)
-        for number, kind in enumerate(user_kinds):
+        found[:, n] = _expected(found[:, :n], weights)
+        residual, at = _residuals(found[:, n], judged, liked), n + 1
+        for kind in user_kinds:
             of = groups.of(kind, shown)
             by_user = owner[of.row] * (1 + of.key.max(initial=0)) + of.key
-            at = n + 1 + 2 * number
-            found[:, at : at + 2] = wide._departures(of, before(by_user, day[of.row], residual[of.row]))
-        mean, std = (np.array([of(column, dtype=float) for column in found.T]) for of in (np.mean, np.std))
-        std[std < _LEAST_STD] = np.inf  # what does not vary in the fit says nothing after it
+            columns = _departures(of, before(by_user, day[of.row], residual[of.row]), share, kind in USER_COUNTED)
+            found[:, at : at + columns.shape[1]] = columns
+            at += columns.shape[1]
+        mean, std = _scales(found)
         found -= mean.astype(np.float32)
         found /= std.astype(np.float32)
         return cls(share, sums, weights, mean, std), found
@@ -194,42 +201,38 @@ class Wide:
         cases, which = pairs.asked()
         histories, groups = cases.histories(pairs.store), Grouping(pairs.store)
         shown = Shown(pairs.video_idx, pairs.time_ms, pairs.tab)
-        n, kinds = 2 * len(self.sums), [kind for kind in USER_KINDS if groups.has(kind)]
+        of_shown = self._of_shown(groups, shown)
+        n, kinds = of_shown.shape[1], [kind for kind in USER_KINDS if groups.has(kind)]
         found = np.empty((len(pairs), self.n_inputs))
-        found[:, :n] = self._of_shown(groups, shown)
-        found[:, n] = self._expected(found[:, :n])
+        found[:, :n] = of_shown
+        found[:, n] = _expected(of_shown, self.weights)
         for block in histories.blocks(len(histories), _EVENTS):
             mine = np.flatnonzero((which >= block.start) & (which < block.stop))
             some = Shown(*(column[mine] for column in shown))
             position, owner = histories.where(block).flat()
             events, positive = Shown.of_events(pairs.store, position), pairs.store.events("positive")[position]
-            expected = self._expected(self._of_shown(groups, events))
+            expected = _expected(self._of_shown(groups, events), self.weights)
             residual = _residuals(expected, (positive != UNKNOWN).astype(float), (positive == 1).astype(float))
-            for number, kind in enumerate(kinds):
+            at = n + 1
+            for kind in kinds:
                 of_events, of = groups.of(kind, events), groups.of(kind, some)
                 wide = 1 + max(of_events.key.max(initial=0), of.key.max(initial=0))
                 sums = Sums.of(owner[of_events.row] * wide + of_events.key, residual[of_events.row])
-                at = n + 1 + 2 * number
-                departures = self._departures(of, sums.at((which[mine][of.row] - block.start) * wide + of.key))
-                found[mine, at : at + 2] = departures
+                sums_of = sums.at((which[mine][of.row] - block.start) * wide + of.key)
+                columns = _departures(of, sums_of, self.share, kind in USER_COUNTED)
+                found[mine, at : at + columns.shape[1]] = columns
+                at += columns.shape[1]
         return ((found - self.mean) / self.std).astype(np.float32)
 
     def _of_shown(self, groups: Grouping, shown: Shown) -> np.ndarray:
-        """[m, 2 kinds]; videos are mostly shown to many, in few tabs, within an hour."""
+        """What hangs on the showing alone [m, n]; videos are mostly shown to many, in few tabs, within an hour."""
         distinct, which = shown.distinct()
         kinds = {" x ".join(kind): kind for kind in KINDS}
-        of_kinds = ((groups.of(kinds[name], distinct), sums) for name, sums in self.sums.items())
-        return np.concatenate([_rates(of, sums.at(of.key), self.share) for of, sums in of_kinds], axis=1)[which]
-
-    def _expected(self, of_shown: np.ndarray) -> np.ndarray:
-        """Log-odds [m] of a positive, whoever the user is."""
-        return np.asarray(self.weights[0] + of_shown @ self.weights[1:])
-
-    def _departures(self, of: Groups, sums: np.ndarray) -> np.ndarray:
-        """Of a user in a kind, two inputs [m, 2] from the sums [e, 3] of entries, see `_residuals`."""
-        away, spread, n = sums.T
-        prior = PRIOR * self.share * (1 - self.share)
-        return np.stack([of.mean(away / (spread + prior)), of.mean(np.log1p(n))], axis=1)
+        columns = []
+        for name, sums in self.sums.items():
+            of = groups.of(kinds[name], distinct)
+            columns.append(_rates(of, sums.at(of.key), self.share, kinds[name] in COUNTED))
+        return np.concatenate(columns, axis=1)[which]
 
     def save(self, folder: Path) -> None:
         """Write it into a new folder."""
@@ -256,11 +259,30 @@ class Wide:
         return cls(about["share"], sums, array("weights"), array("mean"), array("std"))
 
 
-def _rates(of: Groups, sums: np.ndarray, share: float) -> np.ndarray:
-    """Of a kind, two inputs [m, 2] from rows and positives [e, 2] of the entries' groups."""
+def _width(kinds: Iterable[tuple[str, ...]], counted: Collection[tuple[str, ...]]) -> int:
+    return sum(1 + (kind in counted) for kind in kinds)
+
+
+def _rates(of: Groups, sums: np.ndarray, share: float, counted: bool) -> np.ndarray:
+    """Of a kind, one or two inputs [m, 1 or 2] from rows and positives [e, 2] of the entries' groups."""
     n, liked = sums.T
     rate = (liked + PRIOR * share) / (n + PRIOR)
-    return np.stack([of.mean(logit(rate) - logit(share)), of.mean(np.log1p(n))], axis=1)
+    found = [of.mean(logit(rate) - logit(share)), *([of.mean(np.log1p(n))] if counted else [])]
+    return np.stack(found, axis=1)
+
+
+def _departures(of: Groups, sums: np.ndarray, share: float, counted: bool) -> np.ndarray:
+    """Of a user in a kind, one or two inputs [m, 1 or 2] from the sums [e, 3] of entries, see `_residuals`."""
+    away, spread, n = sums.T
+    found = [of.mean(away / (spread + PRIOR * share * (1 - share))), *([of.mean(np.log1p(n))] if counted else [])]
+    return np.stack(found, axis=1)
+
+
+def _scales(inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The mean and the deviation of each input; what does not vary in the fit says nothing after it."""
+    mean, std = (np.array([of(column, dtype=float) for column in inputs.T]) for of in (np.mean, np.std))
+    std[std < _LEAST_STD] = np.inf
+    return mean, std
 
 
 def _regression(of_shown: np.ndarray, judged: np.ndarray, liked: np.ndarray, share: float) -> np.ndarray:
@@ -270,8 +292,16 @@ def _regression(of_shown: np.ndarray, judged: np.ndarray, liked: np.ndarray, sha
     some = some[:: 1 + len(some) // _REGRESSED]
     if len(np.unique(liked[some])) < 2:
         return np.concatenate([[logit(share)], np.zeros(of_shown.shape[1])])
-    fitted = LogisticRegression(C=1.0, max_iter=200).fit(of_shown[some].astype(float), liked[some])
-    return np.concatenate([fitted.intercept_, fitted.coef_[0]])
+    inputs = of_shown[some].astype(float)
+    mean, std = _scales(inputs)
+    fitted = LogisticRegression(C=1.0).fit((inputs - mean) / std, liked[some])
+    weights = fitted.coef_[0] / std
+    return np.concatenate([fitted.intercept_ - weights @ mean, weights])
+
+
+def _expected(of_shown: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Log-odds [m] of a positive, whoever the user is."""
+    return np.asarray(weights[0] + of_shown @ weights[1:])
 
 
 def _residuals(expected: np.ndarray, judged: np.ndarray, liked: np.ndarray) -> np.ndarray:
