@@ -275,6 +275,14 @@ def test_a_column_that_the_store_does_not_have_is_told(problems, monkeypatch):
     assert problems({}) == f"params.yaml:\n  {told}"
 
 
+def test_a_head_on_watch_time_needs_a_log_that_has_it(problems, tmp_path):
+    (tmp_path / "log.csv").write_text("user_id,video_id,time_ms\n1,2,1650812741436\n")
+    own = {"ingest.layout": "table", "ingest.path": str(tmp_path / "log.csv"), "train.sasrec4sv.weights.gain": 1}
+    message = problems(own)
+    assert "`train.sasrec4sv` reads `events/wtg`, but `ingest.table.play_time` is none: name the column" in message
+    assert "`train.sasrec4sv` reads `events/wtg`, but `ingest.table.duration` is none: name the column" in message
+
+
 def test_a_model_that_reads_a_column_that_the_own_log_lacks_is_told(problems, tmp_path):
     (tmp_path / "log.csv").write_text("user_id,video_id,time_ms\n1,2,1650812741436\n")
     own = {"ingest.layout": "table", "ingest.path": str(tmp_path / "log.csv"), "model.inputs": ["positive", "tab"]}
