@@ -25,17 +25,20 @@ def test_everything_in_an_example_is_moved():
     tensor, time_ms = torch.arange(3), np.arange(3)
     columns = {"gap": tensor}
     known = dict.fromkeys(Requests._fields, tensor) | {"time_ms": time_ms, "columns": columns}
-    example = Example(Batch({"video": tensor}, tensor), Requests(**known), tensor, torch.ones(3))
+    labels = {"wtr": torch.ones(3)}
+    example = Example(Batch({"video": tensor}, tensor), Requests(**known), tensor, torch.ones(3), tensor, labels)
     found = device.moved(example, META)
     assert isinstance(found.batch, Batch)
     assert isinstance(found.requests, Requests)
-    tensors = [found.batch.columns["video"], found.batch.offsets, found.requests.columns["gap"], *found[2:]]
+    tensors = [found.batch.columns["video"], found.batch.offsets, found.requests.columns["gap"], found.labels["wtr"]]
+    tensors += [found.video, found.weight, found.wide]
     tensors += [each for each in found.requests if isinstance(each, torch.Tensor)]
     assert {each.device for each in tensors} == {META}
     assert found.requests.time_ms is time_ms
     assert example.weight.device == torch.device("cpu")
-    nothing = example._replace(requests=example.requests._replace(profile=None))
+    nothing = example._replace(requests=example.requests._replace(profile=None), wide=None)
     assert device.moved(nothing, META).requests.profile is None
+    assert device.moved(nothing, META).wide is None
 
 
 def test_what_is_no_tensor_stays():

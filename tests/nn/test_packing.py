@@ -49,7 +49,7 @@ def network(request, vocabulary):
     torch.manual_seed(0)
     module = models.module(request.param)
     params = module.Params(**SETTINGS | OWN[request.param])
-    return Network(module.Encoder(params), vocabulary, params).double()
+    return Network(module.Model.Encoder(params), vocabulary, params).double()
 
 
 def lessons_of(histories, vocabulary):
