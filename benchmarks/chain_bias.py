@@ -20,13 +20,14 @@ from nextreel.params import Params
 params = Params.load(ROOT / "params.yaml")
 runtime.prepare(params.threads, params.cpu_isa)
 
+import fused
 import numpy as np
 
 from nextreel import evaluation, models
 from nextreel.cases.store import Store
 from nextreel.contract import Factored
 from nextreel.evaluation.intervals import Clusters
-from nextreel.metrics.ranks import MISS, ndcg
+from nextreel.metrics.ranks import ndcg
 from nextreel.metrics.ratios import Parts
 from nextreel.progress import track
 from nextreel.scoring.answers import columns_of
@@ -53,24 +54,18 @@ def scores(model: Fits, part: str, some: EvalSet, catalogue: np.ndarray) -> np.n
 
 
 def target_ranks(network: Fits, chain: Fits, asked: EvalSet, part: str, weights: np.ndarray) -> np.ndarray:
-    """The rank of each target by weight [W, n], MISS where it is not in the catalogue; ties by `EvalSet.tie_at`."""
+    """The rank of each target by weight [W, n], see `fused.target_rank`."""
     asked, catalogue = asked.of(part), asked.catalogue.of(part)
-    found = np.full((len(weights), len(asked.cases)), MISS, np.int32)
+    found = np.empty((len(weights), len(asked.cases)), np.int32)
     for start in track(range(0, len(asked.cases), _CASES), f"adding up on {part}"):
         some = asked.where(slice(start, start + _CASES))
         position, owner = some.cases.histories(chain.store).flat()
         column, listed = columns_of(catalogue, chain.store.events("video_idx")[position])
         one, other = (scores(model, part, some, catalogue) for model in (network, chain))
-        place, there = columns_of(catalogue, some.target)
+        one[owner[listed], column[listed]] = -np.inf
         for number, weight in enumerate(weights):
-            score = one + np.float32(weight) * other
-            own = score[np.arange(len(score)), place]
-            score[owner[listed], column[listed]] = -np.inf
-            ahead = (score > own[:, None]).sum(1)
-            case, at = np.nonzero(score == own[:, None])
-            earlier = some.tie_at(case, catalogue[at]) < some.tie_at(case, catalogue[place[case]])
-            rank = 1 + ahead + np.bincount(case[earlier], minlength=len(score))
-            found[number, start : start + len(rank)] = np.where(there, rank, MISS)
+            rank = fused.target_rank(one + np.float32(weight) * other, some, catalogue)
+            found[number, start : start + len(rank)] = rank
     return found
 
 

@@ -1,4 +1,4 @@
-"""Two models added up over the whole catalogue, the second with one weight: `benchmarks/beauty.py`.
+"""Two models added up over the whole catalogue, the second with one weight: `beauty.py`, `chain_bias.py`.
 
     standardised:  (a - mean a) / std a  +  weight x (b - mean b) / std b      over the unseen videos of a case
     reciprocal:    1 / (60 + rank in a)  +  weight / (60 + rank in b)          Cormack et al., SIGIR 2009, with a weight
@@ -14,6 +14,7 @@ import numpy as np
 
 from nextreel.cases.store import Store
 from nextreel.contract import Factored, Model, Sparse
+from nextreel.metrics.ranks import MISS
 from nextreel.progress import track
 from nextreel.scoring.answers import columns_of
 from nextreel.scoring.sets import EvalSet
@@ -58,7 +59,7 @@ def target_ranks(
         terms = {form: _terms(form, scores, opinions, unseen) for form in {way.form for way in ways}}
         for way, ranks in zip(ways, found, strict=True):
             a, b = terms[way.form]
-            ranks.append(_ranks(np.where(unseen, a + np.float32(way.weight) * b, -np.inf), some, catalogue))
+            ranks.append(target_rank(np.where(unseen, a + np.float32(way.weight) * b, -np.inf), some, catalogue))
     return [np.concatenate(ranks) for ranks in found]
 
 
@@ -83,12 +84,12 @@ def _reciprocal(score: np.ndarray, ranked: np.ndarray) -> np.ndarray:
     return np.where(ranked, 1 / (DAMPING + rank), 0).astype(np.float32)
 
 
-def _ranks(score: np.ndarray, asked: EvalSet, catalogue: np.ndarray) -> np.ndarray:
-    """The rank of each case's target: one more than how many are ahead, ties by `EvalSet.tie_at`."""
-    row = np.arange(len(score))
-    target = np.searchsorted(catalogue, asked.target)  # leave-one-out: every target is in the catalogue
-    own = score[row, target]
+def target_rank(score: np.ndarray, asked: EvalSet, catalogue: np.ndarray) -> np.ndarray:
+    """The rank [B] of each case's target by scores [B, N], -inf of what it has seen: one more than how many are ahead,
+    ties by `EvalSet.tie_at`; MISS where the target is not in the catalogue."""
+    target, there = columns_of(catalogue, asked.target)
+    own = score[np.arange(len(score)), target]
     ahead = (score > own[:, None]).sum(1)
     case, column = np.nonzero(score == own[:, None])
     earlier = asked.tie_at(case, catalogue[column]) < asked.tie_at(case, asked.target[case])
-    return np.asarray(1 + ahead + np.bincount(case[earlier], minlength=len(score)))
+    return np.where(there, 1 + ahead + np.bincount(case[earlier], minlength=len(score)), MISS)

@@ -279,8 +279,17 @@ def test_a_head_on_watch_time_needs_a_log_that_has_it(problems, tmp_path):
     (tmp_path / "log.csv").write_text("user_id,video_id,time_ms\n1,2,1650812741436\n")
     own = {"ingest.layout": "table", "ingest.path": str(tmp_path / "log.csv"), "train.sasrec4sv.weights.gain": 1}
     message = problems(own)
-    assert "`train.sasrec4sv` reads `events/wtg`, but `ingest.table.play_time` is none: name the column" in message
-    assert "`train.sasrec4sv` reads `events/wtg`, but `ingest.table.duration` is none: name the column" in message
+    lacking = "`ingest.table.play_time`, `ingest.table.duration` are none"
+    assert f"`train.sasrec4sv` reads `events/wtg`, but {lacking}: name the column of your log" in message
+
+
+def test_feedback_needs_one_of_its_columns(problems, check, tmp_path):
+    (tmp_path / "log.csv").write_text("user_id,video_id,time_ms,liked\n1,2,1650812741436,0\n")
+    own = {"ingest.layout": "table", "ingest.path": str(tmp_path / "log.csv"), "model.inputs": ["positive", "feedback"]}
+    lacking = "`ingest.table.like`, `ingest.table.comment`, `ingest.table.forward` are none"
+    told = f"`train.sasrec` reads `events/feedback`, but {lacking}: name the column of one of them of your log"
+    assert told in problems(own)
+    check(own | {"ingest.table.like": "liked"})
 
 
 def test_a_model_that_reads_a_column_that_the_own_log_lacks_is_told(problems, tmp_path):

@@ -32,7 +32,9 @@ SECTIONS: dict[str, type[Section]] = {
     "rank": weigh.Params,
     "evaluate": evaluation.Params,
 }
-SOURCES = dict.fromkeys(("wtr", "wtg"), ("play_time", "duration"))  # of columns that labels make
+# Keys of ingest.table that a column of the store is made of: all of each row, or at least one of the last.
+SOURCES: dict[str, tuple[str, ...]] = dict.fromkeys(("wtr", "wtg"), ("play_time", "duration"))
+ANY_OF = {"feedback": ("like", "comment", "forward")}
 FAMILIES = ("recall", "train")  # sections whose keys name models
 TAKEN = (*SYSTEMS, fusion.FUSED)  # names that stand beside the models, in tables and metrics
 
@@ -180,10 +182,14 @@ def _columns(raw: Mapping[str, Any]) -> Iterator[str]:
                 hint = nearest(read, declared) or f"; allowed: {', '.join(declared)}"
                 yield f"`{where}` reads `{read}`, which is no column of the store{hint}"
             elif table == "events" and read in needed:
-                for source in SOURCES.get(column, (column,)):
-                    if mapped.get(source, source) is None:
-                        what = f"`ingest.table.{source}` is none: name the column of your log"
-                        yield f"`{where}` reads `{read}`, but {what}"
+                sources = ANY_OF.get(column) or SOURCES.get(column, (column,))
+                lacking = [f"`ingest.table.{source}`" for source in sources if mapped.get(source, source) is None]
+                if lacking and (column not in ANY_OF or len(lacking) == len(sources)):
+                    one = " of one of them" if column in ANY_OF else ""
+                    is_none = " is none" if len(lacking) == 1 else " are none"
+                    yield (
+                        f"`{where}` reads `{read}`, but {', '.join(lacking)}{is_none}: name the column{one} of your log"
+                    )
 
 
 def _inputs(raw: Mapping[str, Any]) -> Iterable[str]:

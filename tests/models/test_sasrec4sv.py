@@ -86,7 +86,7 @@ def test_what_comes_of_a_showing_is_learnt_from_order(model, asked):
 
 def test_every_head_says_its_own(model, asked):
     pairs, liked = asked
-    assert model.heads.names == ["positive", "linear", "gain"]
+    assert model.outcomes.names == ["positive", "linear", "gain"]
     found = model.predictions(pairs)
     assert found.shape == (len(pairs), 3)
     for column, (high, low) in ((1, (LIKED, PASSED)), (2, (4 * LIKED - 1, 4 * PASSED - 1))):

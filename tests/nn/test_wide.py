@@ -61,9 +61,9 @@ def raw(wide, dense):
 def places(wide):
     """Where the inputs of each kind begin, and where those of users do."""
     at, found = 0, {}
-    for name in wide.sums:
-        found[name] = at
-        at += 1 + (tuple(name.split(" x ")) in COUNTED)
+    for kind in wide.sums:
+        found[kind] = at
+        at += 1 + (kind in COUNTED)
     return found, at
 
 
@@ -82,16 +82,16 @@ def test_an_event_has_what_was_counted_on_earlier_days(log):
     assert wide.share == pytest.approx((sum(row["label"] for row in judged) + 0.5) / (len(judged) + 1))
     for number, row in enumerate(all_rows):
         earlier = [other for other in all_rows if other["day"] < row["day"]]
-        for kind in ("video", "author", "tab", "video x tab"):
-            if min(row.get(k, 0) for k in kind.split(" x ")) < 0:
+        for kind in (("video",), ("author",), ("tab",), ("video", "tab")):
+            if min(row[name] for name in kind) < 0:
                 expected = 0, 0  # no group
             else:
-                alike = [other for other in earlier if all(other[k] == row[k] for k in kind.split(" x "))]
+                alike = [other for other in earlier if all(other[name] == row[name] for name in kind)]
                 expected = rate(alike, wide.share)
-            n = 1 + ((kind,) in COUNTED)
+            n = 1 + (kind in COUNTED)
             assert found[number, begins[kind] :][:n] == pytest.approx(expected[:n], abs=1e-5)
         by_tag = [rate([other for other in earlier if tag in other["tags"]], wide.share)[0] for tag in row["tags"]]
-        assert found[number, begins["tags"]] == pytest.approx(np.mean(by_tag) if by_tag else 0, abs=1e-5)
+        assert found[number, begins["tags",]] == pytest.approx(np.mean(by_tag) if by_tag else 0, abs=1e-5)
 
 
 def test_a_user_has_the_residuals_of_earlier_days(log):
@@ -148,9 +148,9 @@ def test_a_pair_has_all_that_the_fit_and_its_history_count(log):
     begins, users = places(wide)
     for number in range(n):
         alike = [row for row in all_rows if row["video"] == video[number]]
-        assert found[number, begins["video"] :][:2] == pytest.approx(rate(alike, wide.share), abs=1e-4)
+        assert found[number, begins["video",] :][:2] == pytest.approx(rate(alike, wide.share), abs=1e-4)
         alike = [row for row in all_rows if row["tab"] == tab[number] >= 0]  # of an unknown tab nothing is said
-        assert found[number, begins["tab"]] == pytest.approx(rate(alike, wide.share)[0], abs=1e-4)
+        assert found[number, begins["tab",]] == pytest.approx(rate(alike, wide.share)[0], abs=1e-4)
         mine = [row for row in all_rows if row["user"] == user[number] and row["label"] >= 0]
         assert found[number, users + 2] == pytest.approx(np.log1p(len(mine)), abs=1e-4)
     some = np.array([5, 3, 44])
@@ -163,7 +163,7 @@ def test_nothing_is_counted_of_columns_that_the_data_lack(made_store, log):
         np.arange(15), np.arange(len(log.offsets) - 1),
     )  # fmt: skip
     wide, dense = Wide.fit(bare.fitted_on("train"))
-    assert list(wide.sums) == ["video", "hour"]
+    assert list(wide.sums) == [("video",), ("hour",)]
     assert dense.shape[1] == wide.n_inputs == 2 + 1 + 1 + 2  # video, hour, the expectation, the user in all
     assert np.isfinite(dense).all()
 
@@ -204,7 +204,7 @@ def test_a_tab_may_be_any_number(log):
 
 def test_a_video_without_a_row_says_nothing(log):
     wide, _dense = Wide.fit(log.fitted_on("train"))
-    assert (wide.sums["video"].at(np.array([99_999])) == 0).all()
+    assert (wide.sums["video",].at(np.array([99_999])) == 0).all()
 
 
 def test_saved_and_loaded_it_says_the_same(log, tmp_path):

@@ -9,7 +9,6 @@ the video is a positive, given that it is shown: what the ranking stage and tabl
 one; what came of the showing itself is in no input.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -49,8 +48,8 @@ class Model(recommender.Recommender):
     def __init__(self, params: Any, vocabulary: Vocabulary, wide: Wide) -> None:
         super().__init__(params, vocabulary)
         self.wide = wide
-        self.heads = Outcomes(params, params.width, wide.n_inputs, params.dropout)
-        self.network.add_module("outcomes", self.heads)
+        self.outcomes = Outcomes(params, params.width, wide.n_inputs, params.dropout)
+        self.network.add_module("outcomes", self.outcomes)
 
     @classmethod
     def columns(cls, params: Any) -> tuple[str, ...]:
@@ -72,7 +71,7 @@ class Model(recommender.Recommender):
         states = self.network.states(example.batch, example.requests)
         next_item = self.next_item_loss(states, example, rng)
         found = self._predicted(self._shown(states, example.requests), example.video, example.wide)
-        total: Tensor = self.params.weights.next_item * next_item + self.heads.loss(found, example.labels)
+        total: Tensor = self.params.weights.next_item * next_item + self.outcomes.loss(found, example.labels)
         return total
 
     def _shown(self, states: Tensor, requests: Requests) -> Tensor:
@@ -81,7 +80,7 @@ class Model(recommender.Recommender):
 
     def _predicted(self, shown: Tensor, video: Tensor, wide: Tensor) -> Tensor:
         """What each head says [M, heads] of videos [M]."""
-        found: Tensor = self.heads(shown, self.items.of_videos(video)[:, : self.params.width], wide)
+        found: Tensor = self.outcomes(shown, self.items.of_videos(video)[:, : self.params.width], wide)
         return found
 
     @torch.no_grad()
@@ -92,8 +91,9 @@ class Model(recommender.Recommender):
         states = [torch.zeros(0, self.params.width)]
         for _block, batch, requests in self._asked_blocks(cases, cases.histories(pairs.store)):
             states.append(self._shown(self.network.states(batch, requests), requests).cpu())
-        shown, found = torch.cat(states), [torch.zeros(0, len(self.heads.names))]
-        for some in _blocks(len(pairs)):
+        shown, found = torch.cat(states), [torch.zeros(0, len(self.outcomes.names))]
+        for start in range(0, len(pairs), _PAIRS):
+            some = slice(start, start + _PAIRS)
             mine = pairs.where(some)
             parts = shown[torch.from_numpy(which[some])], torch.from_numpy(mine.video_idx.astype(np.int64))
             wide = torch.from_numpy(self.wide.of_pairs(mine))
@@ -101,7 +101,7 @@ class Model(recommender.Recommender):
         return torch.cat(found).numpy()
 
     def score(self, pairs: Pairs) -> np.ndarray:
-        return np.ascontiguousarray(self.predictions(pairs)[:, self.heads.names.index("positive")])
+        return np.ascontiguousarray(self.predictions(pairs)[:, self.outcomes.names.index("positive")])
 
     def save(self, folder: Path) -> None:
         super().save(folder)
@@ -110,8 +110,3 @@ class Model(recommender.Recommender):
     @classmethod
     def _empty(cls, params: Any, vocabulary: Vocabulary, folder: Path) -> Self:
         return cls(params, vocabulary, Wide.load(folder / "wide"))
-
-
-def _blocks(n: int) -> Iterator[slice]:
-    for start in range(0, n, _PAIRS):
-        yield slice(start, start + _PAIRS)

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from nextreel.nn.dropout import Dropout
 from nextreel.params import Int, NonNegativeFloat, PositiveFloat, Section
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # of predictions [m] and known values [m]: [m]
@@ -80,7 +81,7 @@ class Outcomes(nn.Module):
         self.names = list(self.weights)
         self.norm_state, self.norm_video = nn.LayerNorm(width), nn.LayerNorm(width)
         self.mix = nn.Sequential(
-            *(nn.Linear(3 * width + n_wide, hidden), nn.ReLU(), nn.Dropout(dropout)),
+            *(nn.Linear(3 * width + n_wide, hidden), nn.ReLU(), Dropout(dropout)),
             *(nn.Linear(hidden, hidden // 2), nn.ReLU()),
         )
         self.heads = nn.Linear(hidden // 2, len(self.names))

@@ -33,7 +33,9 @@ from sklearn.linear_model import LogisticRegression
 from nextreel.cases.pairs import Pairs
 from nextreel.cases.store import UNKNOWN, Histories, Sets, Store
 from nextreel.nn import inputs
+from nextreel.progress import track
 
+Kind = tuple[str, ...]  # what showings of one group have in common
 PRIOR = 20.0  # rows
 VIDEO, AUTHOR, TAB = "video", "author", "tab"
 OF_VIDEO = (VIDEO, AUTHOR, inputs.TAGS, inputs.DURATION)
@@ -41,9 +43,10 @@ KINDS = (
     *((name,) for name in OF_VIDEO), (TAB,), (inputs.HOUR,), (VIDEO, TAB), (inputs.TAGS, TAB), (inputs.DURATION, TAB),
 )  # fmt: skip
 COUNTED = ((VIDEO,), (AUTHOR,))
-USER_KINDS: tuple[tuple[str, ...], ...] = ((), (AUTHOR,), (inputs.TAGS,), (inputs.DURATION,), (TAB,))
+USER_KINDS: tuple[Kind, ...] = ((), (AUTHOR,), (inputs.TAGS,), (inputs.DURATION,), (TAB,))
 USER_COUNTED = USER_KINDS[:-1]
 COLUMNS = ("events/positive", "events/time_ms", "events/tab?", "videos/author?", "videos/tags?", "videos/duration_ms?")
+_TABS = 1 << 16  # that a key can tell apart
 _EVENTS = 1 << 20  # of histories counted at a time
 _REGRESSED = 1 << 20  # events, about
 _LEAST_STD = 1e-6
@@ -90,14 +93,13 @@ class Grouping:
         itself = Sets(np.arange(n, dtype=np.int32), np.arange(n + 1))
         self.sets = {VIDEO: itself} | {name: inputs.of_videos(name, store) for name in OF_VIDEO if name != VIDEO}
         self.has_tab = TAB in store.tables["events"]
-        self.n_tabs = 1 + store.columns[f"events/{TAB}"].size if self.has_tab else 1  # and one of all beyond
 
-    def has(self, kind: tuple[str, ...]) -> bool:
+    def has(self, kind: Kind) -> bool:
         return all(
             self.has_tab if name == TAB else name not in self.sets or len(self.sets[name].values) for name in kind
         )
 
-    def of(self, kind: tuple[str, ...], shown: Shown) -> Groups:
+    def of(self, kind: Kind, shown: Shown) -> Groups:
         """A kind is nothing, something of the video, the tab or the hour, or something of the video and the tab."""
         n = len(shown.video_idx)
         row, key = np.arange(n), np.zeros(n, np.int64)
@@ -105,7 +107,7 @@ class Grouping:
             if name == TAB:
                 known = shown.tab[row] != UNKNOWN
                 row, key = row[known], key[known]
-                key = key * self.n_tabs + np.minimum(shown.tab[row].astype(np.int64), self.n_tabs - 1)
+                key = key * _TABS + shown.tab[row]
             elif name == inputs.HOUR:
                 key = key * 24 + inputs.hour(shown.time_ms[row])
             else:
@@ -154,7 +156,7 @@ class Wide:
     """As counted on a fit's events."""
 
     share: float  # of positives in all
-    sums: Mapping[str, Sums]  # by the kind's name: rows and positives
+    sums: Mapping[Kind, Sums]  # rows and positives
     weights: np.ndarray  # [1 + n] of the expectation, the intercept first
     mean: np.ndarray  # [K] and std [K], of the fit's events: inputs are standardised
     std: np.ndarray
@@ -172,16 +174,16 @@ class Wide:
         n = _width(kinds, COUNTED)
         found = np.empty((len(position), n + 1 + _width(user_kinds, USER_COUNTED)), np.float32)
         values, sums, at = np.stack([judged, liked], axis=1), {}, 0
-        for kind in kinds:
+        for kind in track(kinds, "counting showings"):
             of = groups.of(kind, shown)
-            sums[" x ".join(kind)] = Sums.of(of.key, values[of.row])
+            sums[kind] = Sums.of(of.key, values[of.row])
             columns = _rates(of, before(of.key, day[of.row], values[of.row]), share, kind in COUNTED)
             found[:, at : at + columns.shape[1]] = columns
             at += columns.shape[1]
         weights = _regression(found[:, :n], judged, liked, share)
         found[:, n] = _expected(found[:, :n], weights)
         residual, at = _residuals(found[:, n], judged, liked), n + 1
-        for kind in user_kinds:
+        for kind in track(user_kinds, "counting by user"):
             of = groups.of(kind, shown)
             by_user = owner[of.row] * (1 + of.key.max(initial=0)) + of.key
             columns = _departures(of, before(by_user, day[of.row], residual[of.row]), share, kind in USER_COUNTED)
@@ -216,10 +218,10 @@ class Wide:
             at = n + 1
             for kind in kinds:
                 of_events, of = groups.of(kind, events), groups.of(kind, some)
-                wide = 1 + max(of_events.key.max(initial=0), of.key.max(initial=0))
-                sums = Sums.of(owner[of_events.row] * wide + of_events.key, residual[of_events.row])
-                sums_of = sums.at((which[mine][of.row] - block.start) * wide + of.key)
-                columns = _departures(of, sums_of, self.share, kind in USER_COUNTED)
+                n_keys = 1 + max(of_events.key.max(initial=0), of.key.max(initial=0))
+                sums = Sums.of(owner[of_events.row] * n_keys + of_events.key, residual[of_events.row])
+                mine_of = sums.at((which[mine][of.row] - block.start) * n_keys + of.key)
+                columns = _departures(of, mine_of, self.share, kind in USER_COUNTED)
                 found[mine, at : at + columns.shape[1]] = columns
                 at += columns.shape[1]
         return ((found - self.mean) / self.std).astype(np.float32)
@@ -227,11 +229,10 @@ class Wide:
     def _of_shown(self, groups: Grouping, shown: Shown) -> np.ndarray:
         """What hangs on the showing alone [m, n]; videos are mostly shown to many, in few tabs, within an hour."""
         distinct, which = shown.distinct()
-        kinds = {" x ".join(kind): kind for kind in KINDS}
         columns = []
-        for name, sums in self.sums.items():
-            of = groups.of(kinds[name], distinct)
-            columns.append(_rates(of, sums.at(of.key), self.share, kinds[name] in COUNTED))
+        for kind, sums in self.sums.items():
+            of = groups.of(kind, distinct)
+            columns.append(_rates(of, sums.at(of.key), self.share, kind in COUNTED))
         return np.concatenate(columns, axis=1)[which]
 
     def save(self, folder: Path) -> None:
@@ -253,13 +254,13 @@ class Wide:
             return np.asarray(np.load(folder / f"{name}.npy", allow_pickle=False))
 
         sums = {
-            kind: Sums(array(f"sums.{number}.key"), array(f"sums.{number}.total"))
+            tuple(kind): Sums(array(f"sums.{number}.key"), array(f"sums.{number}.total"))
             for number, kind in enumerate(about["kinds"])
         }
         return cls(about["share"], sums, array("weights"), array("mean"), array("std"))
 
 
-def _width(kinds: Iterable[tuple[str, ...]], counted: Collection[tuple[str, ...]]) -> int:
+def _width(kinds: Iterable[Kind], counted: Collection[Kind]) -> int:
     return sum(1 + (kind in counted) for kind in kinds)
 
 
