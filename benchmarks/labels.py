@@ -13,7 +13,7 @@ default, 0 for none: a table is printed after each, over the seeds so far.
 import copy
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +26,7 @@ params = Params.load(Path("params.yaml"))
 runtime.prepare(params.threads, params.cpu_isa)
 
 import numpy as np
+import paired
 from ibis import _
 
 from nextreel import datasets, engine, evaluation, labels, splits
@@ -33,7 +34,7 @@ from nextreel.cases import protocols, write
 from nextreel.cases.store import NamedColumns, Store
 from nextreel.contract import Training
 from nextreel.datasets import kuairand
-from nextreel.evaluation.intervals import Clusters, Sums
+from nextreel.evaluation.intervals import Clusters
 from nextreel.metrics import impressions as metrics
 from nextreel.metrics import ratios
 from nextreel.metrics.ratios import Estimate
@@ -170,24 +171,6 @@ def within_users(reaction: np.ndarray, score: np.ndarray, user: np.ndarray) -> E
     return metrics.grouped_auc(reaction, score, group, len(users)).estimate(weight, within_users=True)
 
 
-def texts(estimates: Iterable[Estimate], clusters: Clusters, minus: int) -> list[str]:
-    """Each value with its interval, and its paired difference to the one at `minus`."""
-    found = list(estimates)
-    sums = Sums.stack([clusters.sums(each) for each in found])
-    everyone = np.arange(len(found))
-    apart = sums.differences(everyone, np.full(len(found), minus)).reach(confidence)
-    base = found[minus].value
-    return [
-        f"{each.value:.4f} ({each.value - reach:.4f} to {each.value + reach:.4f}) | "
-        + (
-            ""
-            if at == minus
-            else f"{each.value - base:+.4f} ({each.value - base - d:+.4f} to {each.value - base + d:+.4f})"
-        )
-        for at, (each, reach, d) in enumerate(zip(found, sums.reach(confidence), apart, strict=True))
-    ]
-
-
 def evenness(log: Log, part: str, positive: np.ndarray) -> float:
     """The positive share over deciles of duration, largest over smallest."""
     rows = np.flatnonzero(log.rows(part) & log.has_duration)
@@ -211,7 +194,8 @@ def without_training(log: Log, found: Mapping[str, Label], part: str) -> dict[st
         + "|---" * 7
         + "|"
     )
-    cells = zip(found.items(), texts(over_all, clusters, minus), texts(within, clusters, minus), strict=True)
+    both = (paired.texts(each, clusters, minus, confidence) for each in (over_all, within))
+    cells = zip(found.items(), *both, strict=True)
     for (name, each), auc, gauc in cells:
         even = " | ".join(f"{evenness(log, part, cut):.2f}" if cut.any() else "" for cut in (each.positive, each.own))
         print(f"| {name} | {auc} | {gauc} | {even} |", flush=True)
@@ -284,7 +268,7 @@ def trained(log: Log, scores: Mapping[str, list[dict[str, np.ndarray]]], part: s
     within = [ratios.mean(estimates) for estimates in each.values()]
     print(f"\n{part}: {rows.sum()} rows of {len(np.unique(user))} users; {tally(reaction, user)}\n")
     print(f"| fitted to | AUC within user | minus {next(iter(scores))} | by seed |\n" + "|---" * 4 + "|")
-    for (name, estimates), text in zip(each.items(), texts(within, clusters, 0), strict=True):
+    for (name, estimates), text in zip(each.items(), paired.texts(within, clusters, 0, confidence), strict=True):
         print(f"| {name} | {text} | {', '.join(f'{one.value:.4f}' for one in estimates)} |", flush=True)
     return {name: estimate.value for name, estimate in zip(scores, within, strict=True)}
 
