@@ -1,9 +1,9 @@
 """What is SASRec4SV made of? Each part of it on and off, fitted on train, judged on the impressions of valid.
 
-Histories are frozen at a user's first row of valid. `rates`; the wide inputs alone, by a logistic regression and by trees
-(scikit-learn's, 300 of 31 leaves, lr .03); SASRec4SV without sequence and video, without wide inputs, whole, with the
-next item's loss at .3, with more heads, and with more inputs. GAUC with its interval over users and videos, and the
-paired difference to the whole model; NDCG@10 of the next video on valid. One seed: another moves GAUC by some .003.
+Histories are frozen at a user's first row of valid. SASRec4SV whole; `rates`; the wide inputs alone, by a logistic
+regression and by trees (scikit-learn's, 300 of 31 leaves, lr .03); SASRec4SV without sequence and video, without wide
+inputs, with the next item's loss at .3, with more heads, and with more inputs. GAUC with its interval over users and
+videos, and the paired difference to the whole model; NDCG@10 of the next video on valid. One seed.
 
     python benchmarks/heads.py [FOLDER]
 
