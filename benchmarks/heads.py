@@ -35,11 +35,11 @@ from nextreel.cases.store import UNKNOWN, Store
 from nextreel.contract import Training
 from nextreel.evaluation.intervals import Clusters
 from nextreel.metrics import impressions as metrics
+from nextreel.metrics import ranks
 from nextreel.metrics.ratios import Estimate
 from nextreel.models import rates, sasrec4sv
-from nextreel.nn import trainer
 from nextreel.nn.wide import Wide
-from nextreel.scoring import validation
+from nextreel.scoring.retrieve import target_ranks
 from nextreel.scoring.sets import EvalSet, ShownPairs
 
 Found = tuple[np.ndarray, float]  # the score of each pair, NDCG@10 of the next video (NaN: not measured)
@@ -48,15 +48,14 @@ Found = tuple[np.ndarray, float]  # the score of each pair, NDCG@10 of the next 
 class WithoutSequence(sasrec4sv.Model):
     """Its heads read wide inputs alone."""
 
-    def _predicted(self, shown: Tensor, video: Tensor, wide: Tensor) -> Tensor:
-        found: Tensor = self.outcomes(0 * shown, 0 * shown, wide)
-        return found
+    def _predicted(self, shown: Tensor, video: Tensor, wide: Tensor) -> dict[str, Tensor]:
+        return self.outcomes(0 * shown, 0 * shown, wide)
 
 
 class WithoutWide(sasrec4sv.Model):
     """Its heads read state and video alone."""
 
-    def _predicted(self, shown: Tensor, video: Tensor, wide: Tensor) -> Tensor:
+    def _predicted(self, shown: Tensor, video: Tensor, wide: Tensor) -> dict[str, Tensor]:
         return super()._predicted(shown, video, 0 * wide)
 
 
@@ -65,7 +64,7 @@ class Bench:
 
     def __init__(self, data: Path) -> None:
         self.store, self.asked = Store.load(data / "store"), EvalSet.load(data, params.seed)
-        labels = arrays.load(data / "valid_labels.parquet")
+        labels = arrays.load(data / "valid_outcomes.parquet")
         label = labels["label"].astype(float)
         at = labels["impression"][~np.isnan(label)]
         self.pairs: Pairs = ShownPairs.load(data).pairs(self.store).where(at)
@@ -91,19 +90,19 @@ class Bench:
         return fitted.decision_function(wide.of_pairs(self.pairs)), np.nan
 
     def by_network(self, model: type[sasrec4sv.Model] = sasrec4sv.Model, **changes: Any) -> Found:
+        fitted = self.fitted(model, **changes)
+        rank = target_ranks(fitted, self.store, self.asked, "valid", "next video")
+        return fitted.score(self.pairs), float(ranks.ndcg(rank, 10).mean())
+
+    def fitted(
+        self, model: type[sasrec4sv.Model] = sasrec4sv.Model, seed: int = params.seed, **changes: Any
+    ) -> sasrec4sv.Model:
+        """All its epochs; with these changes of its settings."""
         settings = params.section("train.sasrec4sv", sasrec4sv.Params, defaults="model").model_dump() | changes
-        measured: list[float] = []
+        return model.fit(sasrec4sv.Params.model_validate(settings), self._training(seed))
 
-        def measure(fitted: sasrec4sv.Model) -> dict[str, float]:
-            found = validation.validate(fitted, self.store, self.asked)
-            measured.append(found[trainer.SELECT_BY])
-            return found
-
-        fitted = model.fit(sasrec4sv.Params.model_validate(settings), self._training(trainer.Session(measure)))
-        return fitted.score(self.pairs), max(measured)
-
-    def _training(self, session: trainer.Session | None = None) -> Training:
-        return Training(self.histories, np.random.default_rng(params.seed), session)
+    def _training(self, seed: int = params.seed) -> Training:
+        return Training(self.histories, np.random.default_rng(seed))
 
 
 def rows(bench: Bench) -> Mapping[str, Callable[[], Found]]:

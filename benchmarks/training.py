@@ -81,9 +81,9 @@ def train_ours(log: Path, system: str, length: int, loss: str, epochs: int, thre
     )
     ends: list[tuple[float, float]] = []
 
-    def measure(model: sasrec.Model) -> dict[str, float]:
+    def measure(model: sasrec.Model) -> trainer.Measured:
         ends.append((time.perf_counter(), time.process_time()))
-        return {trainer.SELECT_BY: float(len(ends))}
+        return {"next_item": {"ndcg@10": float(len(ends))}}
 
     with tempfile.TemporaryDirectory() as folder:
         curve = Path(folder) / "curve.csv"

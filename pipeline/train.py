@@ -21,12 +21,14 @@ def main(params: Params, name: str) -> None:
     data, inputs, kept = Path("data"), Path("data/inputs") / name, Path(".work/checkpoints") / name
     store = Store.load(inputs)
     asked, shown = EvalSet.load(data, params.seed), ShownPairs.load(data)
-    read = [inputs, *(data / f"{table}.parquet" for table in ("cases", "catalogue", "targets"))]
+    showings = validation.Showings.load(data, store, shown)
+    tables = ("cases", "catalogue", "impressions", "targets", "valid_outcomes")
+    read = [inputs, *(data / f"{table}.parquet" for table in tables)]
     key = checkpoint.digest([name, settings.model_dump(), params.seed, params.threads, params.cpu_isa], read)
     curve, rates = Path(f"plots/curves/{name}.csv"), Path(f"logs/train@{name}")
     predict.fit_and_predict(
         name, module.Model, settings, store, asked, shown, settings.seeds, data,
-        lambda seed, cut: validation.session(store, asked, seed, cut, key, curve, rates, kept),
+        lambda seed, cut: validation.session(store, asked, showings, seed, cut, key, curve, rates, kept),
     )  # fmt: skip
     fitted = module.Model.load(data / "models" / name / "train")
     worth = {"epochs": fitted.params.epochs} | validation.of_ranks(data / "ranks" / f"{name}.parquet", asked)

@@ -17,7 +17,18 @@ PLAIN = {
 # Of sasrec4sv.
 HEADS = {
     "hidden": 16,
-    "weights": {"next_item": 1, "positive": 1, "binary": 0, "linear": 0, "relevant": 0, "gain": 0},
+    "score": "positive",
+    "chosen_by": "next_item",
+    "weights": {
+        "next_item": 1,
+        "positive": 1,
+        "pairwise": 0,
+        "binary": 0,
+        "linear": 0,
+        "relevant": 0,
+        "gain": 0,
+        "watch_time": 0,
+    },
 }
 EVERY = {
     "inputs": ["positive", "gap", "request_gap", "hour", "age", "tab"],

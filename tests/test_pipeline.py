@@ -447,7 +447,7 @@ def test_labels_again(again: Run) -> None:
     assert outcomes["label"].astype("boolean").equals(shown["label"].astype("boolean"))
     assert shown["label"].isna().sum() > 0
     np.testing.assert_allclose(outcomes["wtg"], shown["wtg"], rtol=1e-9, atol=1e-9)
-    labels = again.table("valid_labels").merge(shown, on="impression", suffixes=("", "_again"))
+    labels = again.table("valid_outcomes").merge(shown, on="impression", suffixes=("", "_again"))
     assert len(labels) == (shown["part"] == "valid").sum()
     assert labels["label"].astype("boolean").equals(labels["label_again"].astype("boolean"))
     about = again.metrics("label")

@@ -33,7 +33,9 @@ SECTIONS: dict[str, type[Section]] = {
     "evaluate": evaluation.Params,
 }
 # Keys of ingest.table that a column of the store is made of: all of each row, or at least one of the last.
-SOURCES: dict[str, tuple[str, ...]] = dict.fromkeys(("wtr", "wtg"), ("play_time", "duration"))
+SOURCES: dict[str, tuple[str, ...]] = {
+    "wtr": ("play_time", "duration"), "wtg": ("play_time", "duration"), "play_time_ms": ("play_time",),
+}  # fmt: skip
 ANY_OF = {"feedback": ("like", "comment", "forward")}
 FAMILIES = ("recall", "train")  # sections whose keys name models
 TAKEN = (*SYSTEMS, fusion.FUSED)  # names that stand beside the models, in tables and metrics

@@ -1,9 +1,9 @@
 """What every model promises, and what it is handed to learn from."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
+from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 import numpy as np
 from scipy import sparse
@@ -54,8 +54,12 @@ class Sparse(Scorer, Protocol):
 class Judge(Scorer, Protocol):
     """A scorer of what comes of a showing. Its lists are by other numbers, those of what is shown next."""
 
-    def predictions(self, pairs: Pairs) -> np.ndarray:
-        """Several numbers of each pair, float32 [m, n]; the score is one of them."""
+    def predictions(self, pairs: Pairs) -> dict[str, np.ndarray]:
+        """What it says of each pair, by name, float32 [m] each; the score is read off that."""
+        ...
+
+    def judged(self, pairs: Pairs, told: Mapping[str, np.ndarray]) -> Mapping[str, Mapping[str, float]]:
+        """How well each of its heads says what came of pairs, by column of the store's events [m]: `loss`, and more."""
         ...
 
 
@@ -75,7 +79,7 @@ class Training:
 class Model(Scorer, Protocol):
     """A fitted scorer, Factored or Sparse."""
 
-    scale: ClassVar[Scale]
+    scale: Scale
     params: Any  # its section, as fitted: with the number of epochs that validation chose
 
     @classmethod

@@ -131,7 +131,7 @@ def test_sparse_gradients_are_those_of_dense_tables(cycle):
         model.head = NextItem(params, counts.events, lessons.n_targets(vocabulary.known))
         model.network.train()
         rng = np.random.default_rng(0)
-        model.loss(next(lessons.epoch(16, 32, rng)), rng).backward()
+        sum(model.losses(next(lessons.epoch(16, 32, rng)), rng).values()).backward()
         found.append(model)
     dense, sparse = found
     assert len(sparse.items.tables) == 3
@@ -152,16 +152,16 @@ def test_a_fit_that_was_cut_off_ends_with_the_same_bytes(cut_off_at, cycle, tmp_
     session = trainer.Session(checkpoint=Checkpoint(tmp_path / "fit.safetensors", "key"))
     settings = {"epochs": 3, "schedule": "cosine", "own_row_from": 90, "hashed_rows": 5}
     whole = fit(cycle, **settings)
-    loss, steps = sasrec.Model.loss, []
+    losses, steps = sasrec.Model.losses, []
 
     def cut_off(self, example, rng):
         if len(steps) == cut_off_at:
             raise CutOffError
         steps.append(1)
-        return loss(self, example, rng)
+        return losses(self, example, rng)
 
     with monkeypatch.context() as patch, pytest.raises(CutOffError):
-        patch.setattr(sasrec.Model, "loss", cut_off)
+        patch.setattr(sasrec.Model, "losses", cut_off)
         fit(cycle, session=session, **settings)
     tensors, _about = session.checkpoint.load()
     assert sum(name.startswith("optimizer/1/") and name.endswith("/sum") for name in tensors) == 2  # ids, bias

@@ -1,11 +1,13 @@
 """Two answers of one network: what is shown next, and what comes of it, in a log where only order tells the latter."""
 
+import csv
 from dataclasses import replace
 from itertools import count
 
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from scipy.special import expit, logit
 from sklearn.metrics import roc_auc_score
 
 from nextreel.cases.pairs import Pairs
@@ -21,8 +23,12 @@ LIKED, PASSED = 0.8, 0.1  # WTR
 SETTINGS = PLAIN | HEADS | {
     "block": "standard", "blocks": 1, "heads": 2, "epochs": 14, "patience": 14, "dropout": 0.1, "id_dropout": 0.2,
     "passed_weight": 1, "inputs": [], "request": ["gap"], "videos": ["tags", "author"],
-    "weights": HEADS["weights"] | {"linear": 1, "gain": 1},
+    "weights": HEADS["weights"] | {"linear": 1, "gain": 1, "watch_time": 1},
 }  # fmt: skip
+DURATION_MS = 20_000
+
+
+READ_OFF = [f"watch_time_{name}" for name in ("ms", "positive", "wtr", "wtg", "complete")]
 
 
 def tag_of(video):
@@ -40,13 +46,16 @@ def world(world_of):
     made = world_of(video, n_train=20, n_valid=2, positive=liked)
     store, n = made.store, N_VIDEOS + 1
     watched = np.where(store.events("positive") == 1, LIKED, PASSED)
-    events = store.tables["events"] | {"wtr": watched, "wtg": 4 * watched - 1}
+    told = {"wtr": watched, "wtg": 4 * watched - 1, "play_time_ms": DURATION_MS * watched}
+    events = store.tables["events"] | told
     videos = store.tables["videos"] | {
         "tags": Sets(tag_of(np.arange(n)).astype(np.int32), np.arange(n + 1)),
         "author": (np.arange(n) % 7).astype(np.int32),
+        "duration_ms": np.full(n, DURATION_MS),
     }
-    about = {"events/wtr": Column("number"), "events/wtg": Column("number"), "videos/tags": Column("set", N_TAGS),
-             "videos/author": Column("id", 7)}  # fmt: skip
+    about = {f"events/{name}": Column("number") for name in told}
+    about |= {"videos/tags": Column("set", N_TAGS), "videos/author": Column("id", 7)}
+    about |= {"videos/duration_ms": Column("number")}
     tables = store.tables | {"events": NamedColumns(events), "videos": NamedColumns(videos)}
     return over_days(replace(made, store=replace(store, tables=tables, columns=store.columns | about)), seconds=6)
 
@@ -86,12 +95,94 @@ def test_what_comes_of_a_showing_is_learnt_from_order(model, asked):
 
 def test_every_head_says_its_own(model, asked):
     pairs, liked = asked
-    assert model.outcomes.names == ["positive", "linear", "gain"]
     found = model.predictions(pairs)
-    assert found.shape == (len(pairs), 3)
-    for column, (high, low) in ((1, (LIKED, PASSED)), (2, (4 * LIKED - 1, 4 * PASSED - 1))):
-        assert found[liked, column].mean() == pytest.approx(high, abs=0.3 * (high - low))
-        assert found[~liked, column].mean() == pytest.approx(low, abs=0.15 * (high - low))
+    assert {name: (said.dtype, said.shape) for name, said in found.items()} == dict.fromkeys(
+        ["positive", "linear", "gain", *READ_OFF], (np.float32, (len(pairs),))
+    )
+    gains = 4 * LIKED - 1, 4 * PASSED - 1
+    for name, (high, low) in {
+        "linear": (LIKED, PASSED),
+        "gain": gains,
+        "watch_time_ms": (DURATION_MS * LIKED, DURATION_MS * PASSED),
+        "watch_time_wtr": (LIKED, PASSED),
+        "watch_time_wtg": gains,
+        "watch_time_positive": (1, 0),
+    }.items():
+        assert np.median(found[name][liked]) == pytest.approx(high, abs=0.3 * (high - low)), name
+        assert np.median(found[name][~liked]) == pytest.approx(low, abs=0.15 * (high - low)), name
+    assert (found["watch_time_complete"] == 0).all()  # nothing is watched to its end
+
+
+def test_heads_are_judged_by_hand(model, asked):
+    """On pairs of which half is known what came of them."""
+    pairs, _liked = asked
+    some = pairs.where(np.arange(0, len(pairs), 7))
+    rng = np.random.default_rng(0)
+    wtr = np.where(rng.random(len(some)) < 0.5, rng.random(len(some)), np.nan)
+    label = np.where(np.isnan(wtr), np.nan, rng.integers(0, 2, len(some)))
+    told = {"positive": label, "wtr": wtr, "wtg": np.full(len(some), np.nan), "play_time_ms": wtr * DURATION_MS}
+    judged, said = model.judged(some, told), model.predictions(some)
+    known = ~np.isnan(wtr)
+    error = said["linear"][known].astype(float) - wtr[known]
+    assert judged["linear"]["rmse"] == pytest.approx(np.sqrt((error**2).mean()), rel=1e-5)
+    assert judged["linear"]["loss"] == pytest.approx((error**2 / 2).mean(), rel=1e-5)
+    towards = said["positive"][known].astype(float) * (2 * label[known] - 1)
+    assert judged["positive"]["loss"] == pytest.approx(np.logaddexp(0, -towards).mean(), rel=1e-5)
+    assert set(judged) == {"positive", "linear", "gain", "watch_time"}
+    assert np.isnan(judged["gain"]["loss"])
+    assert "rmse" not in judged["gain"]
+    assert judged["watch_time"]["loss"] > 0
+
+
+@pytest.mark.parametrize(("score", "scale"), [("watch_time", "log_odds"), ("relevant_gain", "log_share")])
+def test_the_score_can_be_read_off_other_heads(world, asked, score, scale):
+    pairs, liked = asked
+    weights = SETTINGS["weights"] | {"relevant": 1}
+    model = fit(world, score=score, weights=weights, epochs=8)
+    assert model.scale == scale
+    assert roc_auc_score(liked, model.score(pairs)) > 0.9
+    said = model.predictions(pairs)
+    if score == "watch_time":
+        expected = logit(said["watch_time_positive"].clip(1e-6, 1 - 1e-6))
+    else:
+        expected = np.log(expit(said["relevant"]) * np.log1p(np.exp(said["gain"])))
+    np.testing.assert_allclose(model.score(pairs), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_a_model_says_the_same_after_a_folder(model, asked, tmp_path):
+    pairs, _liked = asked
+    model.save(tmp_path / "model")
+    again = sasrec4sv.Model.load(tmp_path / "model")
+    for name, said in model.predictions(pairs).items():
+        np.testing.assert_array_equal(again.predictions(pairs)[name], said)
+
+
+def test_an_epoch_is_chosen_by_the_head_that_is_asked(world, tmp_path):
+    """The best by one head is not the best by the other."""
+
+    def session():
+        number = count(1)
+        return trainer.Session(lambda _model: {
+            "next_item": {"ndcg@10": -(at := next(number))}, "linear": {"rmse": abs(at - 2)}, "positive": {"loss": at},
+        }, tmp_path / "curve.csv")  # fmt: skip
+
+    assert fit(world, session(), epochs=3).params.epochs == 1
+    assert fit(world, session(), epochs=3, chosen_by="linear").params.epochs == 2
+    with (tmp_path / "curve.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert [line["head"] for line in lines] == ["next_item", "positive", "linear", "gain", "watch_time"] * 3
+    assert {line["epoch"] for line in lines if line["kept"] == "1"} == {"2"}
+    first = {line["head"]: float(line["loss"]) for line in lines[:5]}
+    last = {line["head"]: float(line["loss"]) for line in lines[-5:]}
+    assert all(last[head] < first[head] for head in first)
+
+
+def test_pairs_within_a_history_teach_the_positive_head(world, asked):
+    pairs, liked = asked
+    weights = HEADS["weights"] | {"positive": 1e-6, "pairwise": 3}
+    score, n = fit(world, weights=weights).score(pairs), len(pairs.cases)
+    within = [roc_auc_score(*both) for both in zip(liked.reshape(n, -1), score.reshape(n, -1), strict=True)]
+    assert np.mean(within) > 0.8
 
 
 def test_a_video_that_nobody_was_shown_is_judged_by_its_content(world, model, asked):
@@ -132,9 +223,12 @@ def test_no_outcome_of_what_is_shown_is_in_its_score(world, model, asked):
         later[end : world.store.offsets[user + 1]] = True
     assert later.any()
     events["positive"] = np.where(later, 1 - events["positive"], events["positive"])
-    events["wtr"], events["wtg"] = np.where(later, 0.5, events["wtr"]), np.where(later, 9.0, events["wtg"])
+    for name, value in (("wtr", 0.5), ("wtg", 9.0), ("play_time_ms", 7.0)):
+        events[name] = np.where(later, value, events[name])
     store = replace(world.store, tables=world.store.tables | {"events": NamedColumns(events)})
-    np.testing.assert_array_equal(model.predictions(replace(pairs, store=store)), model.predictions(pairs))
+    again = model.predictions(replace(pairs, store=store))
+    for name, said in model.predictions(pairs).items():
+        np.testing.assert_array_equal(again[name], said)
 
 
 def test_lists_are_by_what_is_shown_next(world, model, asked):
@@ -154,7 +248,7 @@ def test_a_fit_that_was_cut_off_ends_with_the_same_bytes(world, tmp_path):
         def measure(_model):
             if (at := next(number)) == stops_at:
                 raise KeyboardInterrupt
-            return {trainer.SELECT_BY: at / 10}
+            return {"next_item": {"ndcg@10": at / 10}}
 
         return trainer.Session(measure, curve, checkpoint=Checkpoint(tmp_path / folder / "fit.safetensors", "a"))
 
@@ -182,5 +276,6 @@ def test_settings_that_leave_the_heads_nothing_to_learn_are_refused(changes, mes
 def test_only_heads_that_weigh_something_are_read_for(world):
     plain = sasrec4sv.Params.model_validate(SETTINGS | {"weights": HEADS["weights"]})
     every = sasrec4sv.Params.model_validate(SETTINGS)
-    assert not {"events/wtr", "events/wtg"} & set(sasrec4sv.Model.columns(plain))
-    assert {"events/wtr", "events/wtg"} < set(sasrec4sv.Model.columns(every))
+    outcomes = {"events/wtr", "events/wtg", "events/play_time_ms"}
+    assert not outcomes & set(sasrec4sv.Model.columns(plain))
+    assert outcomes < set(sasrec4sv.Model.columns(every))

@@ -150,8 +150,8 @@ from tests.nn.test_recommender import SETTINGS
 
 kept, saved, pause = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
 trainer._STRETCH, trainer._SECONDS, trainer._TIMES = 2, 0, 0
-of_batch = recommender.Recommender.loss
-recommender.Recommender.loss = lambda *arguments: time.sleep(pause) or of_batch(*arguments)
+of_batch = recommender.Recommender.losses
+recommender.Recommender.losses = lambda *arguments: time.sleep(pause) or of_batch(*arguments)
 sequences = np.random.default_rng(0).integers(1, 40, (40, 12))
 world = make_world(sequences, n_train=9, n_valid=2)
 params = sasrec.Params(**SETTINGS | {"epochs": 3, "batch_size": 4, "dropout": 0.5, "loss": "bce"})

@@ -93,7 +93,7 @@ def test_a_fit_that_was_cut_off_ends_with_the_same_weights(name, cut_off_after, 
             at = next(number)
             if at == stops_at:
                 raise KeyboardInterrupt
-            return {trainer.SELECT_BY: goodness[at]}
+            return {"next_item": {"ndcg@10": goodness[at]}}
 
         kept = Checkpoint(tmp_path / folder / "fit.safetensors", "a")
         return trainer.Session(measure, tmp_path / folder / "curve.csv", checkpoint=kept)

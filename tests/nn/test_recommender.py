@@ -393,7 +393,7 @@ def test_validation_moves_no_generator_of_training(store):
 
     def measure(model):
         cases = cases_of([1, 2], [5, 3])
-        return {"ndcg@10": 1.0, "loss": model.mean_loss(cases, cases.histories(store), videos)}
+        return {"next_item": {"ndcg@10": 1.0, "loss": model.mean_loss(cases, cases.histories(store), videos)}}
 
     changes = {"loss": "bce", "dropout": 0.5, "videos": ["bias"], "id_dropout": 0.3}
     watched = fit(store, trainer.Session(measure), epochs=2, patience=9, **changes)
@@ -405,7 +405,7 @@ def test_validation_moves_no_generator_of_training(store):
 
 def test_the_epochs_that_were_chosen_are_told(store):
     values = iter([0.1, 0.3, 0.2])
-    session = trainer.Session(lambda model: {"ndcg@10": next(values), "hr@10": 0.0})
+    session = trainer.Session(lambda model: {"next_item": {"ndcg@10": next(values), "hr@10": 0.0}})
     model = fit(store, session, epochs=3)
     assert model.params.epochs == 2
 

@@ -3,6 +3,7 @@
 import csv
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -29,17 +30,23 @@ def params(**changes):
     return trainer.Params(**settings | changes)
 
 
-def counting(network, loss=None, batches=(1.0, 1.0)):
-    return trainer.Task(
+CHOICE = trainer.Choice("count", "ndcg@10")
+
+
+def counting(network, loss=None, batches=(1.0, 1.0), **changes):
+    task = trainer.Task(
         "counter",
         network,
         [torch.optim.SGD(network.parameters(), lr=1.0)],
         epoch=lambda: iter(batches),
         n_batches=len(batches),
-        loss=loss or (lambda batch: -batch * network.number),
+        losses=lambda batch: {"count": (loss or (lambda batch: -batch * network.number))(batch)},
+        weights={"count": 1.0},
+        choice=CHOICE,
         n_targets=lambda batch: 3,
         rng=np.random.default_rng(0),
     )
+    return replace(task, **changes)
 
 
 def train(goodness=None, loss=None, session=None, batches=(1.0, 1.0), **changes):
@@ -50,7 +57,7 @@ def train(goodness=None, loss=None, session=None, batches=(1.0, 1.0), **changes)
         assert model is network
         assert not network.training  # dropout is off when an epoch is measured
         seen.append(len(seen) + 1)
-        return {"ndcg@10": goodness[len(seen) - 1], "loss": 0.5}
+        return {"count": {"ndcg@10": goodness[len(seen) - 1], "loss": 0.5}}
 
     session = session or trainer.Session()
     if goodness:
@@ -89,11 +96,39 @@ def test_without_a_measure_the_last_weights_stand():
 
 def test_the_curve_holds_the_mean_loss_of_each_epoch_and_what_was_measured(tmp_path):
     train([0.1, 0.3], session=trainer.Session(curve=tmp_path / "curve.csv"), epochs=2)
+    about = {"model": "counter", "head": "count", "valid_loss": "0.50000"}
     assert rows(tmp_path / "curve.csv") == [
         # 0 before the first step, -1 before the second
-        {"model": "counter", "epoch": "1", "loss": "-0.50000", "valid_ndcg@10": "0.10000", "valid_loss": "0.50000"},
-        {"model": "counter", "epoch": "2", "loss": "-2.50000", "valid_ndcg@10": "0.30000", "valid_loss": "0.50000"},
+        about | {"epoch": "1", "loss": "-0.50000", "valid_ndcg@10": "0.10000", "kept": "0"},
+        about | {"epoch": "2", "loss": "-2.50000", "valid_ndcg@10": "0.30000", "kept": "1"},
     ]
+
+
+def test_heads_count_by_weight_and_have_lines_of_their_own(tmp_path):
+    """A step moves the number by the sum of the weights; each head's loss in the curve is its own, without a weight."""
+    network, curve = Counter(), tmp_path / "curve.csv"
+    task = counting(
+        network,
+        losses=lambda batch: {"one": -network.number, "other": -2 * network.number},
+        weights={"one": 1.0, "other": 0.5},
+        choice=trainer.Choice("other", "rmse", least=True),
+    )
+    rmse = iter([3.0, 1.0, 2.0])
+
+    def measure(_model):
+        return {"one": {"ndcg@10": 0.1}, "other": {"rmse": next(rmse), "loss": 0.5}}
+
+    assert trainer.train(task, params(epochs=3, patience=9), trainer.Session(measure, curve), network) == 2
+    assert network.number.item() == 2 * 2 * (1 + 0.5 * 2)
+    lines = rows(curve)
+    assert [(line["epoch"], line["head"], line["kept"]) for line in lines] == [
+        ("1", "one", "0"), ("1", "other", "0"), ("2", "one", "1"), ("2", "other", "1"), ("3", "one", "0"),
+        ("3", "other", "0"),
+    ]  # fmt: skip
+    assert [(line["valid_ndcg@10"], line["valid_rmse"]) for line in lines[:2]] == [("0.10000", ""), ("", "3.00000")]
+    assert (
+        float(lines[1]["loss"]) == 2 * float(lines[0]["loss"]) == -2.0
+    )  # 0 before the first step, -2 before the second
 
 
 def test_the_curve_is_whole_after_every_epoch(tmp_path):
@@ -102,7 +137,7 @@ def test_the_curve_is_whole_after_every_epoch(tmp_path):
 
     def measure(model):
         found.append(len(rows(curve)) if curve.exists() else 0)
-        return {"ndcg@10": 0.1}
+        return {"count": {"ndcg@10": 0.1}}
 
     trainer.train(counting(network), params(epochs=3, patience=9), trainer.Session(measure, curve), network)
     assert found == [0, 1, 2]
@@ -123,8 +158,8 @@ def test_a_loss_that_is_no_number_names_epoch_and_batch(bad):
     with pytest.raises(UserError) as error:
         train([1] * 6, loss=lambda batch: torch.tensor(next(losses), requires_grad=True))
     assert re.fullmatch(
-        r"counter: the loss is (nan|inf) in epoch 2, batch 2 of about 2; lower `model\.lr` \(1\) or set `model\.clip`, "
-        "to 1 for example",
+        r"counter: the loss of count is (nan|inf) in epoch 2, batch 2 of about 2; lower `model\.lr` \(1\) or set "
+        r"`model\.clip`, to 1 for example",
         str(error.value),
     )
 
@@ -210,9 +245,10 @@ def fit(session, cut_off_at=None, epochs=4, goodness=(0.1, 0.3, 0.2, 0.2), each_
 
     def measure(model):
         (step,) = {int(state["step"]) for state in optimizer.state.values()}
-        return {"ndcg@10": goodness[step // 10 - 1]}
+        return {"count": {"ndcg@10": goodness[step // 10 - 1]}}
 
-    task = trainer.Task("drawing", network, [optimizer], epoch, 10, loss, len, rng)
+    losses = {"losses": lambda batch: {"count": loss(batch)}, "weights": {"count": 1.0}, "choice": CHOICE}
+    task = trainer.Task("drawing", network, [optimizer], epoch, 10, n_targets=len, rng=rng, **losses)
     settings = params(lr=0.01, epochs=epochs, schedule="cosine", warmup_share=0.1, clip=1, **changes)
     found = trainer.train(task, settings, session._replace(measure=measure), network)
     weights = {name: value.numpy().tobytes() for name, value in network.state_dict().items()}

@@ -91,8 +91,8 @@ def fields(node: Any) -> Iterator[str]:
     if isinstance(node, dict):
         yield from [f"-{node['as']}"] if "as" in node else []
         for key, value in node.items():
-            if key in ("field", "groupby"):
-                yield from [value] if isinstance(value, str) else value
+            if key == "field":
+                yield value
             elif key == "parse":
                 yield from value
             else:
@@ -144,20 +144,22 @@ ROWS: dict[str, list[str]] = {
         *("oracle,0.2,0.18,0.22", "sasrec,0.05,0.04,0.06", "toy,0.03,0.02,0.04"),
     ],
     "plots/curves/gru4rec.csv": [
-        "model,epoch,loss,valid_loss,valid_hr@10,valid_ndcg@10",
-        *("gru4rec,1,8,8.1,0,0.03", "gru4rec,2,7,7.4,0,0"),
+        "model,head,epoch,loss,valid_loss,valid_hr@10,valid_ndcg@10,kept",
+        *("gru4rec,next_item,1,8,8.1,0,0.03,1", "gru4rec,next_item,2,7,7.4,0,0,0"),
     ],
     "plots/curves/sasrec.csv": [
-        "model,epoch,loss,valid_loss,valid_hr@10,valid_ndcg@10",
-        *("sasrec,1,8,7.8,0,0.02", "sasrec,2,6,6.9,0,0.1"),
+        "model,head,epoch,loss,valid_loss,valid_hr@10,valid_ndcg@10,kept",
+        *("sasrec,next_item,1,8,7.8,0,0.02,0", "sasrec,positive,1,0.5,0.6,,,0"),
+        *("sasrec,next_item,2,6,6.9,0,0.1,1", "sasrec,positive,2,0.4,0.5,,,1"),
     ],
     "plots/recall.csv": ["model,k,recall", *(f"{m},{k},{k / 500}" for m in ("sasrec", "fused") for k in (10, 50, 200))],
     "plots/label_by_duration.csv": ["duration,rows,positive_share", "01: 1-2 s,9,0.3", "02: 2-300 s,9,0.1"],
 }
 PICTURE = "plots/eda/watch_time.png"
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4//8/AAX+Av4N70a4AAAAAElFTkSuQmCC"
-# Marks of each chart for one revision, without lines: the curves have 4 epochs and 2 rings of each of 3 columns.
-SYMBOLS = {"models": 6, "curves": 18, "recall": 6, "label_by_duration": 2}
+# Marks of each chart for one revision, without lines: the curves have 3 losses of 2 epochs and a ring, of training and of
+# valid, and 2 metrics.
+SYMBOLS = {"models": 6, "curves": 24, "recall": 6, "label_by_duration": 2}
 
 
 @pytest.fixture(scope="module")

@@ -53,7 +53,7 @@ def valid_of(shown_all, tmp_path):
         rng = np.random.default_rng(1)
         noisy = score[case.shown.video_idx[at]] + rng.standard_normal(len(at))
         label = noisy > np.quantile(noisy, 1 - n_liked / N) if n_liked else np.zeros(len(at), bool)
-        arrays.write({"impression": at, "label": label}, tmp_path / "valid_labels.parquet")
+        arrays.write({"impression": at, "label": label}, tmp_path / "valid_outcomes.parquet")
         return weigh.Labelled.load(tmp_path, case.shown)
 
     return make
@@ -136,7 +136,7 @@ def test_unknown_labels_teach_nothing(cycle, shown_all, tmp_path):
 
     case = shown_all(cycle, [5, 6, 7], [1, 0, 1])
     at = np.flatnonzero(case.shown.cases.part[case.shown.row] == "valid")[:3]
-    arrays.write({"impression": at, "label": pa.array([True, None, False])}, tmp_path / "valid_labels.parquet")
+    arrays.write({"impression": at, "label": pa.array([True, None, False])}, tmp_path / "valid_outcomes.parquet")
     found = weigh.Labelled.load(tmp_path, case.shown)
     assert found.at.tolist() == at[[0, 2]].tolist()
     assert found.label.tolist() == [True, False]

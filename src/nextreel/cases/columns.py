@@ -53,6 +53,7 @@ DECLARED = {
         "feedback": Declared(feedback(), "id"),
         "wtr": Declared(_.wtr, "number"),
         "wtg": Declared(_.wtg, "number"),
+        "play_time_ms": Declared(_.play_time_ms, "number"),
     },
     "videos": {
         "video_key": Declared(key(_.video_id), "number"),

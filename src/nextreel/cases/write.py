@@ -34,9 +34,9 @@ def write(
     catalogue.parquet      video_idx, video_id, video_key, first_part: see `asked.Catalogue`
     impressions.parquet    impression (from 0), case_id, video_idx, track (standard, random), time_ms, tab
                            (what was shown)
-    valid_labels.parquet   impression, label (null: unknown) of the part valid: what a ranking stage may be fitted to
     outcomes.parquet       impression, label (null: unknown), wtr, wtg, z, duration_ms, bucket, play_time_ms: what came
                            of it, see `labels.label`; nothing that fits or scores reads them
+    valid_outcomes.parquet its rows of the part valid, impression to play_time_ms: what may be chosen and calibrated by
 
     Raw ids are for people; what is fitted or breaks ties has their keys, see `columns.key`.
 
@@ -86,8 +86,8 @@ def write(
     names = ("wtr", "wtg", "z", "duration_ms", "bucket", "play_time_ms")
     outcomes = shown.select("impression", *names, label=_.positive).relocate("label", after="impression")
     engine.write(con, outcomes, data / "outcomes.parquet", ["impression"])
-    on_valid = shown.filter(_.part == "valid").select("impression", label=_.positive)
-    engine.write(con, on_valid, data / "valid_labels.parquet", ["impression"])
+    on_valid = shown.filter(_.part == "valid").select("impression", *names, label=_.positive)
+    engine.write(con, on_valid, data / "valid_outcomes.parquet", ["impression"])
     return questions
 
 

@@ -10,7 +10,7 @@ a positive there, or of another log, has no factors and gets the rest.
 """
 
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Self
 
 import numpy as np
 from implicit.cpu.bpr import BayesianPersonalizedRanking
@@ -37,7 +37,7 @@ class Params(Section):
 class Model:
     """No opinion on videos without a positive in train."""
 
-    scale: ClassVar[Scale] = "log_share"
+    scale: Scale = "log_share"
 
     def __init__(
         self, params: Params, user_key: np.ndarray, user_factors: np.ndarray, video_factors: np.ndarray

@@ -11,7 +11,7 @@ Sarwar et al., WWW 2001, with the recency weights that make it a strong baseline
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, Self
 
 import numpy as np
 from pydantic import Field
@@ -42,7 +42,7 @@ class Params(Section):
 class Model:
     """Scores by similarity to what the history holds; no opinion on videos that it does not lead to."""
 
-    scale: ClassVar[Scale] = "share"
+    scale: Scale = "share"
 
     def __init__(self, params: Params, similarity: sparse.csr_array) -> None:
         self.params = params

@@ -1,7 +1,7 @@
 """The most popular videos of train for everybody: the floor that every other model must clear."""
 
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Self
 
 import numpy as np
 
@@ -20,7 +20,7 @@ class Params(Section):
 class Model:
     """Score = how often the video was a positive in train."""
 
-    scale: ClassVar[Scale] = "share"
+    scale: Scale = "share"
 
     def __init__(self, params: Params, count: np.ndarray) -> None:
         self.params = params

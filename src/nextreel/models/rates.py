@@ -20,7 +20,7 @@ column, and then user x tag is the user's rate. A product is as wide as there ar
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import numpy as np
 from scipy.special import expit, logit
@@ -43,7 +43,7 @@ class Params(Section):
 class Model:
     """Log-odds from rates; see above."""
 
-    scale: ClassVar[Scale] = "log_odds"
+    scale: Scale = "log_odds"
 
     def __init__(
         self, params: Params, video: np.ndarray, tags: np.ndarray, tag_offsets: np.ndarray, variances: np.ndarray

@@ -1,7 +1,7 @@
 """The most popular videos of train, recent watches counting more: on a stream that is soon stale a hard floor."""
 
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Self
 
 import numpy as np
 
@@ -21,7 +21,7 @@ class Params(Section):
 class Model:
     """Score = sum over the video's positives in train of 2 ** (-age / half-life), age from the last positive of all."""
 
-    scale: ClassVar[Scale] = "share"
+    scale: Scale = "share"
 
     def __init__(self, params: Params, weight: np.ndarray) -> None:
         self.params = params

@@ -9,24 +9,43 @@ the video is a positive, given that it is shown: what the ranking stage and tabl
 one; what came of the showing itself is in no input.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
 from pydantic import model_validator
+from scipy.special import log_expit, logit
 from torch import Tensor
 
 from nextreel.cases.pairs import Pairs
-from nextreel.cases.store import UNKNOWN, Histories
+from nextreel.cases.store import UNKNOWN, Histories, Store
 from nextreel.contract import Scale
-from nextreel.nn import outcomes, recommender, self_attention
+from nextreel.nn import outcomes, recommender, self_attention, trainer
 from nextreel.nn.batch import Beside, Example, Requests
-from nextreel.nn.outcomes import OUTCOMES, Outcomes
+from nextreel.nn.heads import NEXT_ITEM
+from nextreel.nn.outcomes import (
+    BIN,
+    CHOICES,
+    GAIN,
+    OUTCOMES,
+    PAIRWISE,
+    POSITIVE,
+    RELEVANT,
+    WATCH_TIME,
+    Outcomes,
+    measures,
+    pairwise,
+)  # fmt: skip
 from nextreel.nn.vocabulary import Vocabulary
+from nextreel.nn.watch_time import Quantiles
 from nextreel.nn.wide import COLUMNS, Wide
 
+PLAY_TIME = "play_time_ms"
+READ_OFF = ("positive", "wtr", "wtg")  # what is expected of it follows from the bin of watch time
 _PAIRS = 1 << 16  # scored at a time
+_LEAST = 1e-6  # share, of which log-odds are taken
 
 
 class Params(self_attention.Params, outcomes.Params):
@@ -40,73 +59,164 @@ class Params(self_attention.Params, outcomes.Params):
 
 
 class Model(recommender.Recommender):
-    scale: ClassVar[Scale] = "log_odds"
+    scale: Scale = "log_odds"
     Encoder = self_attention.Encoder
     Params = Params
     params: Any
 
-    def __init__(self, params: Any, vocabulary: Vocabulary, wide: Wide) -> None:
+    def __init__(self, params: Any, vocabulary: Vocabulary, wide: Wide, quantiles: Quantiles | None) -> None:
+        """quantiles: of the head `watch_time`, None without one."""
         super().__init__(params, vocabulary)
-        self.wide = wide
+        self.wide, self.quantiles = wide, quantiles
         self.outcomes = Outcomes(params, params.width, wide.n_inputs, params.dropout)
         self.network.add_module("outcomes", self.outcomes)
+        if params.score == "relevant_gain":
+            self.scale = "log_share"
 
     @classmethod
     def columns(cls, params: Any) -> tuple[str, ...]:
-        told = {f"events/{OUTCOMES[name].column}" for name in params.weights.outcomes}
-        return tuple(sorted({*super().columns(params), *COLUMNS, *told}))
+        told = {f"events/{name}" for name in _told(params)}
+        duration = {"videos/duration_ms"} if params.weights.watch_time else set()
+        return tuple(sorted({*super().columns(params), *COLUMNS, *told, *duration}))
+
+    @classmethod
+    def loss_weights(cls, params: Any) -> dict[str, float]:
+        return dict(params.weights.of_losses)
+
+    @classmethod
+    def choice(cls, params: Any) -> trainer.Choice:
+        return CHOICES[params.chosen_by]
 
     @classmethod
     def _begun(cls, params: Any, vocabulary: Vocabulary, histories: Histories) -> tuple[Self, Beside | None]:
         wide, of_events = Wide.fit(histories)
-        position, _owner = histories.flat()
-        told = {OUTCOMES[name].column for name in params.weights.outcomes}
-        labels = {name: histories.store.events(name)[position].astype(np.float32) for name in sorted(told)}
-        labels["positive"][labels["positive"] == UNKNOWN] = np.nan
-        return cls(params, vocabulary, wide), Beside(of_events, labels)
+        store, (position, _owner) = histories.store, histories.flat()
+        told = {name: store.events(name)[position] for name in _told(params)}
+        duration_ms = _durations(store, store.events("video_idx")[position])
+        quantiles = _quantiles(duration_ms, told) if params.weights.watch_time else None
+        model = cls(params, vocabulary, wide, quantiles)
+        return model, Beside(of_events, model._labels(told, duration_ms))
 
-    def loss(self, example: Example, rng: np.random.Generator) -> Tensor:
+    def _labels(self, told: Mapping[str, np.ndarray], duration_ms: np.ndarray) -> dict[str, np.ndarray]:
+        """What the heads are held to, by column, float32 [m] each, NaN where nobody knows; of showings [m] of which is
+        told what came of them, by column of the store's events."""
+        columns = {OUTCOMES[name].column for name in self.outcomes.names}
+        labels = {name: _known(told[name]).astype(np.float32) for name in sorted(columns - {BIN})}
+        if self.quantiles is not None:
+            labels[BIN] = self.quantiles.bin_of(duration_ms, told[PLAY_TIME])
+        return labels
+
+    def losses(self, example: Example, rng: np.random.Generator) -> dict[str, Tensor]:
         assert example.wide is not None
         assert example.labels is not None
         states = self.network.states(example.batch, example.requests)
         next_item = self.next_item_loss(states, example, rng)
         found = self._predicted(self._shown(states, example.requests), example.video, example.wide)
-        total: Tensor = self.params.weights.next_item * next_item + self.outcomes.loss(found, example.labels)
-        return total
+        losses = {NEXT_ITEM: next_item} | self.outcomes.losses(found, example.labels)
+        if self.params.weights.pairwise:
+            history = torch.searchsorted(example.batch.offsets, example.requests.at, right=True)
+            losses[PAIRWISE] = pairwise(found[POSITIVE][:, 0], example.labels["positive"], history)
+        return losses
 
     def _shown(self, states: Tensor, requests: Requests) -> Tensor:
         """States [M, D] as of requests that say nothing of whether a positive is asked for."""
         return self.network.asked(states, requests._replace(liked=torch.zeros_like(requests.liked)))
 
-    def _predicted(self, shown: Tensor, video: Tensor, wide: Tensor) -> Tensor:
-        """What each head says [M, heads] of videos [M]."""
-        found: Tensor = self.outcomes(shown, self.items.of_videos(video)[:, : self.params.width], wide)
-        return found
+    def _predicted(self, shown: Tensor, video: Tensor, wide: Tensor) -> dict[str, Tensor]:
+        """What each head says [M, n] of videos [M]."""
+        return self.outcomes(shown, self.items.of_videos(video)[:, : self.params.width], wide)
 
     @torch.no_grad()
-    def predictions(self, pairs: Pairs) -> np.ndarray:
-        """What each head says, float32 [m, heads], in order of `params.weights.outcomes`."""
+    def _said(self, pairs: Pairs) -> dict[str, Tensor]:
+        """What each head says [m, n]."""
         self.network.eval()
         cases, which = pairs.asked()
         states = [torch.zeros(0, self.params.width)]
         for _block, batch, requests in self._asked_blocks(cases, cases.histories(pairs.store)):
             states.append(self._shown(self.network.states(batch, requests), requests).cpu())
-        shown, found = torch.cat(states), [torch.zeros(0, len(self.outcomes.names))]
-        for start in range(0, len(pairs), _PAIRS):
+        shown, found = torch.cat(states), []
+        for start in range(0, max(len(pairs), 1), _PAIRS):
             some = slice(start, start + _PAIRS)
             mine = pairs.where(some)
             parts = shown[torch.from_numpy(which[some])], torch.from_numpy(mine.video_idx.astype(np.int64))
             wide = torch.from_numpy(self.wide.of_pairs(mine))
-            found.append(self._predicted(*(part.to(self.device) for part in (*parts, wide))).cpu())
-        return torch.cat(found).numpy()
+            said = self._predicted(*(part.to(self.device) for part in (*parts, wide)))
+            found.append({name: part.cpu() for name, part in said.items()})
+        return {name: torch.cat([each[name] for each in found]) for name in self.outcomes.names}
+
+    def predictions(self, pairs: Pairs) -> dict[str, np.ndarray]:
+        """What each head says, see `nn.outcomes`; of the bins of watch time what is read off them: the median
+        `watch_time_ms`, and after `watch_time_` what is expected of wtr and wtg, and how likely are complete and
+        positive."""
+        found: dict[str, np.ndarray] = {}
+        for name, said in self._said(pairs).items():
+            if name == WATCH_TIME:
+                found |= self._read_off(said, pairs)
+            else:
+                found[name] = said[:, 0].numpy()
+        return found
+
+    def _read_off(self, said: Tensor, pairs: Pairs) -> dict[str, np.ndarray]:
+        assert self.quantiles is not None
+        duration_ms = _durations(pairs.store, pairs.video_idx)
+        share = torch.softmax(said.double(), dim=1).numpy()
+        found = {f"{WATCH_TIME}_ms": self.quantiles.median_ms(duration_ms, share)}
+        found |= {
+            f"{WATCH_TIME}_{name}": self.quantiles.expected(name, duration_ms, share) for name in self.quantiles.means
+        }
+        return {name: values.astype(np.float32) for name, values in found.items()}
+
+    def judged(self, pairs: Pairs, told: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
+        """Loss and measures of each head on pairs [m] of which is told what came of them, by column of the store's
+        events [m]; NaN where nobody knows, and of a head where nobody knows anything."""
+        labels, judged = self._labels(told, _durations(pairs.store, pairs.video_idx)), {}
+        for name, said in self._said(pairs).items():
+            value = torch.from_numpy(labels[OUTCOMES[name].column])
+            known = ~value.isnan()
+            said, value = said[known].double(), value[known].double()
+            loss = OUTCOMES[name].loss(said, value).mean()
+            judged[name] = {"loss": loss.item()} | (measures(name, said, value) if len(value) else {})
+        return judged
 
     def score(self, pairs: Pairs) -> np.ndarray:
-        return np.ascontiguousarray(self.predictions(pairs)[:, self.outcomes.names.index("positive")])
+        found = self.predictions(pairs)
+        if self.params.score == "positive":
+            return np.ascontiguousarray(found[POSITIVE])
+        if self.params.score == "watch_time":
+            return logit(found[f"{WATCH_TIME}_positive"].clip(_LEAST, 1 - _LEAST)).astype(np.float32)
+        relevant, gain = (found[name].astype(float) for name in (RELEVANT, GAIN))
+        return (log_expit(relevant) + np.log(np.logaddexp(0.0, gain))).astype(np.float32)
 
     def save(self, folder: Path) -> None:
         super().save(folder)
         self.wide.save(folder / "wide")
+        if self.quantiles is not None:
+            self.quantiles.save(folder / WATCH_TIME)
 
     @classmethod
     def _empty(cls, params: Any, vocabulary: Vocabulary, folder: Path) -> Self:
-        return cls(params, vocabulary, Wide.load(folder / "wide"))
+        quantiles = Quantiles.load(folder / WATCH_TIME) if params.weights.watch_time else None
+        return cls(params, vocabulary, Wide.load(folder / "wide"), quantiles)
+
+
+def _told(params: Any) -> list[str]:
+    """The columns of the store's events that tell what came of them, as far as a fit asks."""
+    columns = {OUTCOMES[name].column for name in params.weights.outcomes}
+    return sorted(columns - {BIN} | {PLAY_TIME, *READ_OFF} if BIN in columns else columns)
+
+
+def _known(values: np.ndarray) -> np.ndarray:
+    """With NaN where an id is unknown."""
+    return np.where(values == UNKNOWN, np.nan, values) if values.dtype.kind == "i" else values
+
+
+def _durations(store: Store, video_idx: np.ndarray) -> np.ndarray:
+    """Of the videos [m], float64, NaN where unknown."""
+    if "duration_ms" not in store.tables["videos"]:
+        return np.full(len(video_idx), np.nan)
+    return np.asarray(store.tables["videos"]["duration_ms"], np.float64)[video_idx]
+
+
+def _quantiles(duration_ms: np.ndarray, told: Mapping[str, np.ndarray]) -> Quantiles:
+    means = {name: _known(told[name]) for name in READ_OFF}
+    return Quantiles.fit(duration_ms, told[PLAY_TIME].astype(float), means)

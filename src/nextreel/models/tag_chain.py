@@ -21,7 +21,7 @@ product is as wide as there are tags: meant for some hundreds at most.
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -47,7 +47,7 @@ class Params(Section):
 class Model:
     """See above."""
 
-    scale: ClassVar[Scale] = "share"
+    scale: Scale = "share"
 
     def __init__(
         self,

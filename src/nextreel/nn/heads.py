@@ -60,6 +60,9 @@ class Items(Protocol):
         """[..., D] of an index of any shape [...]; None: of all videos in order, [N, D]."""
 
 
+NEXT_ITEM = "next_item"  # the name of this head in losses and curves
+
+
 class NextItem:
     """Which video comes next: score = query . vector of the video, by a loss over all videos or a sample."""
 

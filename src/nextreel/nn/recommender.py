@@ -23,6 +23,7 @@ from nextreel.nn.vocabulary import Names, Vocabulary
 from nextreel.params import Name, NonNegativeInt, PositiveFloat, PositiveInt, Share
 
 SOFTMAX_LIMIT = 50_000
+BY_LISTS = trainer.Choice(heads.NEXT_ITEM, "ndcg@10")
 _HISTORIES, _EVENTS = 1024, 1 << 20  # read together, at most
 
 
@@ -118,7 +119,7 @@ class Recommender:
     A subclass names its `Encoder(params)`, see `Network`. Videos of which the fit knows nothing get no opinion.
     """
 
-    scale: ClassVar[Scale] = "log_share"
+    scale: Scale = "log_share"
     Encoder: ClassVar[type[nn.Module]]
     Params: ClassVar[type[NeuralParams]]
     head: heads.NextItem  # what it is trained by; a model that was loaded has none
@@ -164,13 +165,25 @@ class Recommender:
             model._optimizers(),
             epoch=lambda: lessons.epoch(params.length, params.batch_size, rng),
             n_batches=lessons.n_batches(params.length, params.batch_size),
-            loss=lambda example: model.loss(device.moved(example, model.device), rng),
+            losses=lambda example: model.losses(device.moved(example, model.device), rng),
+            weights=cls.loss_weights(params),
+            choice=cls.choice(params),
             n_targets=lambda example: len(example.weight),
             rng=rng,
         )
         epochs = trainer.train(task, params, training.session or trainer.Session(), model)
         model.params = params.model_copy(update={"epochs": epochs})
         return model
+
+    @classmethod
+    def loss_weights(cls, params: Any) -> dict[str, float]:
+        """Of each head in the sum that training makes smaller."""
+        return {heads.NEXT_ITEM: 1.0}
+
+    @classmethod
+    def choice(cls, params: Any) -> trainer.Choice:
+        """What its epoch is chosen by."""
+        return BY_LISTS
 
     @classmethod
     def _begun(cls, params: Any, vocabulary: Vocabulary, histories: Histories) -> tuple[Self, Beside | None]:
@@ -195,9 +208,10 @@ class Recommender:
     def device(self) -> torch.device:
         return self.items.ids.weight.device
 
-    def loss(self, example: Example, rng: np.random.Generator) -> Tensor:
-        """What a step of training makes smaller."""
-        return self.next_item_loss(self.network.states(example.batch, example.requests), example, rng)
+    def losses(self, example: Example, rng: np.random.Generator) -> dict[str, Tensor]:
+        """The mean loss of each head."""
+        states = self.network.states(example.batch, example.requests)
+        return {heads.NEXT_ITEM: self.next_item_loss(states, example, rng)}
 
     def next_item_loss(self, states: Tensor, example: Example, rng: np.random.Generator) -> Tensor:
         """The mean loss of the targets, by weight, from the states [M, D] after which they are asked."""

@@ -13,7 +13,7 @@ import math
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
@@ -31,7 +31,7 @@ from nextreel.params import NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from nextreel.progress import bar
 
 B = TypeVar("B")
-SELECT_BY = "ndcg@10"  # of the valid part
+Measured = Mapping[str, Mapping[str, float]]  # on valid: metrics of each head, `loss` among them
 _STRETCH = 128  # batches, at whose end a state can be saved
 _SECONDS = 180  # between two states within an epoch, at least,
 _TIMES = 50  # and so many times what saving one took, within an epoch or at its end; the last is always saved
@@ -51,26 +51,41 @@ class Params(Section):
     device: device.Name  # where it is trained; a saved model answers on the processor
 
 
+class Choice(NamedTuple):
+    """The metric on valid by which the best epoch is known."""
+
+    head: str
+    metric: str
+    least: bool = False  # the lower, the better
+
+    def worth(self, measured: Measured) -> float:
+        value = measured[self.head][self.metric]
+        return -value if self.least else value
+
+
 class Session(NamedTuple):
     """How a fit is watched and kept; without any of it, it trains its epochs to the end."""
 
-    # Metrics on valid of the model in training, SELECT_BY among them. Without it the last epoch is taken for the best.
-    measure: Callable[[Any], dict[str, float]] | None = None
-    curve: Path | None = None  # CSV: model, epoch, loss and those metrics; whole after every epoch, to be watched
+    # Of the model in training, the metric among them that the task is chosen by. Without it the last epoch is the best.
+    measure: Callable[[Any], Measured] | None = None
+    # CSV, whole after every epoch, to be watched: model, head, epoch, kept (1: the best so far), loss, those metrics
+    curve: Path | None = None
     rates: Path | None = None  # CSV: how fast each epoch was; differs from run to run, so it is no output
     checkpoint: Checkpoint | None = None
 
 
 @dataclass(frozen=True)
 class Task(Generic[B]):
-    """What is trained. `epoch` and `loss` draw from `rng` and torch's generators, and from no other."""
+    """What is trained. `epoch` and `losses` draw from `rng` and torch's generators, and from no other."""
 
     name: str  # of the model
     network: torch.nn.Module  # what it holds beside its state_dict, `train()` drops
     optimizers: Sequence[torch.optim.Optimizer]  # of its parameters, each in one of them
     epoch: Callable[[], Iterator[B]]  # the batches of one; their order is drawn before the first is out
     n_batches: int  # of an epoch, about
-    loss: Callable[[B], Tensor]
+    losses: Callable[[B], Mapping[str, Tensor]]  # by head
+    weights: Mapping[str, float]  # of the heads in the sum that is made smaller
+    choice: Choice
     n_targets: Callable[[B], int]
     rng: np.random.Generator
 
@@ -80,18 +95,17 @@ class _Progress:
     """How far a fit has come, as JSON holds it."""
 
     best_epoch: int  # whose weights are kept
-    best: float = -math.inf  # its metric
+    best: float = -math.inf  # its worth
     epochs: int = 0  # that are over
     steps: int = 0  # in all
     ended: bool = False
     # Of the running epoch:
     batches: int = 0
-    loss: float = 0.0  # sum over the batches
+    losses: dict[str, float] = field(default_factory=dict)  # of each head, the sum over the batches
     targets: int = 0
     seconds: float = 0.0
-    # A line an epoch:
-    curve: list[dict[str, Any]] = field(default_factory=list)
-    rates: list[dict[str, Any]] = field(default_factory=list)
+    curve: list[dict[str, Any]] = field(default_factory=list)  # a line an epoch and head
+    rates: list[dict[str, Any]] = field(default_factory=list)  # a line an epoch
 
 
 def train(task: Task[B], params: Params, session: Session, model: Any) -> int:
@@ -192,13 +206,15 @@ class _Fit(Generic[B]):
         for group, lr in zip(self._groups(), self.lr, strict=True):
             group["lr"] = lr * rate_at(at.steps, self.n_steps, params)
         task.network.zero_grad()
-        loss = task.loss(batch)
-        value = loss.item()
-        if not math.isfinite(value):
-            raise UserError(
-                f"{task.name}: the loss is {value} in epoch {at.epochs + 1}, batch {at.batches + 1} of about"
-                f" {task.n_batches}; lower `model.lr` ({params.lr:g}) or set `model.clip`, to 1 for example"
-            )
+        losses = task.losses(batch)
+        loss = torch.stack([task.weights[head] * each for head, each in losses.items()]).sum()
+        values = dict(zip(losses, torch.stack([*losses.values()]).tolist(), strict=True))
+        for head, value in values.items():
+            if not math.isfinite(value):
+                raise UserError(
+                    f"{task.name}: the loss of {head} is {value} in epoch {at.epochs + 1}, batch {at.batches + 1} of"
+                    f" about {task.n_batches}; lower `model.lr` ({params.lr:g}) or set `model.clip`, to 1 for example"
+                )
         loss.backward()
         if params.clip is not None:
             clip(task.network.parameters(), params.clip)
@@ -206,7 +222,7 @@ class _Fit(Generic[B]):
             optimizer.step()
         at.steps += 1
         at.batches += 1
-        at.loss += value
+        at.losses = {head: at.losses.get(head, 0.0) + value for head, value in values.items()}
         at.targets += task.n_targets(batch)
 
     def _groups(self) -> list[dict[str, Any]]:
@@ -228,15 +244,17 @@ class _Fit(Generic[B]):
             }
         )
         if session.measure is not None:
-            metrics = session.measure(self.model)
-            line = {"model": self.task.name, "epoch": at.epochs, "loss": at.loss / at.batches}
-            at.curve.append(line | {f"valid_{name}": value for name, value in metrics.items()})
-            if metrics[SELECT_BY] > at.best:
-                at.best, at.best_epoch = metrics[SELECT_BY], at.epochs
+            measured = session.measure(self.model)
+            for head, loss in at.losses.items():
+                line = {"model": self.task.name, "head": head, "epoch": at.epochs, "loss": loss / at.batches}
+                at.curve.append(line | {f"valid_{name}": value for name, value in measured.get(head, {}).items()})
+            worth = self.task.choice.worth(measured)
+            if worth > at.best:
+                at.best, at.best_epoch = worth, at.epochs
                 self._keep()
         self._write()
         at.ended = at.epochs == self.params.epochs or at.epochs - at.best_epoch > self.params.patience
-        at.batches, at.loss, at.targets, at.seconds = 0, 0.0, 0, 0.0
+        at.batches, at.losses, at.targets, at.seconds = 0, {}, 0, 0.0
 
     def _keep(self) -> None:
         """The weights as the best ones, over those before: a large table is never held three times."""
@@ -247,9 +265,11 @@ class _Fit(Generic[B]):
             value.copy_(weights[name])
 
     def _write(self) -> None:
-        for path, lines in ((self.session.curve, self.at.curve), (self.session.rates, self.at.rates)):
+        curve = [line | {"kept": int(line["epoch"] == self.at.best_epoch)} for line in self.at.curve]
+        for path, lines in ((self.session.curve, curve), (self.session.rates, self.at.rates)):
             if path is not None and lines:
-                files.write_csv(path, {key: np.array([line[key] for line in lines]) for key in lines[0]})
+                names = dict.fromkeys(name for line in lines for name in line)  # heads have metrics of their own
+                files.write_csv(path, {name: np.array([line.get(name, np.nan) for line in lines]) for name in names})
 
     def _peak_memory_mb(self) -> int:
         """Of the device, or of the process so far."""

@@ -1,19 +1,22 @@
 """How a neural model in training is watched and kept: what chooses its epoch on valid, where its state lies."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 
 from nextreel import arrays
 from nextreel.cases.asked import Cases
+from nextreel.cases.pairs import Pairs
 from nextreel.cases.store import Histories, Store
-from nextreel.contract import Scorer
+from nextreel.contract import Judge, Scorer
 from nextreel.metrics import ranks
 from nextreel.nn.checkpoint import Checkpoint
-from nextreel.nn.trainer import Session
+from nextreel.nn.heads import NEXT_ITEM
+from nextreel.nn.trainer import Measured, Session
 from nextreel.scoring.retrieve import target_ranks
-from nextreel.scoring.sets import EvalSet
+from nextreel.scoring.sets import EvalSet, ShownPairs
 
 
 class Learner(Scorer, Protocol):
@@ -24,21 +27,46 @@ class Learner(Scorer, Protocol):
         ...
 
 
-def validate(model: Learner, store: Store, asked: EvalSet) -> dict[str, float]:
-    """The mean loss of the targets of valid that the model knows, NaN without one; metrics to select by."""
+class Showings(NamedTuple):
+    """Impressions [m] of valid."""
+
+    pairs: Pairs
+    told: Mapping[str, np.ndarray]  # what came of them, by column of the store's events [m]; NaN where nobody knows
+
+    @classmethod
+    def load(cls, data: Path, store: Store, shown: ShownPairs) -> Self:
+        """Read valid_outcomes.parquet."""
+        told = arrays.load(data / "valid_outcomes.parquet")
+        pairs = shown.pairs(store).where(told.pop("impression"))
+        return cls(pairs, told | {"positive": told.pop("label").astype(float)})
+
+
+def validate(model: Learner, store: Store, asked: EvalSet, showings: Showings | None = None) -> Measured:
+    """Of the next video the mean loss of the targets of valid that the model knows, NaN without one, and metrics of
+    their ranks; of a Judge also what its other heads are worth on showings."""
     valid = asked.of("valid")
     loss = model.mean_loss(valid.cases, valid.cases.histories(store), valid.target)
-    return {"loss": loss} | _metrics(target_ranks(model, store, asked, "valid", "validating"))
+    found = {"loss": loss} | _metrics(target_ranks(model, store, asked, "valid", "validating"))
+    judged = model.judged(*showings) if showings and isinstance(model, Judge) else {}
+    return {NEXT_ITEM: found, **judged}
 
 
 def session(
-    store: Store, asked: EvalSet, seed: int, cut: str, key: str, curve: Path, rates: Path, kept: Path
+    store: Store,
+    asked: EvalSet,
+    showings: Showings,
+    seed: int,
+    cut: str,
+    key: str,
+    curve: Path,
+    rates: Path,
+    kept: Path,
 ) -> Session:
     """Of the fit on a cut. The one on train chooses its epoch on valid, and the first seed's (`asked.seed`) writes the
     curve. rates, kept: folders, of a file a fit. key: of everything else that decides how the fit goes."""
     on_train = cut == "train"
     return Session(
-        measure=(lambda model: validate(model, store, asked)) if on_train else None,
+        measure=(lambda model: validate(model, store, asked, showings)) if on_train else None,
         curve=curve if on_train and seed == asked.seed else None,
         rates=rates / f"{seed}-{cut}.csv",
         checkpoint=Checkpoint(kept / f"{seed}-{cut}.safetensors", f"{key} {seed} {cut}"),

@@ -46,8 +46,8 @@ class Labelled(NamedTuple):
 
     @classmethod
     def load(cls, data: Path, shown: ShownPairs) -> "Labelled":
-        """Read valid_labels.parquet; unknown labels are left out."""
-        table = arrays.load(data / "valid_labels.parquet")
+        """Read valid_outcomes.parquet; unknown labels are left out."""
+        table = arrays.load(data / "valid_outcomes.parquet")
         at, label = table["impression"], table["label"].astype(float)
         n_rows = np.bincount(shown.row[at], minlength=len(shown.cases)).cumsum()[shown.row[at]]
         first = int(n_rows.min()) if len(n_rows) else 0

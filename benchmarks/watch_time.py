@@ -1,0 +1,179 @@
+"""How well is watch time predicted? By SASRec4SV's heads, and by what needs no model.
+
+Fitted on train, judged on the impressions of valid, histories frozen at a user's first row of valid. Watch time in
+seconds: mean absolute error, XAUC. WTR (at most 1): RMSE. Whether a video is watched to its end, where a probability is
+given: log loss, ECE in ten bins.
+
+    constant     the median watch time of all, the mean WTR, the share of completions
+    video        those of the video; of one with fewer than 5 rows, those of its duration decile
+    duration     those of the duration decile
+    D2Q          the video's mean quantile among the watch times of its duration bucket, with 20 rows of the middle one
+                 beside it, as the watch time there (Zhan et al., KDD 2022, with counts for the network)
+    linear, L1   SASRec4SV with the head `linear`, by Huber's loss as it stands, and by the absolute error; x duration
+    watch_time   SASRec4SV with the head `watch_time`: the median, and what is expected
+
+    python benchmarks/watch_time.py [FOLDER] [SEEDS]
+
+FOLDER is the `data` of a checkout in which `dvc repro label` has run, by default `data` of this one; SEEDS is 1.
+"""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import heads
+import numpy as np
+import torch.nn.functional as F
+from torch import Tensor
+
+from nextreel import arrays
+from nextreel.metrics import impressions as metrics
+from nextreel.nn import outcomes
+
+LEAST_ROWS = 5  # of a video that speaks for itself
+PRIOR = 20.0  # rows
+N_BINS = 10
+LEAST = 1e-4  # share that a log loss is taken of
+
+Said = dict[str, np.ndarray]  # watch_s, wtr and complete, each [m], as far as there is one
+
+
+class Rows:
+    """Showings: video, duration and watch time in ms, WTR."""
+
+    def __init__(self, video_idx: np.ndarray, duration_ms: np.ndarray, play_ms: np.ndarray) -> None:
+        self.video_idx, self.duration_ms, self.play_ms = video_idx, duration_ms, play_ms
+
+    @property
+    def known(self) -> np.ndarray:
+        return (self.duration_ms > 0) & ~np.isnan(self.play_ms)
+
+    @property
+    def ratio(self) -> np.ndarray:
+        return self.play_ms / self.duration_ms
+
+    def where(self, keep: np.ndarray) -> "Rows":
+        return Rows(self.video_idx[keep], self.duration_ms[keep], self.play_ms[keep])
+
+
+def by_group(train: Rows, of_train: np.ndarray, of_asked: np.ndarray) -> tuple[Said, np.ndarray]:
+    """What the rows of train say that share a group, and how many there are [m] of each."""
+    n = 1 + max(of_train.max(initial=0), of_asked.max(initial=0))
+    count = np.bincount(of_train, minlength=n)
+    order = np.lexsort((train.play_ms, of_train))
+    first = count.cumsum() - count
+    ranked = train.play_ms[order]
+    median = np.where(count > 0, ranked[(first + count // 2).clip(max=len(ranked) - 1)], 0.0)
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        return np.bincount(of_train, values, n) / np.maximum(count, 1)
+
+    wtr, complete = mean(np.minimum(train.ratio, 1.0)), mean(train.ratio >= 1)
+    told = {"watch_s": median / 1000, "wtr": wtr, "complete": complete}
+    return {name: values[of_asked] for name, values in told.items()}, count[of_asked]
+
+
+def counted(train: Rows, asked: Rows) -> Mapping[str, Said]:
+    everybody = np.zeros(len(train.play_ms), int), np.zeros(len(asked.play_ms), int)
+    cuts = np.quantile(train.duration_ms, np.arange(1, 10) / 10)
+    buckets = (np.searchsorted(cuts, rows.duration_ms, side="right") for rows in (train, asked))
+    constant, _n = by_group(train, *everybody)
+    duration, _n = by_group(train, *buckets)
+    own, n = by_group(train, train.video_idx, asked.video_idx)
+    video = {name: np.where(n >= LEAST_ROWS, values, duration[name]) for name, values in own.items()}
+    return {"constant": constant, "video": video, "duration": duration, "D2Q": {"watch_s": d2q(train, asked)}}
+
+
+def d2q(train: Rows, asked: Rows) -> np.ndarray:
+    cuts = np.unique(np.quantile(train.duration_ms, np.arange(1, 30) / 30))
+    of_train, of_asked = (np.searchsorted(cuts, rows.duration_ms, side="right") for rows in (train, asked))
+    quantile, at = np.zeros(len(train.play_ms)), np.zeros(len(asked.play_ms))
+    sorted_of = []
+    for bucket in range(len(cuts) + 1):
+        mine = np.flatnonzero(of_train == bucket)
+        ranked = np.sort(train.play_ms[mine])
+        quantile[mine] = np.searchsorted(ranked, train.play_ms[mine], side="right") / max(len(mine), 1)
+        sorted_of.append(ranked)
+    n_videos = 1 + max(train.video_idx.max(), asked.video_idx.max())
+    n = np.bincount(train.video_idx, minlength=n_videos)
+    mean = (np.bincount(train.video_idx, quantile, n_videos) + PRIOR * 0.5) / (n + PRIOR)
+    for bucket, ranked in enumerate(sorted_of):
+        mine = np.flatnonzero(of_asked == bucket)
+        if len(ranked):
+            at[mine] = np.quantile(ranked, mean[asked.video_idx[mine]])
+    return at / 1000
+
+
+def absolute(found: Tensor, value: Tensor) -> Tensor:
+    return F.l1_loss(found[:, 0], value, reduction="none")
+
+
+def networks(bench: heads.Bench, asked: Rows, seed: int) -> Mapping[str, Said]:
+    weights = heads.params.get("train.sasrec4sv")["weights"]
+    seconds = asked.duration_ms / 1000
+
+    def linear() -> Said:
+        found = bench.fitted(seed=seed, weights=weights | {"linear": 1.0}).predictions(bench.pairs)["linear"]
+        return {"watch_s": found * seconds, "wtr": found.clip(max=1)}
+
+    huber = outcomes.OUTCOMES["linear"]
+    said = {"linear": linear()}
+    outcomes.OUTCOMES["linear"] = huber._replace(loss=absolute)
+    said["L1"] = linear()
+    outcomes.OUTCOMES["linear"] = huber
+    found = bench.fitted(seed=seed, weights=weights | {"watch_time": 1.0}).predictions(bench.pairs)
+    said["watch_time"] = {
+        "watch_s": found["watch_time_ms"] / 1000,
+        "wtr": found["watch_time_wtr"],
+        "complete": found["watch_time_complete"],
+    }
+    return said
+
+
+def judged(said: Said, asked: Rows) -> dict[str, float]:
+    watch_s, complete = asked.play_ms / 1000, (asked.ratio >= 1).astype(float)
+    found = {
+        "mae_s": metrics.mae(said["watch_s"], watch_s).estimate().value,
+        "xauc": metrics.xauc(said["watch_s"], watch_s).estimate().value,
+    }
+    if "wtr" in said:
+        found["wtr_rmse"] = metrics.mse(said["wtr"], np.minimum(asked.ratio, 1)).estimate().root().value
+    if "complete" in said:
+        p = said["complete"].astype(float).clip(LEAST, 1 - LEAST)
+        found["log_loss"] = float(-(complete * np.log(p) + (1 - complete) * np.log(1 - p)).mean())
+        found["ece"] = metrics.expected_calibration_error(metrics.reliability(complete, p, N_BINS))
+    return found
+
+
+def main(data: Path, n_seeds: int) -> None:
+    bench = heads.Bench(data)
+    told, store = arrays.load(data / "valid_outcomes.parquet"), bench.store
+    play_ms = told["play_time_ms"][~np.isnan(told["label"].astype(float))].astype(float)
+    duration_ms = np.asarray(store.tables["videos"]["duration_ms"], float)
+    position = bench.histories.flat()[0]
+    video = store.events("video_idx")[position]
+    train = Rows(video, duration_ms[video], store.events("play_time_ms")[position].astype(float))
+    asked = Rows(bench.pairs.video_idx, duration_ms[bench.pairs.video_idx], play_ms)
+    keep = asked.known
+    train, some = train.where(train.known), asked.where(keep)
+    cells: dict[str, list[dict[str, float]]] = {name: [judged(s, some)] for name, s in counted(train, some).items()}
+    for seed in range(heads.params.seed, heads.params.seed + n_seeds):
+        for name, said in networks(bench, asked, seed).items():
+            mine = {key: values[keep] for key, values in said.items()}
+            cells.setdefault(name, []).append(judged(mine, some))
+    names = ("mae_s", "xauc", "wtr_rmse", "log_loss", "ece")
+    print("| | MAE, s | XAUC | WTR, RMSE | completion, log loss | completion, ECE |\n|---|---|---|---|---|---|")
+    for name, found in cells.items():
+        print(f"| {name} | {' | '.join(over_seeds([each[key] for each in found if key in each]) for key in names)} |")
+
+
+def over_seeds(values: list[float]) -> str:
+    """The mean, and how far apart the values lie where there are several."""
+    if len(values) < 2:
+        return "".join(f"{value:.4f}" for value in values)
+    return f"{np.mean(values):.4f} ({min(values):.4f} to {max(values):.4f})"
+
+
+if __name__ == "__main__":
+    folder, seeds = [*sys.argv[1:], *["", ""]][:2]
+    main(Path(folder) if folder else heads.ROOT / "data", int(seeds or 1))
