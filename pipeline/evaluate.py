@@ -12,7 +12,7 @@ def main(params: Params) -> None:
     runtime.limit_threads(params.threads)
     from nextreel import evaluation, systems
     from nextreel.cases.store import Store
-    from nextreel.evaluation import impressions, lists, next_item, outputs, pool_size
+    from nextreel.evaluation import heads, impressions, lists, next_item, outputs, pool_size
     from nextreel.scoring.sets import EvalSet
 
     data = Path("data")
@@ -28,7 +28,8 @@ def main(params: Params) -> None:
     worth = lists.load_values(data)
     beyond = lists.table(asked, listed, worth, lists.Videos.of(Store.load(data / "store")), settings)
     by_pool = pool_size.table(data, by_rank, int(params.get("candidates.pool_size")))
-    outputs.write(Path(), by_rank, by_score, beyond, by_pool)
+    by_head = heads.table(data, shown, models, params.seed, settings)
+    outputs.write(Path(), by_rank, by_score, beyond, by_pool, by_head)
 
 
 stage.run(main)

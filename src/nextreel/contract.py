@@ -55,7 +55,11 @@ class Judge(Scorer, Protocol):
     """A scorer of what comes of a showing. Its lists are by other numbers, those of what is shown next."""
 
     def predictions(self, pairs: Pairs) -> dict[str, np.ndarray]:
-        """What it says of each pair, by name, float32 [m] each; the score is read off that."""
+        """What it says of each pair, by name, float32 [m] each."""
+        ...
+
+    def read(self, said: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The scores [m] of pairs, from what `predictions` says of them."""
         ...
 
     def judged(self, pairs: Pairs, told: Mapping[str, np.ndarray]) -> Mapping[str, Mapping[str, float]]:

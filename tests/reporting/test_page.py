@@ -157,8 +157,8 @@ ROWS: dict[str, list[str]] = {
 }
 PICTURE = "plots/eda/watch_time.png"
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4//8/AAX+Av4N70a4AAAAAElFTkSuQmCC"
-# Marks of each chart for one revision, without lines: the curves have 3 losses of 2 epochs and a ring, of training and of
-# valid, and 2 metrics.
+# Marks of each chart for one revision, without lines: the curves have 2 epochs and a ring, of training and of valid, of
+# 3 heads, and of 2 metrics.
 SYMBOLS = {"models": 6, "curves": 24, "recall": 6, "label_by_duration": 2}
 
 

@@ -22,6 +22,20 @@ class Spy:
         return np.where(pairs.video_idx % 5 == 0, -np.inf, self.sign * pairs.video_idx).astype(np.float32)
 
 
+class Critic(Spy):
+    """A judge with two heads."""
+
+    def predictions(self, pairs):
+        self.asked.append(pairs)
+        return {"likes": (2 * pairs.video_idx).astype(np.float32), "skips": np.ones(len(pairs), np.float32)}
+
+    def read(self, said):
+        return said["likes"] / 2
+
+    def judged(self, pairs, told):
+        raise AssertionError("nobody knows what came of them")
+
+
 def shown_to(world, counts, part="test"):
     """Cases of a part, the i-th with counts[i] impressions, of any videos."""
     asked = world.asked.of(part).where(slice(0, len(counts)))
@@ -90,6 +104,16 @@ def test_without_impressions_there_is_a_table_of_none(cycle, tmp_path):
     """As under leave-one-out."""
     found = written({"train": Spy()}, cycle, shown_to(cycle, []), tmp_path / "scores.parquet")
     assert {name: len(column) for name, column in found.items()} == {"seed": 0, "impression": 0, "score": 0}
+
+
+def test_what_the_heads_of_a_judge_say_stands_beside_its_score(cycle, tmp_path):
+    shown, critic = both_parts(cycle), Critic()
+    found = written({"train": critic}, cycle, shown, tmp_path / "scores.parquet")
+    video_idx = shown.video_idx[found["impression"]]
+    np.testing.assert_array_equal(found["score"], video_idx)
+    np.testing.assert_array_equal(found["likes"], 2 * video_idx)
+    assert (found["skips"] == 1).all()
+    assert sum(len(pairs) for pairs in critic.asked) == len(shown.row)  # once each
 
 
 class Popular:

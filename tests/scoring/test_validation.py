@@ -77,6 +77,8 @@ class Critic(Guess):
     def predictions(self, pairs):
         raise AssertionError("nothing but `judged` is asked")
 
+    read = predictions
+
     def judged(self, pairs, told):
         return {"positive": {"loss": float(len(pairs)), **{name: float(values.sum()) for name, values in told.items()}}}
 

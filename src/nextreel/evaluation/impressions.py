@@ -89,7 +89,7 @@ class Impressions:
 
     def load_scores(self, path: Path) -> dict[int, np.ndarray]:
         """Seed -> the score [m] of each row, from a model's table; NaN where it has no opinion."""
-        table = arrays.load(path)
+        table = arrays.load(path, columns=["seed", "impression", "score"])
         found = {}
         for seed in np.unique(table["seed"]):
             mine = table["seed"] == seed

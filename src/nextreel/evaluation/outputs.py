@@ -1,5 +1,6 @@
 """What the evaluate stage writes: metrics, plots and every user's own values."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,12 @@ def write(
     shown: ImpressionResults | None,
     beyond: Columns,
     by_pool: Columns,
+    by_head: Columns,
 ) -> None:
     """Everything. `shown` is None where there are no impressions; beyond: what `lists.table` returns; by_pool: what
-    `pool_size.table` does."""
+    `pool_size.table` does; by_head: what `heads.table` does."""
     write_headlines(root / "metrics", next_item, shown, beyond)
-    write_tables(root / "metrics", next_item, shown, beyond, by_pool)
+    write_tables(root / "metrics", next_item, shown, {"lists": beyond, "two_stage": by_pool, "heads": by_head})
     write_charts(root / "plots", next_item, shown, pool_size.chart(by_pool))
     write_per_user(root / "data", next_item, shown)
 
@@ -48,9 +50,9 @@ def write_headlines(folder: Path, next_item: NextItemResults, shown: ImpressionR
 
 
 def write_tables(
-    folder: Path, next_item: NextItemResults, shown: ImpressionResults | None, beyond: Columns, by_pool: Columns
+    folder: Path, next_item: NextItemResults, shown: ImpressionResults | None, others: Mapping[str, Columns]
 ) -> None:
-    """CSV files with every metric, interval, difference, day and seed."""
+    """CSV files with every metric, interval, difference, day and seed; others: by the names of their files."""
     by_day = [labelled(next_item.by_day(), protocol="next_item")]
     comparison = [labelled(next_item.comparison(), protocol="next_item")]
     if shown:
@@ -64,14 +66,12 @@ def write_tables(
         "next_item": next_item.table(),
         "impressions": shown.table() if shown else EMPTY,
         "calibration": shown.reliability if shown else EMPTY,
-        "lists": beyond,
-        "two_stage": by_pool,
         "by_day": stack(by_day),
         "by_video": shown.by_video if shown else EMPTY,
         "by_seed": next_item.by_seed(),
         "comparison": stack(comparison),
     }
-    for name, table in tables.items():
+    for name, table in {**tables, **others}.items():
         files.write_csv(folder / f"{name}.csv", table)
 
 

@@ -9,6 +9,8 @@ import numpy as np
 
 from nextreel.metrics.ratios import Parts
 
+CERTAIN = 1e-6
+
 
 def with_medians(score: np.ndarray, group: np.ndarray, n_groups: int) -> np.ndarray:
     """score [n] with the median of its group in place of NaN, 0 where a group has nothing else."""
@@ -177,6 +179,13 @@ def mse(predicted: np.ndarray, true: np.ndarray) -> Parts:
 def mae(predicted: np.ndarray, true: np.ndarray) -> Parts:
     """Mean absolute error, as `mse`."""
     return Parts.of(np.abs(predicted - true))
+
+
+def log_loss(probability: np.ndarray, label: np.ndarray) -> Parts:
+    """Mean cross-entropy over rows [n] of labels 0 and 1; one whose label is NaN is no part. Probabilities are kept
+    CERTAIN away from 0 and 1."""
+    probability = probability.clip(CERTAIN, 1 - CERTAIN)
+    return Parts.of(-(label * np.log(probability) + (1 - label) * np.log1p(-probability)))
 
 
 def reliability(label: np.ndarray, probability: np.ndarray, n_bins: int) -> dict[str, np.ndarray]:

@@ -70,8 +70,7 @@ class Model(recommender.Recommender):
         self.wide, self.quantiles = wide, quantiles
         self.outcomes = Outcomes(params, params.width, wide.n_inputs, params.dropout)
         self.network.add_module("outcomes", self.outcomes)
-        if params.score == "relevant_gain":
-            self.scale = "log_share"
+        self.scale = _scale(params)
 
     @classmethod
     def columns(cls, params: Any) -> tuple[str, ...]:
@@ -84,7 +83,7 @@ class Model(recommender.Recommender):
         return dict(params.weights.of_losses)
 
     @classmethod
-    def choice(cls, params: Any) -> trainer.Choice:
+    def choice(cls, params: outcomes.Params) -> trainer.Choice:
         return CHOICES[params.chosen_by]
 
     @classmethod
@@ -179,13 +178,11 @@ class Model(recommender.Recommender):
         return judged
 
     def score(self, pairs: Pairs) -> np.ndarray:
-        found = self.predictions(pairs)
-        if self.params.score == "positive":
-            return np.ascontiguousarray(found[POSITIVE])
-        if self.params.score == "watch_time":
-            return logit(found[f"{WATCH_TIME}_positive"].clip(_LEAST, 1 - _LEAST)).astype(np.float32)
-        relevant, gain = (found[name].astype(float) for name in (RELEVANT, GAIN))
-        return (log_expit(relevant) + np.log(np.logaddexp(0.0, gain))).astype(np.float32)
+        return self.read(self.predictions(pairs))
+
+    def read(self, said: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The score [m] that `params.score` asks for, float32, from what `predictions` says."""
+        return _score(self.params, said)
 
     def save(self, folder: Path) -> None:
         super().save(folder)
@@ -197,6 +194,19 @@ class Model(recommender.Recommender):
     def _empty(cls, params: Any, vocabulary: Vocabulary, folder: Path) -> Self:
         quantiles = Quantiles.load(folder / WATCH_TIME) if params.weights.watch_time else None
         return cls(params, vocabulary, Wide.load(folder / "wide"), quantiles)
+
+
+def _scale(params: outcomes.Params) -> Scale:
+    return "log_share" if params.score == "relevant_gain" else "log_odds"
+
+
+def _score(params: outcomes.Params, said: Mapping[str, np.ndarray]) -> np.ndarray:
+    if params.score == "positive":
+        return np.ascontiguousarray(said[POSITIVE])
+    if params.score == "watch_time":
+        return logit(said[f"{WATCH_TIME}_positive"].clip(_LEAST, 1 - _LEAST)).astype(np.float32)
+    relevant, gain = (said[name].astype(float) for name in (RELEVANT, GAIN))
+    return (log_expit(relevant) + np.log(np.logaddexp(0.0, gain))).astype(np.float32)
 
 
 def _told(params: Any) -> list[str]:

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from nextreel import arrays, files
+from nextreel.cases.pairs import Pairs
 from nextreel.cases.store import Store
-from nextreel.contract import Model, Scorer, Training
+from nextreel.contract import Judge, Model, Scorer, Training
 from nextreel.params import Section
 from nextreel.parts import ANSWERED_BY, CUTS, QUESTIONS, answering
 from nextreel.progress import track
@@ -37,7 +38,8 @@ def fit_and_predict(
     models/<name>/<cut>        the first seed's model by the cut that it was fitted on
     lists/<name>.parquet       seed, case_id, video_idx, score, rank: the first LIST_SIZE of every case
     ranks/<name>.parquet       seed, case_id, video_idx, rank: of every target over the whole catalogue
-    scores/<name>.parquet      seed, impression, score: of every row of impressions.parquet, null = no opinion
+    scores/<name>.parquet      seed, impression, score: of every row of impressions.parquet, null = no opinion; and what
+                               the heads of a Judge say, a column each
 
     A model that draws no random number is fitted once. `session(seed, cut)` is how the fit of a neural model is watched
     and kept; in the one on train it chooses an epoch, and the others take as many. The first seed alone recommends, so
@@ -85,10 +87,17 @@ def write_scores(
 ) -> None:
     """Score what users were shown."""
     pairs = shown.pairs(store)
-    scores.add(score_columns(seed, np.zeros(0, np.int64), np.zeros(0, np.float32)))
     for part in ("valid", "test"):
         asked = np.flatnonzero(shown.cases.part[shown.row] == part)
         scorer = answering(part, fitted)
-        for start in track(range(0, len(asked), _IMPRESSIONS), f"{name} scores impressions of {part}"):
-            some = asked[start : start + _IMPRESSIONS]
-            scores.add(score_columns(seed, some, scorer.score(pairs.where(some))))
+        for start in track(range(0, max(len(asked), 1), _IMPRESSIONS), f"{name} scores impressions of {part}"):
+            some = asked[start : start + _IMPRESSIONS]  # a table has columns, even without a row
+            scores.add(_scored(scorer, pairs.where(some), some, seed))
+
+
+def _scored(scorer: Scorer, pairs: Pairs, impression: np.ndarray, seed: int) -> dict[str, Any]:
+    """The columns of data/scores."""
+    if isinstance(scorer, Judge):
+        said = scorer.predictions(pairs)
+        return score_columns(seed, impression, scorer.read(said)) | said
+    return score_columns(seed, impression, scorer.score(pairs))
