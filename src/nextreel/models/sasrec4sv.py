@@ -9,6 +9,7 @@ the video is a positive, given that it is shown: what the ranking stage and tabl
 one; what came of the showing itself is in no input.
 """
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -17,11 +18,12 @@ import torch
 from pydantic import model_validator
 from torch import Tensor
 
+from nextreel.cases.asked import Cases
 from nextreel.cases.pairs import Pairs
-from nextreel.cases.store import UNKNOWN, Histories
+from nextreel.cases.store import UNKNOWN, Histories, Store
 from nextreel.contract import Scale
-from nextreel.nn import outcomes, recommender, self_attention
-from nextreel.nn.batch import Beside, Example, Requests
+from nextreel.nn import device, one_pass, outcomes, recommender, self_attention
+from nextreel.nn.batch import Batch, Beside, Example, Requests
 from nextreel.nn.outcomes import OUTCOMES, Outcomes
 from nextreel.nn.vocabulary import Vocabulary
 from nextreel.nn.wide import COLUMNS, Wide
@@ -91,17 +93,47 @@ class Model(recommender.Recommender):
         states = [torch.zeros(0, self.params.width)]
         for _block, batch, requests in self._asked_blocks(cases, cases.histories(pairs.store)):
             states.append(self._shown(self.network.states(batch, requests), requests).cpu())
-        shown, found = torch.cat(states), [torch.zeros(0, len(self.outcomes.names))]
+        return self._judged(pairs, torch.cat(states), which, self.wide.of_pairs)
+
+    def score(self, pairs: Pairs) -> np.ndarray:
+        return self._positive(self.predictions(pairs))
+
+    @torch.no_grad()
+    def running_score(self, pairs: Pairs) -> np.ndarray:
+        self.network.eval()
+        cases, which = pairs.asked()
+        shown = torch.zeros(len(cases), self.params.width)
+        for some, batch, requests in self._running_blocks(cases, pairs.store):
+            shown[some] = self._shown(self.network.states(batch, requests), requests).cpu()
+        return self._positive(self._judged(pairs, shown, which, self.wide.running))
+
+    def _running_blocks(self, cases: Cases, store: Store) -> Iterator[tuple[np.ndarray, Batch, Requests]]:
+        """Positions of some of the cases and what they are read from: one pass where that can be, see `one_pass`, else
+        each its own history."""
+        next_event = one_pass.at_next_event(cases, store)
+        together, alone = np.flatnonzero(next_event), np.flatnonzero(~next_event)
+        rows, length = self.vocabulary.rows, self.params.length
+        for some, batch, requests in one_pass.blocks(cases.where(together), store, rows, length):
+            yield together[some], *device.moved((batch, requests), self.device)
+        others = cases.where(alone)
+        for block, batch, requests in self._asked_blocks(others, others.histories(store)):
+            yield alone[block], batch, requests
+
+    def _judged(
+        self, pairs: Pairs, shown: Tensor, which: np.ndarray, wide_of: Callable[[Pairs], np.ndarray]
+    ) -> np.ndarray:
+        """What each head says [m, heads] of pairs. shown [n, D]: states as asked; which [m]: each pair's."""
+        found = [torch.zeros(0, len(self.outcomes.names))]
         for start in range(0, len(pairs), _PAIRS):
             some = slice(start, start + _PAIRS)
             mine = pairs.where(some)
             parts = shown[torch.from_numpy(which[some])], torch.from_numpy(mine.video_idx.astype(np.int64))
-            wide = torch.from_numpy(self.wide.of_pairs(mine))
+            wide = torch.from_numpy(wide_of(mine))
             found.append(self._predicted(*(part.to(self.device) for part in (*parts, wide))).cpu())
         return torch.cat(found).numpy()
 
-    def score(self, pairs: Pairs) -> np.ndarray:
-        return np.ascontiguousarray(self.predictions(pairs)[:, self.outcomes.names.index("positive")])
+    def _positive(self, predictions: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(predictions[:, self.outcomes.names.index("positive")])
 
     def save(self, folder: Path) -> None:
         super().save(folder)
