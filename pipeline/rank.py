@@ -13,7 +13,7 @@ def main(params: Params) -> None:
     from nextreel import engine, files, models
     from nextreel.cases.store import Store
     from nextreel.scoring.sets import EvalSet, ShownPairs
-    from nextreel.two_stage import exhaustive, recommend, rerank, weigh
+    from nextreel.two_stage import as_of, exhaustive, recommend, rerank, weigh
     from nextreel.two_stage.blend import Blend, Fits
 
     settings = params.section("rank", weigh.Params)
@@ -27,10 +27,8 @@ def main(params: Params) -> None:
     found = weigh.weigh(Blend(ranker, exposure), asked, pool, weigh.Labelled.load(data, shown), settings, data, names)
     rerank.rerank(found.blend, found.weight, asked, pool, data / "systems/two_stage")
     rerank.score_shown(found.blend, found.weight, shown, asked, data / "systems/two_stage")
-    with files.replacing(data / "systems/exhaustive") as folder:
-        folder.mkdir()
-        if exhaustive.possible(found.blend, asked):
-            exhaustive.write(found.blend, found.weight, asked, folder)
+    exhaustive.write(found.blend, found.weight, asked, data / "systems/exhaustive")
+    as_of.write(ranker, shown, params.seed, data / "systems/as_of")
     files.write_json(Path("metrics/rank.json"), found.about)
     files.write_csv(Path("plots/rank.csv"), found.chart)
     con = engine.connect(params.section("engine", engine.Params), params.threads, Path(".work"))

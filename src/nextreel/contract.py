@@ -67,6 +67,16 @@ class Judge(Scorer, Protocol):
         ...
 
 
+@runtime_checkable
+class Running(Scorer, Protocol):
+    """A scorer that reads a user's history once where the user is asked at many moments."""
+
+    def running_score(self, pairs: Pairs) -> np.ndarray:
+        """`score` [m] as far as one pass can tell: where a history is longer than the model looks back, fewer of its
+        events may be read."""
+        ...
+
+
 @dataclass(frozen=True)
 class Training:
     """What a model learns from."""

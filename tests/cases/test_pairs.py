@@ -57,6 +57,14 @@ def test_a_case_is_asked_once_for_each_of_its_histories(cases):
     assert which.tolist() == [0, 0, 1, 1, 2]
 
 
+def test_the_longest_history_of_each_user(cases, cycle):
+    cases = cases.where(np.array([3, 1, 0, 2]))
+    histories, which = cases.longest(cycle.store)
+    assert histories.length.tolist() == [5, 2]
+    assert which.tolist() == [1, 0, 0, 1]
+    assert (histories.start[which] == cases.histories(cycle.store).start).all()
+
+
 def test_entries_that_lie_apart_still_find_their_case(cases):
     pairs = at(cases, [1, 0, 1], [4, 4, 4])
     asked, which = pairs.asked()

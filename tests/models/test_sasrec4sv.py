@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from scipy.special import expit, logit
 from sklearn.metrics import roc_auc_score
 
+from nextreel.cases.asked import Cases
 from nextreel.cases.pairs import Pairs
 from nextreel.cases.store import Column, NamedColumns, Sets
 from nextreel.contract import Training
@@ -229,6 +230,87 @@ def test_no_outcome_of_what_is_shown_is_in_its_score(world, model, asked):
     again = model.predictions(replace(pairs, store=store))
     for name, said in model.predictions(pairs).items():
         np.testing.assert_array_equal(again[name], said)
+
+
+# --- histories that run on ---
+
+
+@pytest.fixture(scope="module")
+def running(world):
+    """The four events of valid and test of each user, the first two at one time, each asked after those strictly
+    earlier. The padding has no tag, as in a real store."""
+    time_ms = world.store.events("time_ms").reshape(300, 24).copy()
+    time_ms[:, 21] = time_ms[:, 20]
+    store, n = with_events(world.store, time_ms=time_ms.ravel()), N_VIDEOS + 1
+    tags = Sets(tag_of(np.arange(1, n)).astype(np.int32), np.arange(-1, n).clip(min=0))
+    videos = NamedColumns(store.tables["videos"] | {"tags": tags})
+    store = replace(store, tables=store.tables | {"videos": videos})
+    user, step = np.repeat(np.arange(1, 301, dtype=np.int32), 4), np.tile(np.arange(20, 24), 300)
+    position, history_end = store.offsets[user] + step, np.where(step == 21, 20, step)
+    cases = Cases(
+        np.arange(1200), np.full(1200, "test"), user, time_ms[:, 20:].ravel(), np.zeros(1200, np.int16), history_end
+    )
+    return Pairs.at_cases(store, cases, np.arange(1200), store.events("video_idx")[position])
+
+
+def with_events(store, **columns):
+    return replace(store, tables=store.tables | {"events": NamedColumns(store.tables["events"] | columns)})
+
+
+@pytest.fixture(scope="module")
+def far_sighted(world, running):
+    """It looks back on more than any history holds."""
+    return fit(
+        replace(world, store=running.store),
+        epochs=2,
+        length=25,
+        inputs=["positive", "request_gap"],
+        request=["gap", "profile"],
+    )
+
+
+def test_where_a_window_holds_the_history_one_pass_tells_what_each_history_alone_does(far_sighted, running):
+    expected = far_sighted.score(running)
+    assert far_sighted.running_score(running) == pytest.approx(expected, abs=1e-5)
+    some = np.random.default_rng(0).permutation(len(running))[:333]  # in any order
+    assert far_sighted.running_score(running.where(some)) == pytest.approx(expected[some], abs=1e-5)
+    assert far_sighted.running_score(running.where(some[:0])).shape == (0,)
+
+
+def test_a_longer_history_is_read_from_half_a_window_or_more(world, running):
+    """With 8 tokens: after 20 events a window begins at 16 and five lie behind the request, after 22 seven, after 23
+    all; which window that is hangs on nothing that is asked beside."""
+    model = fit(world, epochs=2, length=8, inputs=["positive", "request_gap"], request=["gap"])
+    exact, found = model.score(running), model.running_score(running)
+    whole = running.history_end == 23
+    assert found[whole] == pytest.approx(exact[whole], abs=1e-5)
+    assert (found[~whole] != exact[~whole]).mean() > 0.9
+    assert np.corrcoef(found, exact)[0, 1] > 0.9
+    assert model.running_score(running.where(~whole)) == pytest.approx(found[~whole], abs=1e-5)
+
+
+def test_who_is_asked_at_another_time_than_the_next_event_s_is_scored_by_a_history_of_its_own(world, running):
+    model = fit(world, epochs=2, length=8, inputs=["positive", "request_gap"], request=["gap"])
+    later = replace(running.cases, time_ms=running.cases.time_ms + 1)
+    pairs = Pairs.at_cases(running.store, later, running.row, running.video_idx)
+    assert model.running_score(pairs) == pytest.approx(model.score(pairs), abs=1e-5)
+
+
+@pytest.mark.parametrize("step", [20, 21, 22, 23])
+def test_a_running_score_knows_nothing_of_its_own_row_or_later_ones(far_sighted, running, step):
+    """What came of them, and which videos came later, is overwritten: no bit of this row's score, nor of the scores of
+    rows before it or at its time, moves."""
+    first = 20 if step <= 21 else step  # of the rows of its time
+    events = {name: np.array(running.store.events(name)).reshape(300, 24) for name in running.store.tables["events"]}
+    events["positive"][:, first:] = ~events["positive"][:, first:]
+    events["wtr"][:, first:], events["wtg"][:, first:] = 0.5, 9.0
+    events["video_idx"][:, first:] = 1
+    store = with_events(running.store, **{name: column.ravel() for name, column in events.items()})
+    known = running.history_end <= first
+    before, after = (far_sighted.running_score(replace(running, store=each)) for each in (running.store, store))
+    np.testing.assert_array_equal(before[known], after[known])
+    if not known.all():
+        assert (before[~known] != after[~known]).mean() > 0.9
 
 
 def test_lists_are_by_what_is_shown_next(world, model, asked):

@@ -11,7 +11,7 @@ from scipy.special import expit, logit
 
 from nextreel.cases.asked import Cases
 from nextreel.cases.pairs import Pairs
-from nextreel.cases.store import NamedColumns
+from nextreel.cases.store import NamedColumns, n_before
 from nextreel.clock import DAY_MS, UTC8_MS
 from nextreel.nn import inputs
 from nextreel.nn.wide import COUNTED, PRIOR, Sums, Wide, before
@@ -155,6 +155,28 @@ def test_a_pair_has_all_that_the_fit_and_its_history_count(log):
         assert found[number, users + 2] == pytest.approx(np.log1p(len(mine)), abs=1e-4)
     some = np.array([5, 3, 44])
     np.testing.assert_allclose(wide.of_pairs(pairs.where(some)), wide.of_pairs(pairs)[some], atol=1e-6)
+
+
+def as_of_events(log):
+    """Every event as a pair of its own, after those of its user that are strictly earlier; the first two share a time,
+    and so do two in the middle."""
+    time_ms = log.events("time_ms").copy()
+    time_ms[[1, 40]] = time_ms[[0, 39]]
+    log = replace(log, tables=log.tables | {"events": NamedColumns(log.tables["events"] | {"time_ms": time_ms})})
+    user = np.repeat(np.arange(len(log.offsets) - 1), np.diff(log.offsets))
+    pairs = pairs_of(log, user, log.events("video_idx"), log.events("tab"), time_ms)
+    end = n_before(time_ms, log.offsets, user, time_ms)
+    return replace(pairs, history_end=end, cases=pairs.cases.until(end))
+
+
+def test_one_pass_counts_what_each_history_alone_does(log, monkeypatch):
+    wide, _dense = Wide.fit(log.fitted_on("train"))
+    pairs = as_of_events(log)
+    some = np.random.default_rng(0).permutation(len(pairs))
+    for mine in (pairs, pairs.where(some), pairs.where(some[:7]), pairs.where(some[:0])):
+        np.testing.assert_allclose(wide.running(mine), wide.of_pairs(mine), atol=1e-6)
+    monkeypatch.setattr("nextreel.nn.wide._EVENTS", 30)  # a user or two at a time
+    np.testing.assert_allclose(wide.running(pairs), wide.of_pairs(pairs), atol=1e-6)
 
 
 def test_nothing_is_counted_of_columns_that_the_data_lack(made_store, log):

@@ -32,8 +32,8 @@ def test_lists_and_ranks_are_those_of_a_full_sort(cycle, blend_of, known, full_s
     rng = np.random.default_rng(0)
     other = known(rng.standard_normal(N).round(1))
     blend = blend_of(cycle, other, Few() if kind == "sparse" else known(rng.gamma(1, 1, N), "share"))
-    exhaustive.write(blend, 1.5, cycle.asked, tmp_path)
-    listed, ranked = (arrays.load(tmp_path / f"{name}.parquet") for name in ("lists", "ranks"))
+    exhaustive.write(blend, 1.5, cycle.asked, tmp_path / "exhaustive")
+    listed, ranked = (arrays.load(tmp_path / f"exhaustive/{name}.parquet") for name in ("lists", "ranks"))
     for part in ("valid", "test"):
         cases, catalogue = cycle.cases(part), cycle.asked.catalogue.of(part)
         size = (len(cases), len(catalogue))
@@ -54,11 +54,13 @@ def test_lists_and_ranks_are_those_of_a_full_sort(cycle, blend_of, known, full_s
         assert ranked["rank"][np.isin(ranked["case_id"], cases.case_id)].tolist() == ranks.tolist()
 
 
-def test_a_large_catalogue_is_not_tried(cycle, known, blend_of, monkeypatch):
+def test_a_large_catalogue_is_not_tried(cycle, known, blend_of, tmp_path, monkeypatch):
     blend = blend_of(cycle, known(np.zeros(61)), known(np.zeros(61), "share"))
     assert exhaustive.possible(blend, cycle.asked)
     monkeypatch.setattr(exhaustive, "MOST", 100)
     assert not exhaustive.possible(blend, cycle.asked)
+    exhaustive.write(blend, 1.5, cycle.asked, tmp_path / "exhaustive")
+    assert list((tmp_path / "exhaustive").iterdir()) == []
 
 
 def test_a_ranker_that_is_asked_pair_by_pair_is_not_tried(cycle, known, blend_of):

@@ -41,6 +41,13 @@ class Cases:
     def histories(self, store: Store) -> Histories:
         return store.until(self.user_idx, self.history_end)
 
+    def longest(self, store: Store) -> tuple[Histories, np.ndarray]:
+        """The longest history of each user asked, in order of user_idx, and which of them [n] each case's begins."""
+        user_idx, which = np.unique(self.user_idx, return_inverse=True)
+        history_end = np.zeros(len(user_idx), np.int64)
+        np.maximum.at(history_end, which, self.history_end)
+        return store.until(user_idx, history_end), which
+
 
 @dataclass(frozen=True)
 class Catalogue:

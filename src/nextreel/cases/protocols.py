@@ -19,7 +19,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from nextreel.cases.asked import NO_TAB, Cases
-from nextreel.cases.store import START
+from nextreel.cases.store import START, n_before
 from nextreel.params import Section
 from nextreel.parts import PARTS
 
@@ -160,7 +160,8 @@ def build(log: Log, random: Log, n_users: int, targets: Targets, impressions: bo
 
     shown = first_rows(random.user_idx, np.ones(len(random.user_idx), bool))
     user, time_ms = random.user_idx[shown], random.time_ms[shown]
-    groups.append(("random", _cases("test", user, time_ms, random.tab[shown], _before(log, offsets, user, time_ms))))
+    history_end = n_before(log.time_ms, offsets, user, time_ms)
+    groups.append(("random", _cases("test", user, time_ms, random.tab[shown], history_end)))
 
     columns = {
         name: np.concatenate([getattr(cases, name) for _, cases in groups]) for name in Cases.__dataclass_fields__
@@ -174,14 +175,3 @@ def build(log: Log, random: Log, n_users: int, targets: Targets, impressions: bo
 def _cases(part: str, user_idx: np.ndarray, time_ms: np.ndarray, tab: np.ndarray, history_end: np.ndarray) -> Cases:
     n = len(user_idx)
     return Cases(np.arange(n, dtype=np.int64), np.full(n, part), user_idx, time_ms, tab, history_end.astype(np.int64))
-
-
-def _before(log: Log, offsets: np.ndarray, user_idx: np.ndarray, time_ms: np.ndarray) -> np.ndarray:
-    """How many of each user's [n] standard events lie strictly before each time [n]: one binary search for all."""
-    low, high = offsets[user_idx], offsets[user_idx + 1]
-    while (open_ := np.flatnonzero(low < high)).size:
-        middle = (low[open_] + high[open_]) // 2
-        earlier = log.time_ms[middle] < time_ms[open_]
-        low[open_[earlier]] = middle[earlier] + 1
-        high[open_[~earlier]] = middle[~earlier]
-    return np.asarray(low - offsets[user_idx])

@@ -187,6 +187,20 @@ def _mapped(path: Path) -> np.ndarray:
     return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
+def n_before(event_ms: np.ndarray, offsets: np.ndarray, user_idx: np.ndarray, time_ms: np.ndarray) -> np.ndarray:
+    """How many of each user's [n] events lie strictly before each time [n]: one binary search for all.
+
+    event_ms [E]: in order of (user, time); offsets [n_users + 2]: where each user's begin.
+    """
+    low, high = offsets[user_idx], offsets[user_idx + 1]
+    while (open_ := np.flatnonzero(low < high)).size:
+        middle = (low[open_] + high[open_]) // 2
+        earlier = event_ms[middle] < time_ms[open_]
+        low[open_[earlier]] = middle[earlier] + 1
+        high[open_[~earlier]] = middle[~earlier]
+    return np.asarray(low - offsets[user_idx])
+
+
 @dataclass(frozen=True)
 class Histories:
     """n stretches of a store's events: history i is the positions start[i] to stop[i]. Nothing may read beyond them."""

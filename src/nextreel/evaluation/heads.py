@@ -61,7 +61,7 @@ HEADS = {
 
 
 def table(data: Path, shown: Impressions, models: Iterable[str], seed: int, params: Params) -> Columns:
-    """part, head, model, metric, value, low, high: of the heads that the models' tables of scores tell of, of a seed."""
+    """part, head, model, metric, value, low, high: of the heads that tables of scores tell of, of a seed."""
     told = {name: values.astype(float) for name, values in arrays.load(data / "outcomes.parquet").items()}
     tables = []
     for model in models:

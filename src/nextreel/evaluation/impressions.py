@@ -4,6 +4,9 @@ Both judge the same scores, of models frozen before the part (see `parts.answeri
 first row of the part. The videos of `random` were chosen by nobody: what is measured there is free of exposure bias,
 and nothing is fitted on them.
 
+The system `as_of` alone reads histories up to each row. On standard rows its GAUC is biased downwards, and AUC hardly:
+a row's outcome is in the scores of the user's later rows and never in its own. Outcomes of `random` are in no history.
+
 A part of the impressions is `valid` or `test` (standard rows) or `random`. A row whose label is unknown belongs to
 none: it is scored, and not judged.
 """

@@ -9,7 +9,7 @@ the video is a positive, given that it is shown: what the ranking stage and tabl
 one; what came of the showing itself is in no input.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,11 +19,12 @@ from pydantic import model_validator
 from scipy.special import log_expit, logit
 from torch import Tensor
 
+from nextreel.cases.asked import Cases
 from nextreel.cases.pairs import Pairs
 from nextreel.cases.store import UNKNOWN, Histories, Store
 from nextreel.contract import Scale
-from nextreel.nn import outcomes, recommender, self_attention, trainer
-from nextreel.nn.batch import Beside, Example, Requests
+from nextreel.nn import device, one_pass, outcomes, recommender, self_attention, trainer
+from nextreel.nn.batch import Batch, Beside, Example, Requests
 from nextreel.nn.heads import NEXT_ITEM
 from nextreel.nn.outcomes import (
     BIN,
@@ -37,7 +38,7 @@ from nextreel.nn.outcomes import (
     Outcomes,
     measures,
     pairwise,
-)  # fmt: skip
+)
 from nextreel.nn.vocabulary import Vocabulary
 from nextreel.nn.watch_time import Quantiles
 from nextreel.nn.wide import COLUMNS, Wide
@@ -133,12 +134,40 @@ class Model(recommender.Recommender):
         states = [torch.zeros(0, self.params.width)]
         for _block, batch, requests in self._asked_blocks(cases, cases.histories(pairs.store)):
             states.append(self._shown(self.network.states(batch, requests), requests).cpu())
-        shown, found = torch.cat(states), []
+        return self._of_states(pairs, torch.cat(states), which, self.wide.of_pairs)
+
+    @torch.no_grad()
+    def _said_running(self, pairs: Pairs) -> dict[str, Tensor]:
+        """`_said` as far as one pass over each user's longest history can tell, see `one_pass`."""
+        self.network.eval()
+        cases, which = pairs.asked()
+        shown = torch.zeros(len(cases), self.params.width)
+        for some, batch, requests in self._running_blocks(cases, pairs.store):
+            shown[some] = self._shown(self.network.states(batch, requests), requests).cpu()
+        return self._of_states(pairs, shown, which, self.wide.running)
+
+    def _running_blocks(self, cases: Cases, store: Store) -> Iterator[tuple[np.ndarray, Batch, Requests]]:
+        """Positions of some of the cases and what they are read from: one pass where that can be, else each its own
+        history."""
+        next_event = one_pass.at_next_event(cases, store)
+        together, alone = np.flatnonzero(next_event), np.flatnonzero(~next_event)
+        rows, length = self.vocabulary.rows, self.params.length
+        for some, batch, requests in one_pass.blocks(cases.where(together), store, rows, length):
+            yield together[some], *device.moved((batch, requests), self.device)
+        others = cases.where(alone)
+        for block, batch, requests in self._asked_blocks(others, others.histories(store)):
+            yield alone[block], batch, requests
+
+    def _of_states(
+        self, pairs: Pairs, shown: Tensor, which: np.ndarray, wide_of: Callable[[Pairs], np.ndarray]
+    ) -> dict[str, Tensor]:
+        """What each head says [m, n] of pairs. shown [n, D]: states as asked; which [m]: each pair's."""
+        found = []
         for start in range(0, max(len(pairs), 1), _PAIRS):
             some = slice(start, start + _PAIRS)
             mine = pairs.where(some)
             parts = shown[torch.from_numpy(which[some])], torch.from_numpy(mine.video_idx.astype(np.int64))
-            wide = torch.from_numpy(self.wide.of_pairs(mine))
+            wide = torch.from_numpy(wide_of(mine))
             said = self._predicted(*(part.to(self.device) for part in (*parts, wide)))
             found.append({name: part.cpu() for name, part in said.items()})
         return {name: torch.cat([each[name] for each in found]) for name in self.outcomes.names}
@@ -147,12 +176,15 @@ class Model(recommender.Recommender):
         """What each head says, see `nn.outcomes`; of the bins of watch time what is read off them: the median
         `watch_time_ms`, and after `watch_time_` what is expected of wtr and wtg, and how likely are complete and
         positive."""
+        return self._told_by(self._said(pairs), pairs)
+
+    def _told_by(self, said: Mapping[str, Tensor], pairs: Pairs) -> dict[str, np.ndarray]:
         found: dict[str, np.ndarray] = {}
-        for name, said in self._said(pairs).items():
+        for name, numbers in said.items():
             if name == WATCH_TIME:
-                found |= self._read_off(said, pairs)
+                found |= self._read_off(numbers, pairs)
             else:
-                found[name] = said[:, 0].numpy()
+                found[name] = numbers[:, 0].numpy()
         return found
 
     def _read_off(self, said: Tensor, pairs: Pairs) -> dict[str, np.ndarray]:
@@ -179,6 +211,9 @@ class Model(recommender.Recommender):
 
     def score(self, pairs: Pairs) -> np.ndarray:
         return self.read(self.predictions(pairs))
+
+    def running_score(self, pairs: Pairs) -> np.ndarray:
+        return self.read(self._told_by(self._said_running(pairs), pairs))
 
     def read(self, said: Mapping[str, np.ndarray]) -> np.ndarray:
         """The score [m] that `params.score` asks for, float32, from what `predictions` says."""

@@ -151,6 +151,13 @@ def before(key: np.ndarray, day: np.ndarray, values: np.ndarray) -> np.ndarray:
     return found
 
 
+def earlier(key: np.ndarray, place: np.ndarray, values: np.ndarray, asked: np.ndarray, until: np.ndarray) -> np.ndarray:
+    """For each key that is asked for [a] the sum [a, V] of the values of entries with it, key, place [e] and
+    values [e, V], at places below `until` [a]."""
+    keys, places = np.concatenate([key, asked]), np.concatenate([place, until])
+    return before(keys, places, np.concatenate([values, np.zeros((len(asked), values.shape[1]))]))[len(key) :]
+
+
 @dataclass(frozen=True)
 class Wide:
     """As counted on a fit's events."""
@@ -201,8 +208,20 @@ class Wide:
     def of_pairs(self, pairs: Pairs) -> np.ndarray:
         """float32 [m, K]."""
         cases, which = pairs.asked()
-        histories, groups = cases.histories(pairs.store), Grouping(pairs.store)
-        shown = Shown(pairs.video_idx, pairs.time_ms, pairs.tab)
+        return self._inputs(pairs, cases.histories(pairs.store), which)
+
+    def running(self, pairs: Pairs) -> np.ndarray:
+        """`of_pairs` up to rounding, in one pass over each user's longest history: for users who are asked at many
+        moments."""
+        cases, which = pairs.asked()
+        histories, of_case = cases.longest(pairs.store)
+        return self._inputs(pairs, histories, of_case[which], pairs.history_end)
+
+    def _inputs(
+        self, pairs: Pairs, histories: Histories, which: np.ndarray, until: np.ndarray | None = None
+    ) -> np.ndarray:
+        """which [m]: of the histories, each entry's; until [m]: how many events of it count, all if not given."""
+        groups, shown = Grouping(pairs.store), Shown(pairs.video_idx, pairs.time_ms, pairs.tab)
         of_shown = self._of_shown(groups, shown)
         n, kinds = of_shown.shape[1], [kind for kind in USER_KINDS if groups.has(kind)]
         found = np.empty((len(pairs), self.n_inputs))
@@ -215,12 +234,18 @@ class Wide:
             events, positive = Shown.of_events(pairs.store, position), pairs.store.events("positive")[position]
             expected = _expected(self._of_shown(groups, events), self.weights)
             residual = _residuals(expected, (positive != UNKNOWN).astype(float), (positive == 1).astype(float))
+            place = position - histories.start[block][owner]
             at = n + 1
             for kind in kinds:
                 of_events, of = groups.of(kind, events), groups.of(kind, some)
                 n_keys = 1 + max(of_events.key.max(initial=0), of.key.max(initial=0))
-                sums = Sums.of(owner[of_events.row] * n_keys + of_events.key, residual[of_events.row])
-                mine_of = sums.at((which[mine][of.row] - block.start) * n_keys + of.key)
+                key = owner[of_events.row] * n_keys + of_events.key
+                asked = (which[mine][of.row] - block.start) * n_keys + of.key
+                values = residual[of_events.row]
+                if until is None:
+                    mine_of = Sums.of(key, values).at(asked)
+                else:
+                    mine_of = earlier(key, place[of_events.row], values, asked, until[mine][of.row])
                 columns = _departures(of, mine_of, self.share, kind in USER_COUNTED)
                 found[mine, at : at + columns.shape[1]] = columns
                 at += columns.shape[1]

@@ -12,7 +12,7 @@ import numpy as np
 from nextreel import arrays
 from nextreel.cases.asked import Cases, Catalogue
 from nextreel.cases.pairs import Pairs
-from nextreel.cases.store import Store
+from nextreel.cases.store import Store, n_before
 from nextreel.scoring import order
 
 
@@ -93,3 +93,12 @@ class ShownPairs:
         return Pairs(
             store, self.cases, self.row, self.video_idx, self.cases.history_end[self.row], self.time_ms, self.tab
         )
+
+    def as_of(self, store: Store) -> Pairs:
+        """An entry an impression, each a case of its own: asked when and where it was shown, after all of the user's
+        events strictly before. The store holds `events/time_ms`."""
+        part, user_idx = self.cases.part[self.row], self.cases.user_idx[self.row]
+        history_end = n_before(store.events("time_ms"), store.offsets, user_idx, self.time_ms)
+        impression = np.arange(len(self.row))
+        cases = Cases(impression, part, user_idx, self.time_ms, self.tab, history_end)
+        return Pairs.at_cases(store, cases, impression, self.video_idx)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nextreel import arrays
+from nextreel import arrays, files
 from nextreel.cases.asked import Cases
 from nextreel.contract import Factored, Judge, Sparse
 from nextreel.progress import track
@@ -23,8 +23,16 @@ def possible(blend: Blend, asked: EvalSet) -> bool:
 
 
 def write(blend: Blend, weight: float, asked: EvalSet, system: Path) -> None:
-    """lists.parquet and ranks.parquet of the blend over the whole catalogue, seen videos left out, into the folder."""
-    with arrays.Writer(system / "lists.parquet") as lists, arrays.Writer(system / "ranks.parquet") as ranks:
+    """lists.parquet and ranks.parquet of the blend over the whole catalogue, seen videos left out, into a new folder
+    `system`; nothing where that is not possible."""
+    with files.replacing(system) as folder:
+        folder.mkdir()
+        if possible(blend, asked):
+            _answer(blend, weight, asked, folder)
+
+
+def _answer(blend: Blend, weight: float, asked: EvalSet, folder: Path) -> None:
+    with arrays.Writer(folder / "lists.parquet") as lists, arrays.Writer(folder / "ranks.parquet") as ranks:
         for part in ("valid", "test"):
             catalogue, mine, reference = asked.catalogue.of(part), asked.of(part), blend.references(part, asked)
             size = max(1, _SCORES // max(len(catalogue), 1))
