@@ -17,6 +17,7 @@ PLAIN = {
 # Of sasrec4sv.
 HEADS = {
     "hidden": 16,
+    "wide": True,
     "score": "positive",
     "chosen_by": "next_item",
     "weights": {

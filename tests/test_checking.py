@@ -60,6 +60,15 @@ def problems(check, tmp_path, monkeypatch):
     return run
 
 
+def test_without_impressions_no_head_chooses_an_epoch(check, problems):
+    check({"split.strategy": "leave_one_out"})
+    told = problems({"split.strategy": "leave_one_out", "train.sasrec4sv.chosen_by": "positive"})
+    assert told.endswith(
+        "`train.sasrec4sv.chosen_by` asks for impressions, and `split.strategy` is 'leave_one_out', which has none;"
+        " choose next_item"
+    )
+
+
 def test_the_committed_file_passes_without_any_data(root, tmp_path, monkeypatch):
     params = Params.load(root / "params.yaml")
     monkeypatch.chdir(tmp_path)
@@ -238,7 +247,7 @@ def parsed(value):
         ("ingest.table.tbl", 1, "`ingest.table.tbl` is unknown; did you mean `tab`?"),
         ("ingest.table.user_id", DELETED, "`ingest.table.user_id` is missing"),
         ("ingest.table.user_id", 1.5, "`ingest.table.user_id` is 1.5; allowed: text of at least one character; a word"),
-        ("label.wtr_cap", 1, "`label.wtr_cap` is unknown"),
+        ("label.wtr_most", 1, "`label.wtr_most` is unknown"),
         (
             "label.positive",
             "sasrec",

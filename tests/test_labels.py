@@ -13,6 +13,7 @@ DEFAULT = {
     "positive": "wtg",
     "wtg_threshold": 1.0,
     "wtr_threshold": 0.5,
+    "wtr_cap": 1.0,
     "quantile": 0.2,
     "bucket": "width",
     "bucket_width_s": 1,
@@ -85,7 +86,13 @@ def test_the_ruler_is_the_same_whatever_the_label(positive):
     found = label(table, params(positive=positive, bucket="frequency", n_buckets=4, shrinkage=9))
     for name in RULERS:
         pd.testing.assert_series_equal(found[name], expected[name], check_exact=True)
-    assert found.wtr.max() == labels.WTR_CAP
+    assert found.wtr.max() == 1.0
+
+
+def test_a_watch_time_ratio_is_capped_where_that_is_asked():
+    table = rows([500, 2_000, 9_000], [1_000, 1_000, 1_000])
+    for cap, expected in ((1.0, [0.5, 1, 1]), (1.5, [0.5, 1.5, 1.5]), (None, [0.5, 2, 9])):
+        assert label(table, params(wtr_cap=cap)).wtr.tolist() == expected
 
 
 @pytest.mark.parametrize("positive", ["wtr", "long_view", "click", "all"])

@@ -74,7 +74,7 @@ def check(params: Params, scratch: Path) -> None:
     """
     raw = params.raw
     problems = [*_unknown(raw), *_sections(raw), *_models(raw), *_names(raw), *_inputs(raw)]
-    problems += [*_columns(raw), *_devices(raw)]
+    problems += [*_columns(raw), *_devices(raw), *_choices(raw)]
     if problems:
         raise UserError("params.yaml:\n  " + "\n  ".join(problems))
     check_input(params, scratch)
@@ -229,6 +229,19 @@ def _devices(raw: Mapping[str, Any]) -> Iterator[str]:
             device.choose(name)
         except UserError as error:
             yield str(error)
+
+
+def _choices(raw: Mapping[str, Any]) -> Iterator[str]:
+    """Epochs that nothing on valid can choose."""
+    split = parse("split", raw.get("split"), splits.Params)[0]
+    if split is None or split.strategy != "leave_one_out":
+        return
+    for where, owner, params in _sound_models(raw):
+        if isinstance(params, recommender.NeuralParams) and owner.Model.choice(params) != recommender.BY_LISTS:
+            yield (
+                f"`{where}.chosen_by` asks for impressions, and `split.strategy` is 'leave_one_out', which has none;"
+                f" choose {recommender.BY_LISTS.head}"
+            )
 
 
 def _sound_models(raw: Mapping[str, Any]) -> Iterator[tuple[str, ModuleType, Any]]:

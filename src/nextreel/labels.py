@@ -12,7 +12,7 @@ neither positive nor negative. A log without any watch time is another matter: s
 What models are judged by beside the label is the same whatever the label, so that metrics compare models:
 
 - WTG, the watch-time gain: the gain of REFERENCE.
-- WTR, the watch-time ratio: play_time / duration, at most WTR_CAP.
+- WTR, the watch-time ratio: play_time / duration, at most `wtr_cap`: above 1 a video loops.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from ibis import _
 from pydantic import Field, ModelWrapValidatorHandler, model_validator
 
 from nextreel.errors import UserError
-from nextreel.params import Float, NonNegativeFloat, PositiveInt, Section
+from nextreel.params import Float, NonNegativeFloat, PositiveFloat, PositiveInt, Section
 
 SMOOTHING = 0.25  # width of the neighbourhood of a bucket, in log duration: buckets within some 25 % of its length
 ROUNDING = 1e-12  # of the mean square: a smaller variance is what float64 leaves of none
@@ -43,7 +43,6 @@ class Scheme(Section):
 
 
 REFERENCE = Scheme(bucket="frequency", bucket_width_s=1, n_buckets=30, truncate=False, shrinkage=50)
-WTR_CAP = 1.0  # above it a video loops
 GAINS = ("wtg", "wtg_quantile", "dvr", "sasrec4sv")  # rules by duration buckets
 _PUBLISHED = {"wtg_threshold": 1.0, "bucket": "width", "shrinkage": 0}
 PUBLISHED: dict[str, dict[str, Any]] = {
@@ -59,6 +58,7 @@ class Params(Scheme):
     quantile: Annotated[Float, Field(gt=0, lt=1)]  # the top share of each bucket that `wtg_quantile` takes
     wtg_threshold: Float  # standard deviations
     wtr_threshold: NonNegativeFloat
+    wtr_cap: PositiveFloat | None  # None: WTR has no bound
 
     @model_validator(mode="wrap")
     @classmethod
@@ -282,7 +282,7 @@ def label(parts: ir.Table, durations: dict[str, np.ndarray], params: Params) -> 
     }.get(params.positive, _.play_time_ms > _.positive_above_ms)
     own = params.positive in GAINS
     return rows.mutate(  # SQL's LEAST passes over nulls, so they are kept by hand
-        wtr=ibis.ifelse(wtr.notnull(), ibis.least(wtr, WTR_CAP), None),
+        wtr=ibis.ifelse(wtr.notnull(), ibis.least(wtr, params.wtr_cap or NEVER), None),
         wtg=_gain(_.play_time_ms, _.reference_mean_ms, _.reference_std_ms),
         z=_gain(watch_ms(params), _.mean_ms, _.std_ms) if own else ibis.null("float64"),
         bucket=_.bucket if own else ibis.null("int64"),

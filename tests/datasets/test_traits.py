@@ -111,7 +111,7 @@ def test_a_row_without_duration_is_neither_positive_nor_negative_and_stays_in_th
     known = rows[rows.duration_ms.notna()]
     assert known[["wtr", "wtg"]].notna().to_numpy().all()
     assert known.positive.notna().all()
-    assert known.wtr.max() == labels.WTR_CAP
+    assert known.wtr.max() == 1.0
 
 
 def test_integers_written_as_floats(real_data, videos):

@@ -131,7 +131,7 @@ def test_heads_are_judged_by_hand(model, asked):
     assert judged["positive"]["loss"] == pytest.approx(np.logaddexp(0, -towards).mean(), rel=1e-5)
     assert set(judged) == {"positive", "linear", "gain", "watch_time"}
     assert np.isnan(judged["gain"]["loss"])
-    assert "rmse" not in judged["gain"]
+    assert np.isnan(judged["gain"]["rmse"])
     assert judged["watch_time"]["loss"] > 0
 
 
@@ -148,6 +148,20 @@ def test_the_score_can_be_read_off_other_heads(world, asked, score, scale):
     else:
         expected = np.log(expit(said["relevant"]) * np.log1p(np.exp(said["gain"])))
     np.testing.assert_allclose(model.score(pairs), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_without_counts_and_the_next_video_its_heads_learn_the_same(world, asked, tmp_path):
+    """As published: one head, and nothing beside the sequence."""
+    pairs, liked = asked
+    weights = dict.fromkeys(SETTINGS["weights"], 0) | {"linear": 1}
+    changes = {"weights": weights, "score": "linear", "chosen_by": "linear", "wide": False}
+    model = fit(world, **changes)
+    assert "events/tab?" not in sasrec4sv.Model.columns(model.params)
+    assert list(model.predictions(pairs)) == ["linear"]
+    assert model.scale == "log_share"  # no log-odds
+    assert roc_auc_score(liked, model.score(pairs)) > 0.9
+    model.save(tmp_path / "model")
+    np.testing.assert_array_equal(sasrec4sv.Model.load(tmp_path / "model").score(pairs), model.score(pairs))
 
 
 def test_a_model_says_the_same_after_a_folder(model, asked, tmp_path):
@@ -347,7 +361,7 @@ def test_a_fit_that_was_cut_off_ends_with_the_same_bytes(world, tmp_path):
     [
         ({"history": "positives"}, "`history` is 'positives'.*choose all"),
         ({"passed_weight": 0}, "`passed_weight` is 0.*choose more"),
-        ({"weights": SETTINGS["weights"] | {"positive": 0}}, "positive"),
+        ({"weights": SETTINGS["weights"] | {"positive": 0}}, "`score` asks for positive"),
     ],
 )
 def test_settings_that_leave_the_heads_nothing_to_learn_are_refused(changes, message):

@@ -24,7 +24,7 @@ NAN = float("nan")
 
 
 def params(score="positive", chosen_by="next_item", **weights):
-    return Params(weights=Weights(**ALL | weights), hidden=8, score=score, chosen_by=chosen_by)
+    return Params(weights=Weights(**ALL | weights), hidden=8, wide=True, score=score, chosen_by=chosen_by)
 
 
 def heads(**weights):
@@ -170,10 +170,13 @@ def test_drawn_pairs_are_spread_over_the_history():
         ("binary", [[1.0], [1.0], [-1.0], [-1.0]], [0.9, 0.1, 0.6, 0.2], {"f1": 2 / (2 + 2)}),
         ("relevant", [[-1.0]], [0.0], {"f1": 0.0}),
         ("watch_time", [[0.0] * N_BINS], [3.0], {}),
+        ("binary", [], [], {"f1": NAN}),
+        ("gain", [], [], {"rmse": NAN}),
     ],
 )
 def test_measures_by_hand(name, found, value, expected):
-    assert measures(name, torch.tensor(found), torch.tensor(value)) == pytest.approx(expected)
+    found = torch.tensor(found).reshape(len(value), OUTCOMES[name].size)
+    assert measures(name, found, torch.tensor(value)) == pytest.approx(expected, nan_ok=True)
 
 
 def test_an_epoch_can_be_chosen_by_every_head():
@@ -188,11 +191,16 @@ def test_an_epoch_can_be_chosen_by_every_head():
     [
         (
             {"score": "watch_time", "watch_time": 0},
-            r"`score` is 'watch_time', but `weights.watch_time` is 0; choose more",
+            r"`score` asks for watch_time, but `weights.watch_time` is 0; choose more",
         ),
         ({"score": "relevant_gain", "gain": 0}, r"`weights.gain` is 0; choose more"),
         ({"score": "relevant_gain", "gain": 0, "relevant": 0}, r"`weights.relevant` and `weights.gain` are 0"),
-        ({"chosen_by": "binary", "binary": 0}, r"`chosen_by` is 'binary', but `weights.binary` is 0; choose more"),
+        ({"chosen_by": "binary", "binary": 0}, r"`chosen_by` asks for binary, but `weights.binary` is 0; choose more"),
+        ({"next_item": 0}, "`chosen_by` asks for next_item, but `weights.next_item` is 0"),
+        (
+            {"positive": 0, "pairwise": 1, "score": "gain"},
+            "`weights.pairwise` asks for positive, but",
+        ),
         ({"chosen_by": "gauc"}, "chosen_by"),
     ],
 )

@@ -20,7 +20,7 @@ from nextreel.simulation import files, generator
 from nextreel.simulation import world as laws
 
 LABEL = labels.Params(
-    positive="long_view", wtg_threshold=1, wtr_threshold=0.5, quantile=0.2, bucket="width",
+    positive="long_view", wtg_threshold=1, wtr_threshold=0.5, wtr_cap=1, quantile=0.2, bucket="width",
     bucket_width_s=1, n_buckets=30, truncate=True, shrinkage=50,
 )  # fmt: skip
 

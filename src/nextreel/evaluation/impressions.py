@@ -49,7 +49,7 @@ class Impressions:
     video_idx: np.ndarray  # [m]
     time_ms: np.ndarray  # [m]
     label: np.ndarray  # [m] 0, 1 or UNKNOWN
-    wtr: np.ndarray  # [m] at most `labels.WTR_CAP`, NaN where unknown
+    wtr: np.ndarray  # [m] at most `label.wtr_cap`, NaN where unknown
     wtg: np.ndarray  # [m] the gain of `labels.REFERENCE` whatever the label, NaN where unknown
     tie: np.ndarray  # [m] uint64, see `order.tie_hash`
     known: np.ndarray  # [m] bool: the video had an event before the case's part began

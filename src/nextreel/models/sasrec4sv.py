@@ -34,6 +34,7 @@ from nextreel.nn.outcomes import (
     PAIRWISE,
     POSITIVE,
     RELEVANT,
+    RELEVANT_GAIN,
     WATCH_TIME,
     Outcomes,
     measures,
@@ -65,11 +66,11 @@ class Model(recommender.Recommender):
     Params = Params
     params: Any
 
-    def __init__(self, params: Any, vocabulary: Vocabulary, wide: Wide, quantiles: Quantiles | None) -> None:
+    def __init__(self, params: Any, vocabulary: Vocabulary, wide: Wide | None, quantiles: Quantiles | None) -> None:
         """quantiles: of the head `watch_time`, None without one."""
         super().__init__(params, vocabulary)
         self.wide, self.quantiles = wide, quantiles
-        self.outcomes = Outcomes(params, params.width, wide.n_inputs, params.dropout)
+        self.outcomes = Outcomes(params, params.width, wide.n_inputs if wide else 0, params.dropout)
         self.network.add_module("outcomes", self.outcomes)
         self.scale = _scale(params)
 
@@ -77,7 +78,8 @@ class Model(recommender.Recommender):
     def columns(cls, params: Any) -> tuple[str, ...]:
         told = {f"events/{name}" for name in _told(params)}
         duration = {"videos/duration_ms"} if params.weights.watch_time else set()
-        return tuple(sorted({*super().columns(params), *COLUMNS, *told, *duration}))
+        counted = COLUMNS if params.wide else ()
+        return tuple(sorted({*super().columns(params), *counted, *told, *duration}))
 
     @classmethod
     def loss_weights(cls, params: Any) -> dict[str, float]:
@@ -89,8 +91,8 @@ class Model(recommender.Recommender):
 
     @classmethod
     def _begun(cls, params: Any, vocabulary: Vocabulary, histories: Histories) -> tuple[Self, Beside | None]:
-        wide, of_events = Wide.fit(histories)
         store, (position, _owner) = histories.store, histories.flat()
+        wide, of_events = Wide.fit(histories) if params.wide else (None, _nothing(len(position)))
         told = {name: store.events(name)[position] for name in _told(params)}
         duration_ms = _durations(store, store.events("video_idx")[position])
         quantiles = _quantiles(duration_ms, told) if params.weights.watch_time else None
@@ -109,11 +111,11 @@ class Model(recommender.Recommender):
     def losses(self, example: Example, rng: np.random.Generator) -> dict[str, Tensor]:
         assert example.wide is not None
         assert example.labels is not None
-        states = self.network.states(example.batch, example.requests)
-        next_item = self.next_item_loss(states, example, rng)
+        states, weights = self.network.states(example.batch, example.requests), self.params.weights
+        losses = {NEXT_ITEM: self.next_item_loss(states, example, rng)} if weights.next_item else {}
         found = self._predicted(self._shown(states, example.requests), example.video, example.wide)
-        losses = {NEXT_ITEM: next_item} | self.outcomes.losses(found, example.labels)
-        if self.params.weights.pairwise:
+        losses |= self.outcomes.losses(found, example.labels)
+        if weights.pairwise:
             history = torch.searchsorted(example.batch.offsets, example.requests.at, right=True)
             losses[PAIRWISE] = pairwise(found[POSITIVE][:, 0], example.labels["positive"], history)
         return losses
@@ -134,7 +136,7 @@ class Model(recommender.Recommender):
         states = [torch.zeros(0, self.params.width)]
         for _block, batch, requests in self._asked_blocks(cases, cases.histories(pairs.store)):
             states.append(self._shown(self.network.states(batch, requests), requests).cpu())
-        return self._of_states(pairs, torch.cat(states), which, self.wide.of_pairs)
+        return self._of_states(pairs, torch.cat(states), which, Wide.of_pairs)
 
     @torch.no_grad()
     def _said_running(self, pairs: Pairs) -> dict[str, Tensor]:
@@ -144,7 +146,7 @@ class Model(recommender.Recommender):
         shown = torch.zeros(len(cases), self.params.width)
         for some, batch, requests in self._running_blocks(cases, pairs.store):
             shown[some] = self._shown(self.network.states(batch, requests), requests).cpu()
-        return self._of_states(pairs, shown, which, self.wide.running)
+        return self._of_states(pairs, shown, which, Wide.running)
 
     def _running_blocks(self, cases: Cases, store: Store) -> Iterator[tuple[np.ndarray, Batch, Requests]]:
         """Positions of some of the cases and what they are read from: one pass where that can be, else each its own
@@ -159,7 +161,7 @@ class Model(recommender.Recommender):
             yield alone[block], batch, requests
 
     def _of_states(
-        self, pairs: Pairs, shown: Tensor, which: np.ndarray, wide_of: Callable[[Pairs], np.ndarray]
+        self, pairs: Pairs, shown: Tensor, which: np.ndarray, inputs: Callable[[Wide, Pairs], np.ndarray]
     ) -> dict[str, Tensor]:
         """What each head says [m, n] of pairs. shown [n, D]: states as asked; which [m]: each pair's."""
         found = []
@@ -167,7 +169,7 @@ class Model(recommender.Recommender):
             some = slice(start, start + _PAIRS)
             mine = pairs.where(some)
             parts = shown[torch.from_numpy(which[some])], torch.from_numpy(mine.video_idx.astype(np.int64))
-            wide = torch.from_numpy(wide_of(mine))
+            wide = torch.from_numpy(inputs(self.wide, mine) if self.wide else _nothing(len(mine)))
             said = self._predicted(*(part.to(self.device) for part in (*parts, wide)))
             found.append({name: part.cpu() for name, part in said.items()})
         return {name: torch.cat([each[name] for each in found]) for name in self.outcomes.names}
@@ -206,7 +208,7 @@ class Model(recommender.Recommender):
             known = ~value.isnan()
             said, value = said[known].double(), value[known].double()
             loss = OUTCOMES[name].loss(said, value).mean()
-            judged[name] = {"loss": loss.item()} | (measures(name, said, value) if len(value) else {})
+            judged[name] = {"loss": loss.item()} | measures(name, said, value)
         return judged
 
     def score(self, pairs: Pairs) -> np.ndarray:
@@ -221,27 +223,33 @@ class Model(recommender.Recommender):
 
     def save(self, folder: Path) -> None:
         super().save(folder)
-        self.wide.save(folder / "wide")
+        if self.wide is not None:
+            self.wide.save(folder / "wide")
         if self.quantiles is not None:
             self.quantiles.save(folder / WATCH_TIME)
 
     @classmethod
     def _empty(cls, params: Any, vocabulary: Vocabulary, folder: Path) -> Self:
         quantiles = Quantiles.load(folder / WATCH_TIME) if params.weights.watch_time else None
-        return cls(params, vocabulary, Wide.load(folder / "wide"), quantiles)
+        return cls(params, vocabulary, Wide.load(folder / "wide") if params.wide else None, quantiles)
+
+
+def _nothing(n: int) -> np.ndarray:
+    """In place of wide inputs, where there are none [n, 0]."""
+    return np.zeros((n, 0), np.float32)
 
 
 def _scale(params: outcomes.Params) -> Scale:
-    return "log_share" if params.score == "relevant_gain" else "log_odds"
+    return "log_odds" if params.score in (POSITIVE, WATCH_TIME) else "log_share"
 
 
 def _score(params: outcomes.Params, said: Mapping[str, np.ndarray]) -> np.ndarray:
-    if params.score == "positive":
-        return np.ascontiguousarray(said[POSITIVE])
-    if params.score == "watch_time":
+    if params.score == WATCH_TIME:
         return logit(said[f"{WATCH_TIME}_positive"].clip(_LEAST, 1 - _LEAST)).astype(np.float32)
-    relevant, gain = (said[name].astype(float) for name in (RELEVANT, GAIN))
-    return (log_expit(relevant) + np.log(np.logaddexp(0.0, gain))).astype(np.float32)
+    if params.score == RELEVANT_GAIN:
+        relevant, gain = (said[name].astype(float) for name in (RELEVANT, GAIN))
+        return (log_expit(relevant) + np.log(np.logaddexp(0.0, gain))).astype(np.float32)
+    return np.ascontiguousarray(said[params.score])
 
 
 def _told(params: Any) -> list[str]:

@@ -76,7 +76,7 @@ def of_events(name: str, events: Events) -> np.ndarray:
         return age(events.time_ms, days)
     if name == WTR:
         wtr = events.store.events("wtr")[events.position]
-        return np.where(np.isnan(wtr), NOTHING, np.nan_to_num(10 * wtr)).astype(np.int8)
+        return np.where(np.isnan(wtr), NOTHING, np.minimum(np.nan_to_num(10 * wtr), SIZES[WTR] - 1)).astype(np.int8)
     return events.store.events(name)[events.position]
 
 

@@ -23,7 +23,7 @@ from nextreel.nn.dropout import Dropout
 from nextreel.nn.heads import NEXT_ITEM
 from nextreel.nn.trainer import Choice
 from nextreel.nn.watch_time import N_BINS
-from nextreel.params import Int, NonNegativeFloat, PositiveFloat, Section
+from nextreel.params import Int, NonNegativeFloat, Section
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # of what a head says [m, n] and known values [m]: [m]
 POSITIVE, BINARY, LINEAR, RELEVANT, GAIN = "positive", "binary", "linear", "relevant", "gain"
@@ -82,10 +82,10 @@ CHOICES = {
 
 
 class Weights(Section):
-    """What the loss of each head weighs; 0, where that is allowed: there is no such head."""
+    """What the loss of each head weighs; 0: there is no such head."""
 
-    next_item: PositiveFloat
-    positive: PositiveFloat
+    next_item: NonNegativeFloat
+    positive: NonNegativeFloat
     pairwise: NonNegativeFloat
     binary: NonNegativeFloat
     linear: NonNegativeFloat
@@ -100,33 +100,33 @@ class Weights(Section):
 
     @property
     def of_losses(self) -> dict[str, float]:
-        """Of every loss that weighs something, NEXT_ITEM's first."""
+        """Of every loss that weighs something."""
         return {name: weight for name in type(self).model_fields if (weight := getattr(self, name))}
 
 
-# What the score of a pair is: log-odds of a positive by the head `positive`, or read off the bins of watch time; or how
-# likely a pair is relevant x its gain (by softplus, which keeps it positive), as a log.
-Score = Literal["positive", "watch_time", "relevant_gain"]
-_READ_BY = {"positive": (POSITIVE,), "watch_time": (WATCH_TIME,), "relevant_gain": (RELEVANT, GAIN)}
+RELEVANT_GAIN = "relevant_gain"
 
 
 class Params(Section):
     weights: Weights
     hidden: Annotated[Int, Field(ge=2)]  # width of the layer that the heads share; the one after it has half of it
-    score: Score
+    wide: bool  # whether they have counted inputs, see `wide`
+    # What the score of a pair is: what a head says, of `watch_time` the log-odds of a positive; or how likely it is
+    # relevant x its gain (by softplus, which keeps it above 0), as a log.
+    score: Literal["positive", "binary", "linear", "relevant", "gain", "watch_time", "relevant_gain"]
     chosen_by: Literal["next_item", "positive", "binary", "linear", "relevant", "gain", "watch_time"]  # see CHOICES
 
     @model_validator(mode="after")
     def _heads_are_there(self) -> Self:
-        for key, value, names in (
-            ("score", self.score, _READ_BY[self.score]),
-            ("chosen_by", self.chosen_by, (self.chosen_by,)),
-        ):
+        asked = {
+            "score": (RELEVANT, GAIN) if self.score == RELEVANT_GAIN else (self.score,),
+            "chosen_by": (self.chosen_by,),
+            "weights.pairwise": (POSITIVE,) if self.weights.pairwise else (),
+        }
+        for key, names in asked.items():
             if lacking := [name for name in names if not getattr(self.weights, name)]:
-                told = " and ".join(f"`weights.{name}`" for name in lacking)
-                raise ValueError(
-                    f"`{key}` is {value!r}, but {told} {'is' if len(lacking) == 1 else 'are'} 0; choose more"
-                )
+                told, are = " and ".join(f"`weights.{name}`" for name in lacking), "is" if len(lacking) == 1 else "are"
+                raise ValueError(f"`{key}` asks for {', '.join(names)}, but {told} {are} 0; choose more")
         return self
 
 
@@ -143,18 +143,20 @@ class Outcomes(nn.Module):
             *(nn.Linear(hidden, hidden // 2), nn.ReLU()),
         )
         self.heads = nn.Linear(hidden // 2, sum(self.sizes))
-        self.wide = nn.Linear(n_wide, sum(self.sizes), bias=False)
+        self.wide = nn.Linear(n_wide, sum(self.sizes), bias=False) if n_wide else None
         # At the start all pairs are alike, and above 0: a ReLU that is 0 everywhere learns nothing.
         nn.init.zeros_(self.heads.weight)
-        nn.init.zeros_(self.wide.weight)
+        if self.wide is not None:
+            nn.init.zeros_(self.wide.weight)
         nn.init.constant_(self.heads.bias, 0.5)
 
     def forward(self, state: Tensor, video: Tensor, wide: Tensor) -> dict[str, Tensor]:
-        """state [M, D], video [M, D], wide [M, K] -> what each head says [M, n]."""
+        """state [M, D], video [M, D], wide [M, K], K may be 0 -> what each head says [M, n]."""
         state, video = self.norm_state(state), self.norm_video(video)
         hidden = self.mix(torch.cat([state, video, state * video, wide], dim=1))
-        found = (self.heads(hidden) + self.wide(wide)).split(self.sizes, dim=1)
-        return {name: OUTCOMES[name].read(part) for name, part in zip(self.names, found, strict=True)}
+        found = self.heads(hidden) if self.wide is None else self.heads(hidden) + self.wide(wide)
+        parts = zip(self.names, found.split(self.sizes, dim=1), strict=True)
+        return {name: OUTCOMES[name].read(part) for name, part in parts}
 
     def losses(self, found: Mapping[str, Tensor], labels: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The mean of each head's loss over the targets [M] of which is known what came of them; 0 without any.
@@ -185,10 +187,10 @@ def pairwise(score: Tensor, label: Tensor, group: Tensor) -> Tensor:
 
 
 def measures(name: str, found: Tensor, value: Tensor) -> dict[str, float]:
-    """How well a head says known values [m], all of them: the root of its mean squared error, or F1 at even odds;
-    nothing of `watch_time`, whose loss tells it."""
+    """How well a head says known values [m]: the root of its mean squared error, or F1 at even odds; NaN of nothing;
+    of `watch_time` its loss tells it."""
     outcome = OUTCOMES[name]
     if outcome.bound is not None:
         is_above, said = value > outcome.bound, found[:, 0] > 0
-        return {"f1": float(2 * (is_above & said).sum() / (is_above.sum() + said.sum()).clamp(min=1))}
+        return {"f1": float(2 * (is_above & said).sum() / (is_above.sum() + said.sum()))}
     return {"rmse": float((found[:, 0] - value).square().mean().sqrt())} if outcome.size == 1 else {}
