@@ -7,7 +7,7 @@ SEEDS ?= 3
 SLICE := $(or $(NEXTREEL_REAL_DATA),../shared/data)/kuairand-pure-slice/data
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: repro test lint types fresh download verify table worlds slice sasrec sweep lock clean
+.PHONY: repro test lint types fresh download verify table worlds slice sasrec sasrec4sv sweep lock clean
 
 repro: $(PAGE)  ## run the pipeline on params.yaml
 	dvc repro
@@ -41,6 +41,9 @@ slice: fresh  ## the committed pipeline on real rows, into experiments/real-slic
 
 sasrec: fresh  ## SASRec as published, on any log, into experiments/textbook.md: make sasrec DATA=/path LAYOUT=kuairand
 	PYTHONPATH=src python -m nextreel.reporting.textbook '$(DATA)' '$(LAYOUT)' '$(or $(LOSS),bce)' '$(or $(RECALL),itemcf)' "$(SET)"
+
+sasrec4sv: fresh  ## SASRec4SV as published, on any log, into experiments/sasrec4sv-published.md: make sasrec4sv DATA=/path
+	PYTHONPATH=src python -m nextreel.reporting.published '$(DATA)' '$(LAYOUT)' '$(HEAD)' "$(SET)"
 
 sweep: fresh  ## a grid of experiments/grids.yaml, the best by valid: make sweep GRID=optimiser MODEL=sasrec DATA=/path
 	PYTHONPATH=src python -m nextreel.reporting.sweep '$(or $(GRID),optimiser)' '$(or $(MODEL),sasrec)' '$(DATA)' '$(LAYOUT)' "$(SET)"

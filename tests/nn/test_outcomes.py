@@ -168,7 +168,7 @@ def test_drawn_pairs_are_spread_over_the_history():
         ("linear", [[0.5], [1.0]], [0.5, 0.0], {"rmse": math.sqrt(0.5)}),
         ("gain", [[-1.0]], [1.0], {"rmse": 2.0}),
         ("binary", [[1.0], [1.0], [-1.0], [-1.0]], [0.9, 0.1, 0.6, 0.2], {"f1": 2 / (2 + 2)}),
-        ("relevant", [[-1.0]], [0.0], {"f1": 0.0}),
+        ("relevant", [[-1.0]], [0.0], {"f1": NAN}),
         ("watch_time", [[0.0] * N_BINS], [3.0], {}),
         ("binary", [], [], {"f1": NAN}),
         ("gain", [], [], {"rmse": NAN}),
