@@ -39,8 +39,8 @@ METRICS = {"binary": ("f1", "precision", "recall", "accuracy", "log_loss"), "lin
 PRIOR = 20.0  # rows like all others beside a video's own
 HEIGHT_IN = 3.4
 # SASRec4SV (2023): Adam, lr .001, weight decay .001, 75 epochs, batches of 200 users, their last 500 events, WTR
-# without a cap, WTG by buckets of 60 s; an event is the sum of its video, author, feedback and position. Width, blocks and
-# dropout as in SASRec (Kang & McAuley, ICDM 2018). Theirs has a vector a user, too; ours knows users by their events.
+# without a cap, WTG by buckets of 60 s; an event is the sum of its video, author, feedback and position. Width, blocks
+# and dropout as in SASRec (Kang & McAuley, ICDM 2018). Theirs has a vector a user, too; ours knows users by their events.
 SETTINGS: dict[str, Any] = {
     "split.strategy": "temporal",
     "split.by": "date",
@@ -48,7 +48,6 @@ SETTINGS: dict[str, Any] = {
     "label.positive": "sasrec4sv",
     "label.wtr_cap": "none",
     "cases.targets": "first",
-    "recall": {CHANNEL: None, "rates": None},
     "model.lr": 0.001,
     "model.weight_decay": 0.001,
     "model.epochs": 75,
@@ -110,7 +109,8 @@ def changes(params: Params, head: str, days: Days, asked: dict[str, Any]) -> dic
     section = params.get(f"train.{MODEL}")
     alone = dict.fromkeys(section["weights"], 0.0) | {head: 1.0}
     own = {"heads": 1, "weights": alone, "wide": False, "score": head, "chosen_by": head}
-    return {**SETTINGS, **days.keys, "train": {MODEL: section | own}, **asked}
+    recall = {name: params.get(f"recall.{name}") for name in (CHANNEL, "rates")}
+    return {**SETTINGS, **days.keys, "recall": recall, "train": {MODEL: section | own}, **asked}
 
 
 def run(head: str, asked: dict[str, Any], picture: Path) -> str:
