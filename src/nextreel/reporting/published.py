@@ -40,7 +40,7 @@ PRIOR = 20.0  # rows like all others beside a video's own
 HEIGHT_IN = 3.4
 # SASRec4SV (2023): Adam, lr .001, weight decay .001, 75 epochs, batches of 200 users, their last 500 events, WTR
 # without a cap, WTG by buckets of 60 s; an event is the sum of its video, author, feedback and position. Width, blocks
-# and dropout as in SASRec (Kang & McAuley, ICDM 2018). Theirs has a vector a user, too; ours knows users by their events.
+# and dropout as in SASRec (Kang & McAuley, ICDM 2018). Theirs has a vector a user, too; ours knows a user by events.
 SETTINGS: dict[str, Any] = {
     "split.strategy": "temporal",
     "split.by": "date",
