@@ -3,9 +3,10 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-# The pool in the order of its channels; the whole of recall and ranking; the same without a pool; and in a simulated
-# world the pool by the true P(positive | shown), what can be known without the hidden state, and what with it.
-SYSTEMS = ("pool", "two_stage", "exhaustive", "oracle_ranker", "oracle_laws", "oracle")
+# The pool in the order of its channels; the whole of recall and ranking; the same without a pool; the trees beside the
+# ranker, and the mean of both, as judges of what was shown; and in a simulated world the pool by the true P(positive |
+# shown), what can be known without the hidden state, and what with it.
+SYSTEMS = ("pool", "two_stage", "exhaustive", "trees", "ranker", "oracle_ranker", "oracle_laws", "oracle")
 CEILING = "oracle"  # what the name of a ceiling begins with; there are some only where the data are simulated
 
 
