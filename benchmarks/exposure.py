@@ -9,6 +9,7 @@ GAUC on impressions; what valid chose by, and test.
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,20 +34,20 @@ class Plain(blend.Blend):
     """r = log s."""
 
     def blended(
-        self, part: str, score: np.ndarray, exposed: np.ndarray, row: np.ndarray, reference: np.ndarray
+        self, part: str, scores: Sequence[np.ndarray], exposed: np.ndarray, row: np.ndarray, reference: np.ndarray
     ) -> blend.Terms:
         log = blend._log(self.exposure.of(part).scale, exposed)
-        by_case = (row, len(reference))
-        return blend.Terms(with_medians(score, *by_case), with_medians(np.where(log > -np.inf, log, np.nan), *by_case))
+        r = with_medians(np.where(log > -np.inf, log, np.nan), row, len(reference))
+        return super().blended(part, scores, exposed, row, reference)._replace(r=r)
 
 
 class Standardised(Plain):
     """r = log s, with mean 0 and deviation 1 within the case."""
 
     def blended(
-        self, part: str, score: np.ndarray, exposed: np.ndarray, row: np.ndarray, reference: np.ndarray
+        self, part: str, scores: Sequence[np.ndarray], exposed: np.ndarray, row: np.ndarray, reference: np.ndarray
     ) -> blend.Terms:
-        terms = super().blended(part, score, exposed, row, reference)
+        terms = super().blended(part, scores, exposed, row, reference)
         n = np.maximum(np.bincount(row, minlength=len(reference)), 1)
         away = terms.r - (np.bincount(row, terms.r, len(n)) / n)[row]
         spread = np.sqrt(np.bincount(row, away**2, len(n)) / n)[row]
@@ -105,7 +106,7 @@ def main() -> None:
     forms += [(f"log(1 + s / s_{k})", blend.Blend, k) for k in (3, 10, 50, 200)]
     for name, form, k in forms:
         blend.REFERENCE_RANK = k
-        mixed = form(ranker, exposure)
+        mixed = form([blend.Ranker(ranker)], exposure)
         on_valid = judge.worth(mixed, "valid", weigh.WEIGHTS)
         for floor in FLOORS:
             at = weigh.chosen({"ndcg@10": on_valid[:, 0], "gauc": on_valid[:, 2]}, floor * ndcg)

@@ -1,9 +1,11 @@
 """What is SASRec4SV made of? Each part of it on and off, fitted on train, judged on the impressions of valid.
 
 Histories are frozen at a user's first row of valid. SASRec4SV whole; `rates`; the wide inputs alone, by a logistic
-regression and by trees (scikit-learn's, 300 of 31 leaves, lr .03); SASRec4SV without sequence and video, without wide
-inputs, with the next item's loss at .3, with more heads, and with more inputs. GAUC with its interval over users and
-videos, and the paired difference to the whole model; NDCG@10 of the next video on valid. One seed.
+regression and by the trees of `rank.trees`; the mean of the log-odds of SASRec4SV and of each of the trees (those of
+`lambdarank` by a logistic regression on its score, fitted on these very rows: two numbers, of no weight); SASRec4SV
+without sequence and video, without wide inputs, with the next item's loss at .3, with more heads, and with more inputs.
+GAUC with its interval over users and videos, and the paired difference to the whole model; NDCG@10 of the next video on
+valid. One seed.
 
     python benchmarks/heads.py [FOLDER]
 
@@ -11,7 +13,7 @@ FOLDER is the `data` of a checkout in which `dvc repro label` has run, `data` of
 """
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,6 @@ runtime.prepare(params.threads, params.cpu_isa)
 
 import numpy as np
 import paired
-from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
@@ -41,6 +42,8 @@ from nextreel.models import rates, sasrec4sv
 from nextreel.nn.wide import Wide
 from nextreel.scoring.retrieve import target_ranks
 from nextreel.scoring.sets import EvalSet, ShownPairs
+from nextreel.two_stage import trees
+from nextreel.two_stage.blend import Fits, Ranker
 
 Found = tuple[np.ndarray, float]  # the score of each pair, NDCG@10 of the next video (NaN: not measured)
 
@@ -82,12 +85,18 @@ class Bench:
         model = rates.Model.fit(params.section("recall.rates", rates.Params), self._training())
         return model.score(self.pairs), np.nan
 
-    def by_counts(self, classifier: Any) -> Found:
-        """The wide inputs alone."""
+    def by_counts(self) -> Found:
+        """The wide inputs alone, by a logistic regression."""
         wide, of_events = Wide.fit(self.histories)
         label = self.store.events("positive")[self.histories.flat()[0]]
-        fitted = classifier.fit(of_events[label != UNKNOWN], label[label != UNKNOWN])
+        fitted = LogisticRegression().fit(of_events[label != UNKNOWN], label[label != UNKNOWN])
         return fitted.decision_function(wide.of_pairs(self.pairs)), np.nan
+
+    def by_trees(self, objective: trees.Objective) -> Found:
+        """Log-odds."""
+        fits = Fits({"train": trees.Trees.fit(objective, self._training(), params.threads)}, self.store)
+        ranker = Ranker(fits).calibrated(lambda _store: self.pairs, self.label)
+        return ranker.slope * fits.score("valid", lambda _store: self.pairs) + ranker.intercept, np.nan
 
     def by_network(self, model: type[sasrec4sv.Model] = sasrec4sv.Model, **changes: Any) -> Found:
         fitted = self.fitted(model, **changes)
@@ -105,17 +114,22 @@ class Bench:
         return Training(self.histories, np.random.default_rng(seed))
 
 
-def rows(bench: Bench) -> Mapping[str, Callable[[], Found]]:
+def rows(bench: Bench, found: dict[str, Found]) -> dict[str, Callable[[], Found]]:
+    """found: of the rows above."""
     section = params.get("train.sasrec4sv")
     weights, inputs = section["weights"], params.get("model")["inputs"]
-    trees = HistGradientBoostingClassifier(
-        learning_rate=0.03, max_iter=300, min_samples_leaf=200, l2_regularization=10, early_stopping=False
-    )
+
+    def mean(name: str) -> Found:
+        return (found["sasrec4sv"][0] + found[name][0]) / 2, np.nan
+
     return {
         "sasrec4sv": bench.by_network,
         "`rates`": bench.by_rates,
-        "wide inputs, logistic regression": lambda: bench.by_counts(LogisticRegression()),
-        "wide inputs, trees": lambda: bench.by_counts(trees),
+        "wide inputs, logistic regression": bench.by_counts,
+        "trees, `binary`": lambda: bench.by_trees("binary"),
+        "trees, `lambdarank`": lambda: bench.by_trees("lambdarank"),
+        "sasrec4sv and trees, `binary`": lambda: mean("trees, `binary`"),
+        "sasrec4sv and trees, `lambdarank`": lambda: mean("trees, `lambdarank`"),
         "heads on wide inputs alone": lambda: bench.by_network(WithoutSequence),
         "heads on state and video alone": lambda: bench.by_network(WithoutWide),
         "`weights.next_item` .3": lambda: bench.by_network(weights=weights | {"next_item": 0.3}),
@@ -125,8 +139,9 @@ def rows(bench: Bench) -> Mapping[str, Callable[[], Found]]:
 
 
 def main(data: Path) -> None:
-    bench, found = Bench(data), {}
-    for name, fit in rows(bench).items():
+    bench = Bench(data)
+    found: dict[str, Found] = {}
+    for name, fit in rows(bench, found).items():
         found[name] = fit()
         print(f"{name}: GAUC {bench.gauc(found[name][0]).value:.4f}", file=sys.stderr, flush=True)
     confidence = params.section("evaluate", evaluation.Params).confidence

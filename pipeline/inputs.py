@@ -12,10 +12,11 @@ def main(params: Params) -> None:
     runtime.limit_threads(params.threads)
     from nextreel import files, models
     from nextreel.cases import store
+    from nextreel.nn import wide
     from nextreel.parts import cuts_to_fit
 
-    recommending = {*params.get("candidates.from"), params.get("rank.model"), params.get("rank.exposure")}
-    named = {"oracle": ("events/positive", "events/time_ms")}
+    recommending = {"trees", *params.get("candidates.from"), params.get("rank.model"), params.get("rank.exposure")}
+    named = {"oracle": ("events/positive", "events/time_ms"), "trees": wide.COLUMNS}  # trees: whether or not there are
     for name in params.get("recall"):
         module = models.module(name)
         named[name] = module.Model.columns(params.section(f"recall.{name}", module.Params))

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from nextreel import runtime
@@ -25,8 +26,10 @@ from nextreel.cases.pairs import Pairs
 from nextreel.cases.protocols import Log, build
 from nextreel.cases.store import Column, NamedColumns, Store
 from nextreel.datasets import Source, kuairand
+from nextreel.errors import UserError
 from nextreel.scoring.sets import EvalSet
 from nextreel.simulation import generator
+from nextreel.two_stage import trees
 
 ROOT = Path(__file__).resolve().parents[1]
 FIRST_MS = 1_650_812_741_436  # of the rows written by hand: 2022-04-24 in UTC+8
@@ -158,6 +161,15 @@ def real_data() -> Path:
 def slice_source(real_data: Path, connect: Callable[..., Backend]) -> Source:
     """The large slice, read once for all tests."""
     return RawFolder(real_data / "kuairand-pure-slice" / "data", connect).read()
+
+
+@pytest.fixture(scope="session")
+def lightgbm() -> ModuleType:
+    """The library; where it cannot be loaded, what needs it is skipped."""
+    try:
+        return trees.load("binary")
+    except UserError as error:
+        pytest.skip(str(error))
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import torch
 from nextreel import checking, datasets, labels, models
 from nextreel.errors import UserError
 from nextreel.params import Params, Run, parse
+from nextreel.two_stage import trees
 
 COMMITTED = Params.load(Path(__file__).resolve().parents[1] / "params.yaml")
 MODELS = [(family, name) for family in checking.FAMILIES for name in COMMITTED.get(family)]
@@ -82,6 +83,7 @@ def test_the_committed_file_passes_without_any_data(root, tmp_path, monkeypatch)
         ("seed", True, "`seed` is True; allowed: an integer"),
         ("threads", 0, "`threads` is 0; allowed: an integer, at least 1"),
         ("rank.weight", 1e39, "`rank.weight` is 1e+39; allowed: a number, at least 0, at most 1000, or none"),
+        ("rank.trees", "foo", "`rank.trees` is 'foo'; allowed: 'binary' or 'lambdarank', or none"),
         (
             "train.sasrec.inputs",
             ["colour"],
@@ -321,6 +323,21 @@ def test_the_committed_names_need_nothing_that_an_own_log_lacks(check, tmp_path)
 
 def test_a_ranker_that_was_removed_is_found(problems):
     assert "`rank.model` is 'sasrec4sv'; allowed: most_popular" in problems({"train.sasrec4sv": DELETED})
+
+
+@pytest.mark.parametrize("objective", ["none", "binary", "lambdarank"])
+def test_trees_of_either_objective_pass(check, objective, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(trees, "load", lambda objective: None)
+    check({"rank.trees": objective})
+
+
+def test_trees_that_cannot_be_grown_here_are_told_before_anything_runs(problems, monkeypatch):
+    def refuse(objective):
+        raise UserError(f"no {objective}")
+
+    monkeypatch.setattr(trees, "load", refuse)
+    assert problems({"rank.trees": "binary", "seed": "banana"}).splitlines()[-1] == "  no binary"
 
 
 def test_the_ranker_and_the_model_of_exposure_are_two(problems):

@@ -165,9 +165,9 @@ def test_metrics_show_is_a_table_of_models(finished: Project) -> None:
     shown = json.loads(finished.dvc("metrics", "show", "--json").stdout)[""]["data"]
     names = [*(stage.split("@")[1] for stage in models()), *SYSTEMS]
     for folder, missing, some in (
-        ("models", ["as_of"], {"ndcg@10", "valid_ndcg@10", "list_value@10", "n_cases"}),
-        ("impressions", ["pool", "exhaustive", "oracle_ranker"], {"gauc", "ndcg@5", "ece"}),
-        ("random", ["pool", "exhaustive", "oracle_ranker"], {"gauc", "ndcg@5"}),
+        ("models", ["as_of", "trees", "ranker"], {"ndcg@10", "valid_ndcg@10", "list_value@10", "n_cases"}),
+        ("impressions", ["pool", "exhaustive", "trees", "ranker", "oracle_ranker"], {"gauc", "ndcg@5", "ece"}),
+        ("random", ["pool", "exhaustive", "trees", "ranker", "oracle_ranker"], {"gauc", "ndcg@5"}),
     ):
         found = {path: entry["data"] for path, entry in shown.items() if path.startswith(f"metrics/{folder}/")}
         assert set(found) == {f"metrics/{folder}/{name}.json" for name in names if name not in missing}
@@ -340,6 +340,7 @@ CHANGES = {
     # what comes after the models
     "src/nextreel/two_stage/fusion.py": {"candidates"},
     "src/nextreel/two_stage/recommend.py": {"rank"},
+    "src/nextreel/two_stage/trees.py": {"rank"},
     "src/nextreel/two_stage/weigh.py": {"rank"},
     "src/nextreel/oracle/laws.py": {"oracle"},
     # and what does train: a model, and what it is scored by
@@ -388,6 +389,18 @@ def test_a_new_column_trains_nothing(project: Project, file: str, line: str, mor
     path.write_text(text.replace(line, f"        {more}\n{line}"), encoding="utf-8")
     assert sorted(project.repro()) == sorted(["check", *reruns.split()])
     assert project.git("diff", "HEAD", "--", "metrics", "plots") == ""
+
+
+# Over 20 s: the ranker and all that follows it.
+def test_trees_beside_the_ranker_train_nothing_and_have_tables_of_their_own(project: Project, lightgbm: Any) -> None:
+    """Scores are had pair by pair then, so that there is no system without a pool."""
+    done = project.dvc("exp", "run", "-Srank.trees=lambdarank")
+    assert done.returncode == 0, done.stdout
+    assert sorted(ran(done.stdout)) == ["check", "evaluate", "oracle", "rank"]
+    assert json.loads((project.root / "metrics/rank.json").read_text())["trees"] == "lambdarank"
+    for folder in ("impressions", "random"):
+        assert {"trees", "ranker"} <= {path.stem for path in (project.root / "metrics" / folder).iterdir()}
+    assert project.traces_of("exhaustive") == [f"{project.root}/data/systems/exhaustive"]
 
 
 # Over 20 s: torch is loaded three times over, by check twice and by the ranker.

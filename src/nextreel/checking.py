@@ -16,7 +16,7 @@ from nextreel.nn import device, inputs, recommender
 from nextreel.params import Params, Run, Section, from_yaml, nearest, parse
 from nextreel.simulation import generator, world
 from nextreel.systems import SYSTEMS
-from nextreel.two_stage import fusion, weigh
+from nextreel.two_stage import fusion, trees, weigh
 
 SIMULATED = Path("data/raw/simulated")
 SECTIONS: dict[str, type[Section]] = {
@@ -74,7 +74,7 @@ def check(params: Params, scratch: Path) -> None:
     """
     raw = params.raw
     problems = [*_unknown(raw), *_sections(raw), *_models(raw), *_names(raw), *_inputs(raw)]
-    problems += [*_columns(raw), *_devices(raw), *_choices(raw)]
+    problems += [*_columns(raw), *_devices(raw), *_choices(raw), *_trees(raw)]
     if problems:
         raise UserError("params.yaml:\n  " + "\n  ".join(problems))
     check_input(params, scratch)
@@ -242,6 +242,14 @@ def _choices(raw: Mapping[str, Any]) -> Iterator[str]:
                 f"`{where}.chosen_by` asks for impressions, and `split.strategy` is 'leave_one_out', which has none;"
                 f" choose {recommender.BY_LISTS.head}"
             )
+def _trees(raw: Mapping[str, Any]) -> Iterator[str]:
+    """Trees that cannot be grown on this machine."""
+    rank = parse("rank", raw.get("rank"), weigh.Params)[0]
+    if rank and rank.trees:
+        try:
+            trees.load(rank.trees)
+        except UserError as error:
+            yield str(error)
 
 
 def _sound_models(raw: Mapping[str, Any]) -> Iterator[tuple[str, ModuleType, Any]]:

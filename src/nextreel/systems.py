@@ -3,10 +3,13 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-# The pool in the order of its channels; the whole of recall and ranking; the same without a pool; the ranker with the
-# history up to each showing; and in a simulated world the pool by the true P(positive | shown), what can be known
-# without the hidden state, and what with it.
-SYSTEMS = ("pool", "two_stage", "exhaustive", "as_of", "oracle_ranker", "oracle_laws", "oracle")
+# The pool in the order of its channels; the whole of recall and ranking; the same without a pool. Of what was shown: the
+# ranker with the history up to each showing, the trees beside it, and the mean of both. In a simulated world the pool by
+# the true P(positive | shown), what can be known without the hidden state, and what with it.
+SYSTEMS = (
+    *("pool", "two_stage", "exhaustive", "as_of", "trees", "ranker"),
+    *("oracle_ranker", "oracle_laws", "oracle"),
+)
 CEILING = "oracle"  # what the name of a ceiling begins with; there are some only where the data are simulated
 
 

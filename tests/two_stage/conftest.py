@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nextreel.scoring.sets import ShownPairs
-from nextreel.two_stage.blend import Blend, Fits
+from nextreel.two_stage.blend import Blend, Fits, Ranker
 
 
 class Known:
@@ -34,12 +34,14 @@ def known():
 
 @pytest.fixture(scope="session")
 def blend_of():
-    """A blend of two scorers over the store of a world; by_cut replaces fits: cut -> (ranker, exposure)."""
+    """A blend of two scorers over the store of a world; beside: another ranker; by_cut replaces fits: cut -> (ranker,
+    exposure)."""
 
-    def make(world, ranker, exposure, **by_cut):
+    def make(world, ranker, exposure, beside=None, **by_cut):
         cuts = {"train": (ranker, exposure), "all": (ranker, exposure)} | by_cut
         ranked, exposed = ({cut: pair[i] for cut, pair in cuts.items()} for i in (0, 1))
-        return Blend(Fits(ranked, world.store), Fits(exposed, world.store))
+        rankers = [ranked] if beside is None else [ranked, dict.fromkeys(cuts, beside)]
+        return Blend([Ranker(Fits(fits, world.store)) for fits in rankers], Fits(exposed, world.store))
 
     return make
 

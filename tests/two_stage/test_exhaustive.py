@@ -32,8 +32,8 @@ def test_lists_and_ranks_are_those_of_a_full_sort(cycle, blend_of, known, full_s
     rng = np.random.default_rng(0)
     other = known(rng.standard_normal(N).round(1))
     blend = blend_of(cycle, other, Few() if kind == "sparse" else known(rng.gamma(1, 1, N), "share"))
-    exhaustive.write(blend, 1.5, cycle.asked, tmp_path / "exhaustive")
-    listed, ranked = (arrays.load(tmp_path / f"exhaustive/{name}.parquet") for name in ("lists", "ranks"))
+    exhaustive.write(blend, 1.5, cycle.asked, tmp_path / "system")
+    listed, ranked = (arrays.load(tmp_path / f"system/{name}.parquet") for name in ("lists", "ranks"))
     for part in ("valid", "test"):
         cases, catalogue = cycle.cases(part), cycle.asked.catalogue.of(part)
         size = (len(cases), len(catalogue))
@@ -74,3 +74,17 @@ def test_a_ranker_that_is_asked_pair_by_pair_is_not_tried(cycle, known, blend_of
 
     blend = blend_of(cycle, Judging(np.zeros(61)), known(np.zeros(61), "share"))
     assert not exhaustive.possible(blend, cycle.asked)
+
+
+def test_with_trees_beside_the_ranker_nothing_is_tried_and_nothing_stale_is_left(cycle, known, blend_of, tmp_path):
+    class Pairwise:
+        scale = "log_odds"
+
+        def score(self, pairs):
+            return np.zeros(len(pairs), np.float32)
+
+    (tmp_path / "system").mkdir()
+    (tmp_path / "system/lists.parquet").touch()
+    blend = blend_of(cycle, known(np.zeros(61)), known(np.zeros(61), "share"), Pairwise())
+    exhaustive.write(blend, 1.0, cycle.asked, tmp_path / "system")
+    assert list((tmp_path / "system").iterdir()) == []

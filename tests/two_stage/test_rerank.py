@@ -87,8 +87,8 @@ def test_exposure_counts_by_its_weight(cycle, tmp_path, blend_of, known):
 def test_impressions_are_scored_like_pools(cycle, tmp_path, blend_of, known, shown_all):
     liked, often = np.random.default_rng(0).random((2, 61))
     blend, shown = blend_of(cycle, known(liked), known(often, "share")), shown_all(cycle, [9, 3, 5], [0, 0, 0]).shown
-    rerank.score_shown(blend, 2.0, shown, cycle.asked, tmp_path / "system")
-    scores = arrays.load(tmp_path / "system/scores.parquet")
+    rerank.score_shown(blend, 2.0, shown, cycle.asked, tmp_path)
+    scores = arrays.load(tmp_path / "two_stage/scores.parquet")
     assert sorted(scores["impression"]) == list(range(len(shown.row)))
     write_pools(cycle.asked.cases, tmp_path / "pool.parquet", [9, 3, 5])
     listed, _marked = ranked(cycle, tmp_path, blend, 2.0)
@@ -96,6 +96,24 @@ def test_impressions_are_scored_like_pools(cycle, tmp_path, blend_of, known, sho
     of_pool = listed["case_id"] * 100 + listed["video_idx"]
     at = np.searchsorted(of_pool, key, sorter=np.argsort(of_pool))
     np.testing.assert_array_equal(listed["score"][np.argsort(of_pool)[at]], scores["score"])
+
+
+def test_trees_have_tables_of_their_own_where_they_are(cycle, tmp_path, blend_of, known, shown_all):
+    """Alone, and the mean of both without exposure; those of an earlier run are removed."""
+    liked, grown, often = np.random.default_rng(0).random((3, 61)).astype(np.float32)
+    shown = shown_all(cycle, [9, 3, 5], [0, 0, 0]).shown
+    two = known(liked), known(often, "share")
+    rerank.score_shown(blend_of(cycle, *two, known(grown)), 2.0, shown, cycle.asked, tmp_path)
+    found = {name: arrays.load(tmp_path / name / "scores.parquet") for name in ("two_stage", "trees", "ranker")}
+    video_idx = shown.video_idx[found["trees"]["impression"]]
+    np.testing.assert_array_equal(found["trees"]["score"], grown[video_idx])
+    mean = (liked.astype(float) + grown) / 2
+    np.testing.assert_array_equal(found["ranker"]["score"], mean[video_idx].astype(np.float32))
+    assert (found["two_stage"]["score"] > found["ranker"]["score"]).any()
+    rerank.score_shown(blend_of(cycle, *two), 2.0, shown, cycle.asked, tmp_path)
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == [
+        *("ranker", "trees", "two_stage", "two_stage/scores.parquet"),
+    ]
 
 
 @pytest.mark.parametrize("left_out", ["all", "valid"])

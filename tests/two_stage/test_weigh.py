@@ -10,7 +10,7 @@ from nextreel.scoring import order
 from nextreel.two_stage import rerank, weigh
 
 N = 61
-SETTINGS = weigh.Params(model="ranker", exposure="shower", weight=None, floor=0.95, n_recommendations=5)
+SETTINGS = weigh.Params(model="liker", trees=None, exposure="shower", weight=None, floor=0.95, n_recommendations=5)
 
 
 def test_the_weight_of_the_highest_gauc_above_the_floor():
@@ -76,8 +76,8 @@ def test_the_front_is_what_the_stage_then_answers(cycle, blend_of, two, valid_of
         ranked = arrays.load(tmp_path / "system/ranks.parquet")
         mine = np.isin(ranked["case_id"], cycle.cases("valid").case_id)
         assert found["ndcg@10"][at] == pytest.approx(ranks.ndcg(ranked["rank"][mine], 10).mean())
-        rerank.score_shown(blend, weight, valid.shown, cycle.asked, tmp_path / "system")
-        scores = arrays.load(tmp_path / "system/scores.parquet")
+        rerank.score_shown(blend, weight, valid.shown, cycle.asked, tmp_path)
+        scores = arrays.load(tmp_path / "two_stage/scores.parquet")
         score = np.full(len(valid.shown.row), np.nan)
         score[scores["impression"]] = scores["score"]
         case = valid.shown.row[valid.at]
@@ -117,6 +117,15 @@ def test_the_floor_is_a_share_of_the_best_single_model(cycle, blend_of, two, val
     assert low.weight in weigh.WEIGHTS
 
 
+def test_trees_are_named_where_they_are(cycle, blend_of, two, valid_of, tmp_path):
+    valid, with_trees = valid_of(cycle, two[0].of_video), SETTINGS.model_copy(update={"trees": "lambdarank"})
+    alone = weighed(cycle, blend_of(cycle, *two), valid, tmp_path)
+    found = weighed(cycle, blend_of(cycle, *two, two[0]), valid, tmp_path, with_trees)
+    assert found.about == alone.about | {"trees": "lambdarank"}  # the mean of two that are alike is each of them
+    assert list(found.about)[:3] == ["ranker", "trees", "exposure"]
+    assert "trees" not in alone.about
+
+
 def test_a_given_weight_is_taken(cycle, blend_of, two, valid_of, tmp_path):
     given = SETTINGS.model_copy(update={"weight": 3.5})
     found = weighed(cycle, blend_of(cycle, *two), valid_of(cycle, two[0].of_video), tmp_path, given)
@@ -126,7 +135,7 @@ def test_a_given_weight_is_taken(cycle, blend_of, two, valid_of, tmp_path):
 def test_without_both_classes_on_valid_the_ranker_s_score_stands_alone(cycle, blend_of, two, valid_of, tmp_path):
     valid = valid_of(cycle, two[0].of_video, n_liked=0)
     found = weighed(cycle, blend_of(cycle, *two), valid, tmp_path)
-    assert (found.weight, found.blend.slope) == (0, 1)
+    assert (found.weight, found.blend.rankers[0].slope) == (0, 1)
     assert found.about["weight_from"] == "no impressions of both classes on valid: the ranker's score alone"
     assert {name: len(values) for name, values in found.chart.items()} == {"model": 0, "ndcg@10": 0, "gauc": 0}
 

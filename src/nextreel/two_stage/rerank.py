@@ -1,12 +1,13 @@
 """The blend orders the pool: what the two-stage system answers, to cases and to what was shown."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from nextreel import arrays
+from nextreel import arrays, files
 from nextreel.cases.pairs import Pairs
 from nextreel.parts import QUESTIONS
 from nextreel.progress import track
@@ -70,9 +71,20 @@ def shown_terms(blend: Blend, part: str, shown: ShownPairs, asked: EvalSet) -> t
     return at, blend.terms(part, lambda store: shown.pairs(store).where(at), shown.row[at], reference)
 
 
-def score_shown(blend: Blend, weight: float, shown: ShownPairs, asked: EvalSet, system: Path) -> None:
-    """Write scores.parquet, of every row of impressions.parquet, into the folder `system`."""
-    with arrays.Writer(system / "scores.parquet") as scores:
+def score_shown(blend: Blend, weight: float, shown: ShownPairs, asked: EvalSet, systems: Path) -> None:
+    """Write scores.parquet, of every row of impressions.parquet, into folders below `systems`: `two_stage`; and where
+    trees stand beside the ranker `trees`, the log-odds of the trees alone, and `ranker`, the mean of both without
+    exposure. Else these two are empty."""
+    beside = len(blend.rankers) > 1
+    with ExitStack() as stack:
+        folders = {"two_stage": systems / "two_stage"}
+        for name in ("trees", "ranker"):
+            folders[name] = stack.enter_context(files.replacing(systems / name))
+            folders[name].mkdir(parents=True)
+        names = folders if beside else ["two_stage"]
+        tables = {name: stack.enter_context(arrays.Writer(folders[name] / "scores.parquet")) for name in names}
         for part in ("valid", "test"):
             at, terms = shown_terms(blend, part, shown, asked)
-            scores.add(score_columns(asked.seed, at, terms.score(weight)))
+            found = {"two_stage": terms.score(weight), "trees": terms.log_odds[-1], "ranker": terms.score(0.0)}
+            for name, table in tables.items():
+                table.add(score_columns(asked.seed, at, found[name].astype(np.float32)))

@@ -20,6 +20,7 @@ from nextreel.params import Float, Name, PositiveInt, Section, Share
 from nextreel.scoring.sets import EvalSet, ShownPairs
 from nextreel.two_stage.blend import Blend, PairsOf
 from nextreel.two_stage.rerank import pools, shown_terms
+from nextreel.two_stage.trees import Objective
 
 WEIGHTS = np.append(0.0, 2 ** (np.arange(-8, 29) / 4))  # .25 to 128 in quarter octaves
 _ROWS = 1 << 20  # of valid's impressions, at most: whole cases from the first on, the first one in any case
@@ -31,6 +32,7 @@ class Params(Section):
     """The section `rank`."""
 
     model: Name  # the ranker: how likely a video is liked once shown
+    trees: Objective | None  # of the trees beside it; None: there are none
     exposure: Name  # how likely it is shown next
     weight: Weight | None  # of exposure; None: chosen on valid
     floor: Share  # of the best single model's NDCG@10 on valid, below which no weight is chosen
@@ -93,8 +95,7 @@ def _ndcg(blend: Blend, asked: EvalSet, candidates: Path, weights: np.ndarray) -
 def _gauc(blend: Blend, asked: EvalSet, valid: Labelled, weights: np.ndarray) -> np.ndarray:
     """[W]"""
     at, terms = shown_terms(blend, "valid", valid.shown, asked)
-    kept = np.searchsorted(at, valid.at)
-    terms = terms._replace(log_odds=terms.log_odds[kept], r=terms.r[kept])
+    terms = terms.where(np.searchsorted(at, valid.at))
     case, n = valid.shown.row[valid.at], len(valid.shown.cases)
     rows = np.bincount(case, minlength=n)[case].astype(float)
     aucs = (metrics.grouped_auc(valid.label, terms.score(float(weight)), case, n) for weight in weights)
@@ -145,7 +146,8 @@ def weigh(
     Where valid has no impressions of both classes nothing can be fitted: the ranker's score alone orders the pool,
     unless params give a weight.
     """
-    about: dict[str, object] = {"ranker": params.model, "exposure": params.exposure}
+    trees: dict[str, object] = {"trees": params.trees} if params.trees else {}
+    about: dict[str, object] = {"ranker": params.model, **trees, "exposure": params.exposure}
     if not valid.tells:
         weight = params.weight or 0.0
         why = "no impressions of both classes on valid: " + ("rank.weight" if weight else "the ranker's score alone")
