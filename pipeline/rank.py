@@ -24,8 +24,7 @@ def main(params: Params) -> None:
         for name in (settings.model, settings.exposure)
     )
     names = [name for family in ("recall", "train") for name in params.get(family)]
-    if settings.trees:
-        rankers.append(trees.fit(settings.trees, Store.load(data / "inputs/trees"), params.seed, params.threads))
+    rankers += trees.beside(settings.trees, data / "inputs/trees", params.seed, params.threads)
     blend = Blend([Ranker(fits) for fits in rankers], exposure)
     found = weigh.weigh(blend, asked, pool, weigh.Labelled.load(data, shown), settings, data, names)
     rerank.rerank(found.blend, found.weight, asked, pool, data / "systems/two_stage")

@@ -18,7 +18,6 @@ from nextreel.simulation import generator, world
 from nextreel.systems import SYSTEMS
 from nextreel.two_stage import fusion, trees, weigh
 
-SIMULATED = Path("data/raw/simulated")
 SECTIONS: dict[str, type[Section]] = {
     "engine": engine.Params,
     "simulate": generator.Params,
@@ -83,7 +82,7 @@ def check(params: Params, scratch: Path) -> None:
 def check_input(params: Params, scratch: Path) -> None:
     """Raise UserError where the raw files or columns are missing, or a date of the split lies outside the log."""
     ingest, split = params.section("ingest", datasets.Params), params.section("split", splits.Params)
-    if Path(ingest.path) == SIMULATED:
+    if Path(ingest.path) == world.FOLDER:
         n_days = params.section("simulate", generator.Params).n_days
         end_ms = clock.start_of_day_ms(world.FIRST_DAY + timedelta(days=n_days))
         splits.check_dates(split, world.FIRST_MS, end_ms - 1)
@@ -242,6 +241,8 @@ def _choices(raw: Mapping[str, Any]) -> Iterator[str]:
                 f"`{where}.chosen_by` asks for impressions, and `split.strategy` is 'leave_one_out', which has none;"
                 f" choose {recommender.BY_LISTS.head}"
             )
+
+
 def _trees(raw: Mapping[str, Any]) -> Iterator[str]:
     """Trees that cannot be grown on this machine."""
     rank = parse("rank", raw.get("rank"), weigh.Params)[0]

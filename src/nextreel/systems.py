@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-# The pool in the order of its channels; the whole of recall and ranking; the same without a pool. Of what was shown: the
-# ranker with the history up to each showing, the trees beside it, and the mean of both. In a simulated world the pool by
-# the true P(positive | shown), what can be known without the hidden state, and what with it.
+# The pool in the order of its channels; the whole of recall and ranking; the same without a pool. Of what was shown:
+# the ranker with the history up to each showing, the trees beside it, and the mean of both. In a simulated world the
+# pool by the true P(positive | shown), what can be known without the hidden state, and what with it.
 SYSTEMS = (
     *("pool", "two_stage", "exhaustive", "as_of", "trees", "ranker"),
     *("oracle_ranker", "oracle_laws", "oracle"),

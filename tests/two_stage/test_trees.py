@@ -140,10 +140,15 @@ def test_groups_are_what_one_user_was_shown_on_one_day(monkeypatch):
     assert trees.grouped(user[:0], day[:0])[1].tolist() == []
 
 
-def test_there_is_a_fit_for_every_part(lightgbm, cycle):
+def test_without_an_objective_there_are_none(tmp_path):
+    assert trees.beside(None, tmp_path / "no such store", seed=0, threads=1) == []
+
+
+def test_there_is_a_fit_for_every_part(lightgbm, cycle, tmp_path):
     """Each of its own events: of a store's cuts all but the start."""
     store = over_days(cycle, 8).store
-    fits = trees.fit("binary", store, seed=0, threads=1)
+    store.save(tmp_path / "store")
+    (fits,) = trees.beside("binary", tmp_path / "store", seed=0, threads=1)
     assert set(fits.by_cut) == set(store.cuts) - {START}
     assert fits.of("valid") is fits.by_cut["train"]
     assert fits.of("next") is fits.by_cut["all"]

@@ -20,7 +20,6 @@ from matplotlib.figure import Figure
 
 from nextreel import clock, datasets, engine, evaluation
 from nextreel.cases.store import Store
-from nextreel.checking import SIMULATED
 from nextreel.errors import UserError
 from nextreel.evaluation import heads
 from nextreel.evaluation.impressions import Impressions
@@ -94,7 +93,7 @@ def days_of(first: date, last: date) -> Days:
 def logged(params: Params) -> tuple[date, date]:
     """The first and the last day of the log that params name. Raises UserError where it holds none."""
     ingest = params.section("ingest", datasets.Params)
-    if Path(ingest.path) == SIMULATED:
+    if Path(ingest.path) == world.FOLDER:
         n_days = params.section("simulate", generator.Params).n_days
         return world.FIRST_DAY, world.FIRST_DAY + timedelta(n_days - 1)
     con = engine.connect(params.section("engine", engine.Params), params.threads, Path(".work"))

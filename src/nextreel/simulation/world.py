@@ -13,12 +13,14 @@
 """
 
 from datetime import date
+from pathlib import Path
 
 import numpy as np
 from scipy.special import expit, log_ndtr
 
 from nextreel.clock import DAY_MS, UTC8_MS
 
+FOLDER = Path("data/raw/simulated")  # where `dvc repro` writes its log
 FIRST_DAY = date(2022, 4, 8)
 FIRST_MS = (FIRST_DAY - date(1970, 1, 1)).days * DAY_MS - UTC8_MS
 

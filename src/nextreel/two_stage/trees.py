@@ -7,6 +7,7 @@ orders what one user was shown on one day (UTC+8): scores compare videos for one
 Nothing is saved: they are grown where they are asked.
 """
 
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, Self
 
@@ -90,17 +91,20 @@ def grouped(user: np.ndarray, day: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return order, np.diff(np.flatnonzero(within % MOST_IN_A_GROUP == 0), append=len(order))
 
 
-def fit(objective: Objective, store: Store, seed: int, threads: int) -> Fits:
-    """Trees of each cut of a store.
+def beside(objective: Objective | None, columns: Path, seed: int, threads: int) -> list[Fits]:
+    """The trees beside a ranker, none or one, grown on each cut of the store in the folder `columns`.
 
     Raises UserError where LightGBM cannot be loaded.
     """
+    if objective is None:
+        return []
+    store = Store.load(columns)
     by_cut = {
         cut: Trees.fit(objective, Training(store.fitted_on(cut), np.random.default_rng(seed)), threads)
         for cut in store.cuts
         if cut != START
     }
-    return Fits(by_cut, store)
+    return [Fits(by_cut, store)]
 
 
 def load(objective: Objective) -> ModuleType:
