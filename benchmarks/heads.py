@@ -3,13 +3,14 @@
 Histories are frozen at a user's first row of valid. SASRec4SV whole; `rates`; the wide inputs alone, by a logistic
 regression and by the trees of `rank.trees`; the mean of the log-odds of SASRec4SV and of each of the trees (those of
 `lambdarank` by a logistic regression on its score, fitted on these very rows: two numbers, of no weight); SASRec4SV
-without sequence and video, without wide inputs, with the next item's loss at .3, with more heads, and with more inputs.
-GAUC with its interval over users and videos, and the paired difference to the whole model; NDCG@10 of the next video on
-valid. One seed.
+without sequence and video, without wide inputs, with the next item's loss at .3, with other heads beside `positive`,
+scored by another head, with pairs, and with more inputs. GAUC with its interval over users and videos, and the paired
+difference to the whole model; WTG@10, the gain of the ten showings scored highest; NDCG@10 of the next video on valid.
+Networks are means over seeds.
 
-    python benchmarks/heads.py [FOLDER]
+    python benchmarks/heads.py [FOLDER] [SEEDS]
 
-FOLDER is the `data` of a checkout in which `dvc repro label` has run, `data` of this one by default.
+FOLDER is the `data` of a checkout in which `dvc repro label` has run, by default `data` of this one; SEEDS is 1.
 """
 
 import sys
@@ -34,9 +35,10 @@ from nextreel import arrays, evaluation
 from nextreel.cases.pairs import Pairs
 from nextreel.cases.store import UNKNOWN, Store
 from nextreel.contract import Training
+from nextreel.evaluation.impressions import Impressions
 from nextreel.evaluation.intervals import Clusters
 from nextreel.metrics import impressions as metrics
-from nextreel.metrics import ranks
+from nextreel.metrics import ranks, ratios
 from nextreel.metrics.ratios import Estimate
 from nextreel.models import rates, sasrec4sv
 from nextreel.nn.wide import Wide
@@ -45,7 +47,8 @@ from nextreel.scoring.sets import EvalSet, ShownPairs
 from nextreel.two_stage import trees
 from nextreel.two_stage.blend import Fits, Ranker
 
-Found = tuple[np.ndarray, float]  # the score of each pair, NDCG@10 of the next video (NaN: not measured)
+# Of each seed, the score of each pair, and NDCG@10 of the next video (NaN: not measured).
+Found = list[tuple[np.ndarray, float]]
 
 
 class WithoutSequence(sasrec4sv.Model):
@@ -55,62 +58,68 @@ class WithoutSequence(sasrec4sv.Model):
         return self.outcomes(0 * shown, 0 * shown, wide)
 
 
-class WithoutWide(sasrec4sv.Model):
-    """Its heads read state and video alone."""
-
-    def _predicted(self, shown: Tensor, video: Tensor, wide: Tensor) -> dict[str, Tensor]:
-        return super()._predicted(shown, video, 0 * wide)
-
-
 class Bench:
     """What is fitted, and the judged impressions of valid."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, n_seeds: int = 1) -> None:
+        self.seeds = range(params.seed, params.seed + n_seeds)
         self.store, self.asked = Store.load(data / "store"), EvalSet.load(data, params.seed)
-        labels = arrays.load(data / "valid_outcomes.parquet")
-        label = labels["label"].astype(float)
-        at = labels["impression"][~np.isnan(label)]
-        self.pairs: Pairs = ShownPairs.load(data).pairs(self.store).where(at)
-        self.label = label[~np.isnan(label)] > 0
+        told = arrays.load(data / "valid_outcomes.parquet")
+        label = told["label"].astype(float)
+        known = ~np.isnan(label)
+        shown = ShownPairs.load(data)
+        self.pairs: Pairs = shown.pairs(self.store).where(told["impression"][known])
+        self.label, self.wtg = label[known] > 0, told["wtg"][known]
         user_idx = self.pairs.cases.user_idx[self.pairs.row]
         self.clusters = Clusters(user_idx, self.pairs.video_idx)
+        self.tie = Impressions.load(data, params.seed).tie[told["impression"][known]]
         self.histories = self.store.fitted_on("train")
 
-    def gauc(self, score: np.ndarray) -> Estimate:
+    def gauc(self, found: Found) -> Estimate:
         case, n = self.pairs.row, len(self.pairs.cases)
         rows = np.bincount(case, minlength=n)[case].astype(float)
-        return metrics.grouped_auc(self.label, score, case, n).estimate(rows, within_users=True)
+        each = (metrics.grouped_auc(self.label, score, case, n) for score, _ndcg in found)
+        return ratios.mean([parts.estimate(rows, within_users=True) for parts in each])
+
+    def auc(self, found: Found) -> float:
+        return float(np.mean([metrics.auc(self.label, score).estimate().value for score, _ndcg in found]))
+
+    def wtg_at_10(self, found: Found) -> float:
+        case, n = self.pairs.row, len(self.pairs.cases)
+        each = (metrics.grouped_top_mean(self.wtg, score, case, self.tie, n, 10) for score, _ndcg in found)
+        return float(np.mean([parts.estimate().value for parts in each]))
 
     def by_rates(self) -> Found:
-        model = rates.Model.fit(params.section("recall.rates", rates.Params), self._training())
-        return model.score(self.pairs), np.nan
+        model = rates.Model.fit(params.section("recall.rates", rates.Params), self._training(params.seed))
+        return [(model.score(self.pairs), np.nan)]
 
     def by_counts(self) -> Found:
         """The wide inputs alone, by a logistic regression."""
         wide, of_events = Wide.fit(self.histories)
         label = self.store.events("positive")[self.histories.flat()[0]]
         fitted = LogisticRegression().fit(of_events[label != UNKNOWN], label[label != UNKNOWN])
-        return fitted.decision_function(wide.of_pairs(self.pairs)), np.nan
+        return [(fitted.decision_function(wide.of_pairs(self.pairs)), np.nan)]
 
     def by_trees(self, objective: trees.Objective) -> Found:
         """Log-odds."""
-        fits = Fits({"train": trees.Trees.fit(objective, self._training(), params.threads)}, self.store)
+        fits = Fits({"train": trees.Trees.fit(objective, self._training(params.seed), params.threads)}, self.store)
         ranker = Ranker(fits).calibrated(lambda _store: self.pairs, self.label)
-        return ranker.slope * fits.score("valid", lambda _store: self.pairs) + ranker.intercept, np.nan
+        return [(ranker.slope * fits.score("valid", lambda _store: self.pairs) + ranker.intercept, np.nan)]
 
     def by_network(self, model: type[sasrec4sv.Model] = sasrec4sv.Model, **changes: Any) -> Found:
-        fitted = self.fitted(model, **changes)
-        rank = target_ranks(fitted, self.store, self.asked, "valid", "next video")
-        return fitted.score(self.pairs), float(ranks.ndcg(rank, 10).mean())
+        found = []
+        for seed in self.seeds:
+            fitted = self.fitted(seed, model, **changes)
+            rank = target_ranks(fitted, self.store, self.asked, "valid", "next video")
+            found.append((fitted.score(self.pairs), float(ranks.ndcg(rank, 10).mean())))
+        return found
 
-    def fitted(
-        self, model: type[sasrec4sv.Model] = sasrec4sv.Model, seed: int = params.seed, **changes: Any
-    ) -> sasrec4sv.Model:
+    def fitted(self, seed: int, model: type[sasrec4sv.Model] = sasrec4sv.Model, **changes: Any) -> sasrec4sv.Model:
         """All its epochs; with these changes of its settings."""
         settings = params.section("train.sasrec4sv", sasrec4sv.Params, defaults="model").model_dump() | changes
         return model.fit(sasrec4sv.Params.model_validate(settings), self._training(seed))
 
-    def _training(self, seed: int = params.seed) -> Training:
+    def _training(self, seed: int) -> Training:
         return Training(self.histories, np.random.default_rng(seed))
 
 
@@ -120,7 +129,15 @@ def rows(bench: Bench, found: dict[str, Found]) -> dict[str, Callable[[], Found]
     weights, inputs = section["weights"], params.get("model")["inputs"]
 
     def mean(name: str) -> Found:
-        return (found["sasrec4sv"][0] + found[name][0]) / 2, np.nan
+        ((other, _none),) = found[name]
+        return [((score + other) / 2, np.nan) for score, _ndcg in found["sasrec4sv"]]
+
+    def heads(**others: float) -> Callable[[], Found]:
+        return lambda: bench.by_network(weights=weights | others)
+
+    def scored_by(name: str) -> Callable[[], Found]:
+        own = weights | {"positive": 0.0, name: 1.0}
+        return lambda: bench.by_network(weights=own, score=name)
 
     return {
         "sasrec4sv": bench.by_network,
@@ -131,26 +148,32 @@ def rows(bench: Bench, found: dict[str, Found]) -> dict[str, Callable[[], Found]
         "sasrec4sv and trees, `binary`": lambda: mean("trees, `binary`"),
         "sasrec4sv and trees, `lambdarank`": lambda: mean("trees, `lambdarank`"),
         "heads on wide inputs alone": lambda: bench.by_network(WithoutSequence),
-        "heads on state and video alone": lambda: bench.by_network(WithoutWide),
-        "`weights.next_item` .3": lambda: bench.by_network(weights=weights | {"next_item": 0.3}),
-        "heads `linear` and `gain` at .5": lambda: bench.by_network(weights=weights | {"linear": 0.5, "gain": 0.5}),
+        "heads on state and video alone": lambda: bench.by_network(wide=False),
+        "`weights.next_item` .3": heads(next_item=0.3),
+        "heads `linear` and `gain` at .5": heads(linear=0.5, gain=0.5),
+        "head `watch_time` at .5": heads(watch_time=0.5),
+        "`pairwise` at .3": heads(pairwise=0.3),
+        **{f"`{name}` in place of `positive`": scored_by(name) for name in ("binary", "linear", "relevant", "gain")},
+        "`watch_time` in place of `positive`": scored_by("watch_time"),
         "inputs `wtr` and `feedback`": lambda: bench.by_network(inputs=[*inputs, "wtr", "feedback"]),
     }
 
 
-def main(data: Path) -> None:
-    bench = Bench(data)
+def main(data: Path, n_seeds: int) -> None:
+    bench = Bench(data, n_seeds)
     found: dict[str, Found] = {}
     for name, fit in rows(bench, found).items():
         found[name] = fit()
-        print(f"{name}: GAUC {bench.gauc(found[name][0]).value:.4f}", file=sys.stderr, flush=True)
+        print(f"{name}: GAUC {bench.gauc(found[name]).value:.4f}", file=sys.stderr, flush=True)
     confidence = params.section("evaluate", evaluation.Params).confidence
-    texts = paired.texts((bench.gauc(score) for score, _ndcg in found.values()), bench.clusters, 0, confidence)
-    print("| | AUC | GAUC | minus the whole | NDCG@10 |\n|---|---|---|---|---|")
-    for (name, (score, ndcg)), text in zip(found.items(), texts, strict=True):
-        auc = metrics.auc(bench.label, score).estimate().value
-        print(f"| {name} | {auc:.4f} | {text} | {'' if np.isnan(ndcg) else f'{ndcg:.4f}'} |")
+    texts = paired.texts(map(bench.gauc, found.values()), bench.clusters, 0, confidence)
+    print("| | AUC | GAUC | minus the whole | WTG@10 | NDCG@10 |\n|---|---|---|---|---|---|")
+    for (name, each), text in zip(found.items(), texts, strict=True):
+        ndcg = np.mean([ndcg for _score, ndcg in each])
+        last = "" if np.isnan(ndcg) else f"{ndcg:.4f}"
+        print(f"| {name} | {bench.auc(each):.4f} | {text} | {bench.wtg_at_10(each):.4f} | {last} |")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "data")
+    folder, seeds = [*sys.argv[1:], "", ""][:2]
+    main(Path(folder) if folder else ROOT / "data", int(seeds or 1))

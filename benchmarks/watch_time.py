@@ -113,7 +113,7 @@ def networks(bench: heads.Bench, asked: Rows, seed: int) -> Mapping[str, Said]:
     seconds = asked.duration_ms / 1000
 
     def linear() -> Said:
-        found = bench.fitted(seed=seed, weights=weights | {"linear": 1.0}).predictions(bench.pairs)["linear"]
+        found = bench.fitted(seed, weights=weights | {"linear": 1.0}).predictions(bench.pairs)["linear"]
         return {"watch_s": found * seconds, "wtr": found.clip(max=1)}
 
     huber = outcomes.OUTCOMES["linear"]
@@ -121,7 +121,7 @@ def networks(bench: heads.Bench, asked: Rows, seed: int) -> Mapping[str, Said]:
     outcomes.OUTCOMES["linear"] = huber._replace(loss=absolute)
     said["L1"] = linear()
     outcomes.OUTCOMES["linear"] = huber
-    found = bench.fitted(seed=seed, weights=weights | {"watch_time": 1.0}).predictions(bench.pairs)
+    found = bench.fitted(seed, weights=weights | {"watch_time": 1.0}).predictions(bench.pairs)
     said["watch_time"] = {
         "watch_s": found["watch_time_ms"] / 1000,
         "wtr": found["watch_time_wtr"],
@@ -175,5 +175,5 @@ def over_seeds(values: list[float]) -> str:
 
 
 if __name__ == "__main__":
-    folder, seeds = [*sys.argv[1:], *["", ""]][:2]
+    folder, seeds = [*sys.argv[1:], "", ""][:2]
     main(Path(folder) if folder else heads.ROOT / "data", int(seeds or 1))
