@@ -23,7 +23,8 @@ from nextreel.progress import track
 from nextreel.two_stage.blend import Fits
 
 Objective = Literal["binary", "lambdarank"]
-# As good as any in a trial on KuaiRand-Pure that was judged on valid: three seeds, some 45 settings of several rankers.
+# From a trial of rankers on KuaiRand-Pure. On valid of its slice 150 and 200 trees were ahead of 300 by .003 GAUC, in
+# the default world behind by .002 and .001 (three seeds each).
 N_TREES = 300
 RECIPE = {
     "learning_rate": 0.03,
