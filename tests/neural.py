@@ -18,6 +18,7 @@ PLAIN = {
 HEADS = {
     "hidden": 16,
     "wide": True,
+    "ids": False,
     "score": "positive",
     "chosen_by": "next_item",
     "weights": {

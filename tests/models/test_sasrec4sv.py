@@ -6,6 +6,7 @@ from itertools import count
 
 import numpy as np
 import pytest
+import torch
 from pydantic import ValidationError
 from scipy.special import expit, logit
 from sklearn.metrics import roc_auc_score
@@ -148,6 +149,23 @@ def test_the_score_can_be_read_off_other_heads(world, asked, score, scale):
     else:
         expected = np.log(expit(said["relevant"]) * np.log1p(np.exp(said["gain"])))
     np.testing.assert_allclose(model.score(pairs), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_heads_read_the_row_of_a_video_s_id_where_that_is_asked(world, asked):
+    """Of users who have not seen the video: in a history its id is a token in any case."""
+    pairs, _liked = asked
+    video = 5
+    position, owner = pairs.cases.histories(world.store).flat()
+    seen = owner[world.store.events("video_idx")[position] == video]
+    mine, unseen = pairs.video_idx == video, ~np.isin(pairs.row, seen)
+    for ids in (False, True):
+        model = fit(world, ids=ids, epochs=2)
+        before = model.score(pairs)
+        with torch.no_grad():
+            model.items.ids.weight[model.items.row[video]] += 1.0
+        changed = model.score(pairs) != before
+        assert changed[mine & unseen].any() == ids
+        assert not changed[~mine & unseen].any()
 
 
 def test_without_counts_and_the_next_video_its_heads_learn_the_same(world, asked, tmp_path):

@@ -136,6 +136,11 @@ class Items(nn.Module):
         """The vectors of known videos, by their place among these [...] -> [..., D']; None: of all."""
         return self.of_videos(self.known if index is None else self.known[index], every=index is None)
 
+    def contents(self, video: Tensor) -> Tensor:
+        """What is known of videos beside their ids: video [M] -> [M, D], zeros where that is nothing."""
+        nothing = self.ids.weight.new_zeros(*video.shape, self.width)
+        return self._filled(nothing, video, None)
+
     def of_videos(self, video: Tensor, every: bool = False) -> Tensor:
         """video [...] -> [..., D']. every: these are all known ones in order."""
         row = self.row[video]
