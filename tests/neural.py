@@ -18,7 +18,7 @@ PLAIN = {
 HEADS = {
     "hidden": 16,
     "wide": True,
-    "ids": False,
+    "shown_id_dropout": 0.2,
     "score": "positive",
     "chosen_by": "next_item",
     "weights": {

@@ -24,7 +24,9 @@ NAN = float("nan")
 
 
 def params(score="positive", chosen_by="next_item", **weights):
-    return Params(weights=Weights(**ALL | weights), hidden=8, wide=True, ids=False, score=score, chosen_by=chosen_by)
+    return Params(
+        weights=Weights(**ALL | weights), hidden=8, wide=True, shown_id_dropout=0, score=score, chosen_by=chosen_by
+    )
 
 
 def heads(**weights):

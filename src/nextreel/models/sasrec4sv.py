@@ -2,7 +2,7 @@
 
 After the student model of that name (2023), which gave SASRec two heads on the watch-time ratio. The states of SASRec
 are trained on the next video as ever, and, by `weights`, on outcomes: heads over the state before a showing, the video
-(its content; where `ids` asks for it, the row of its id, too) and wide inputs, see `nn.outcomes` and `nn.wide`.
+(a row of ids, dropped at random in training, and content) and wide inputs, see `nn.outcomes` and `nn.wide`.
 
 It answers two questions. Lists are by the next item's products, as SASRec's. The score of a pair is the log-odds that
 the video is a positive, given that it is shown: what the ranking stage and tables on impressions ask. Every video has
@@ -126,8 +126,7 @@ class Model(recommender.Recommender):
 
     def _predicted(self, shown: Tensor, video: Tensor, wide: Tensor) -> dict[str, Tensor]:
         """What each head says [M, n] of videos [M]."""
-        items, width = self.items, self.params.width
-        vector = items.of_videos(video)[:, :width] if self.outcomes.reads_ids else items.contents(video)
+        vector = self.items.of_videos(video, dropout=self.outcomes.id_dropout)[:, : self.params.width]
         return self.outcomes(shown, vector, wide)
 
     @torch.no_grad()

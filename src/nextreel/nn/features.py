@@ -130,21 +130,16 @@ class Items(nn.Module):
     def at_input(self, video: Tensor) -> Tensor:
         """video [...] -> [..., D]."""
         row = self.row[video]
-        return self._filled(self.ids(row), video, self._kept(row.shape))
+        return self._filled(self.ids(row), video, self._kept(row.shape, self.dropout))
 
     def vectors(self, index: Tensor | None) -> Tensor:
         """The vectors of known videos, by their place among these [...] -> [..., D']; None: of all."""
         return self.of_videos(self.known if index is None else self.known[index], every=index is None)
 
-    def contents(self, video: Tensor) -> Tensor:
-        """What is known of videos beside their ids: video [M] -> [M, D], zeros where that is nothing."""
-        nothing = self.ids.weight.new_zeros(*video.shape, self.width)
-        return self._filled(nothing, video, None)
-
-    def of_videos(self, video: Tensor, every: bool = False) -> Tensor:
-        """video [...] -> [..., D']. every: these are all known ones in order."""
+    def of_videos(self, video: Tensor, every: bool = False, dropout: float | None = None) -> Tensor:
+        """video [...] -> [..., D']. every: these are all known ones in order. dropout: in place of its own."""
         row = self.row[video]
-        kept = self._kept(row.shape)
+        kept = self._kept(row.shape, self.dropout if dropout is None else dropout)
         # A slice of a table is a view: no gradient by index.
         view = slice(FIRST, FIRST + len(self)) if every and self.in_order else None
 
@@ -173,12 +168,12 @@ class Items(nn.Module):
             columns.append(self.ages.of_requests(requests.time_ms))
         return torch.cat(columns, -1) if len(columns) > 1 else state
 
-    def _kept(self, shape: torch.Size) -> Tensor | None:
+    def _kept(self, shape: torch.Size, dropout: float) -> Tensor | None:
         """Which id rows are not zeroed: [..., 1] of 0 and 1; None: all are kept."""
-        if not (self.training and self.dropout):
+        if not (self.training and dropout):
             return None
         table = self.ids.weight
-        return (torch.rand(*shape, 1, device=table.device) >= self.dropout).to(table.dtype)
+        return (torch.rand(*shape, 1, device=table.device) >= dropout).to(table.dtype)
 
     def _filled(self, vector: Tensor, video: Tensor, kept: Tensor | None) -> Tensor:
         """The vectors of ids [..., D], those that are kept, with the content of the videos."""

@@ -23,7 +23,7 @@ from nextreel.nn.dropout import Dropout
 from nextreel.nn.heads import NEXT_ITEM
 from nextreel.nn.trainer import Choice
 from nextreel.nn.watch_time import N_BINS
-from nextreel.params import Int, NonNegativeFloat, Section
+from nextreel.params import Int, NonNegativeFloat, Section, Share
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # of what a head says [m, n] and known values [m]: [m]
 POSITIVE, BINARY, LINEAR, RELEVANT, GAIN = "positive", "binary", "linear", "relevant", "gain"
@@ -111,7 +111,7 @@ class Params(Section):
     weights: Weights
     hidden: Annotated[Int, Field(ge=2)]  # width of the layer that the heads share; the one after it has half of it
     wide: bool  # whether they have counted inputs, see `wide`
-    ids: bool  # whether they read the rows of videos' ids beside content
+    shown_id_dropout: Share  # `id_dropout` of the videos that they read
     # What the score of a pair is: what a head says, of `watch_time` the log-odds of a positive; or how likely it is
     # relevant x its gain (by softplus, which keeps it above 0), as a log.
     score: Literal["positive", "binary", "linear", "relevant", "gain", "watch_time", "relevant_gain"]
@@ -136,7 +136,7 @@ class Outcomes(nn.Module):
 
     def __init__(self, params: Params, width: int, n_wide: int, dropout: float) -> None:
         super().__init__()
-        self.names, self.reads_ids, hidden = params.weights.outcomes, params.ids, params.hidden
+        self.names, self.id_dropout, hidden = params.weights.outcomes, params.shown_id_dropout, params.hidden
         self.sizes = [OUTCOMES[name].size for name in self.names]
         self.norm_state, self.norm_video = nn.LayerNorm(width), nn.LayerNorm(width)
         self.mix = nn.Sequential(

@@ -107,7 +107,7 @@ def changes(params: Params, head: str, days: Days, asked: dict[str, Any]) -> dic
     """What differs from params.yaml, by its dotted keys. asked: see `clones.asked`; it has the last word."""
     section = params.get(f"train.{MODEL}")
     alone = dict.fromkeys(section["weights"], 0.0) | {head: 1.0}
-    own = {"heads": 1, "weights": alone, "wide": False, "ids": True, "score": head, "chosen_by": head}
+    own = {"heads": 1, "weights": alone, "wide": False, "shown_id_dropout": 0.0, "score": head, "chosen_by": head}
     recall = {name: params.get(f"recall.{name}") for name in (CHANNEL, "rates")}
     return {**SETTINGS, **days.keys, "recall": recall, "train": {MODEL: section | own}, **asked}
 
