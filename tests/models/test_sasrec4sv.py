@@ -156,6 +156,7 @@ def test_heads_read_no_row_of_ids_where_all_are_dropped(world):
     torch.manual_seed(0)
     model = fit(world, shown_id_dropout=1, id_dropout=0, epochs=1)
     model.network.train()
+    model.network.zero_grad()
     shown, video, wide = torch.randn(6, 32), torch.arange(1, 7), torch.zeros(6, model.wide.n_inputs)
     model._predicted(shown, video, wide)["positive"].sum().backward()
     assert model.items.ids.weight.grad is None or not model.items.ids.weight.grad.any()
