@@ -30,6 +30,7 @@ def events():
             "forward": pd.array([True, None, False, None], "boolean"),
             "wtr": [0.25, 1.0, None, 0.5],
             "wtg": [-1.0, 2.0, None, 0.0],
+            "play_time_ms": pd.array([7_000, None, 0, 90], "Int64"),
         }
     )
 
@@ -58,6 +59,7 @@ def test_events_are_in_order_of_user_time_and_file(events):
     assert found["feedback"].tolist() == [0, 1, UNKNOWN, 3]
     np.testing.assert_array_equal(found["wtr"], [np.nan, 0.5, 1.0, 0.25])
     np.testing.assert_array_equal(found["wtg"], [np.nan, 0.0, 2.0, -1.0])
+    np.testing.assert_array_equal(found["play_time_ms"], [0, 90, np.nan, 7_000])
     assert about == {
         "events/video_idx": Column("id", 6),
         "events/time_ms": Column("number", 0),
@@ -66,6 +68,7 @@ def test_events_are_in_order_of_user_time_and_file(events):
         "events/feedback": Column("id", 4),
         "events/wtr": Column("number"),
         "events/wtg": Column("number"),
+        "events/play_time_ms": Column("number"),
     }
     assert found["tab"].dtype == np.int16
     assert found["positive"].dtype == np.int8

@@ -137,7 +137,8 @@ def test_the_store_says_of_every_event_what_the_log_says(con, temporal, settings
     store = Store.load(tmp_path / "store")
     rows = labelled.filter(labelled.part != "random").order_by("user_idx", "time_ms", "row").to_pandas()
     assert set(store.columns) == {
-        *(f"events/{name}" for name in ("video_idx", "time_ms", "positive", "tab", "feedback", "wtr", "wtg")),
+        *(f"events/{name}" for name in ("video_idx", "time_ms", "positive", "tab", "feedback")),
+        *(f"events/{name}" for name in ("wtr", "wtg", "play_time_ms")),
         *("videos/video_key", "users/user_key"),
     }
     for name in store.tables["events"]:
@@ -173,6 +174,9 @@ def test_impressions_are_the_rows_shown_each_once_and_outcomes_stand_apart(con, 
     for name in OUTCOMES:
         column = expected["positive" if name == "label" else name]
         assert found[name].to_numpy(float) == pytest.approx(column.to_numpy(float), nan_ok=True)
+    on_valid = pd.DataFrame(arrays.load(tmp_path / "valid_outcomes.parquet"))
+    part = shown.case_id.map(pd.Series(questions.cases.part, questions.cases.case_id))
+    pd.testing.assert_frame_equal(on_valid[list(outcomes)], outcomes[part == "valid"].reset_index(drop=True))
 
 
 @pytest.fixture
