@@ -6,7 +6,7 @@ regression and by the trees of `rank.trees`; the mean of the log-odds of SASRec4
 without sequence and video, without wide inputs, with the next item's loss at .3, with other heads beside `positive`,
 scored by another head, with pairs, and with more inputs. GAUC with its interval over users and videos, and the paired
 difference to the whole model; WTG@10, the gain of the ten showings scored highest; NDCG@10 of the next video on valid.
-Networks are means over seeds.
+Networks and trees are means over seeds.
 
     python benchmarks/heads.py [FOLDER] [SEEDS]
 
@@ -31,11 +31,11 @@ import paired
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from nextreel import arrays, evaluation
+from nextreel import evaluation
 from nextreel.cases.pairs import Pairs
 from nextreel.cases.store import UNKNOWN, Store
 from nextreel.contract import Training
-from nextreel.evaluation.impressions import Impressions
+from nextreel.evaluation.impressions import Impressions, case_parts, headline_estimate, headline_parts
 from nextreel.evaluation.intervals import Clusters
 from nextreel.metrics import impressions as metrics
 from nextreel.metrics import ranks, ratios
@@ -59,35 +59,29 @@ class WithoutSequence(sasrec4sv.Model):
 
 
 class Bench:
-    """What is fitted, and the judged impressions of valid."""
+    """What is fitted, on a cut, and the judged impressions of a part."""
 
-    def __init__(self, data: Path, n_seeds: int = 1) -> None:
+    def __init__(self, data: Path, n_seeds: int, part: str = "valid", cut: str = "train") -> None:
         self.seeds = range(params.seed, params.seed + n_seeds)
         self.store, self.asked = Store.load(data / "store"), EvalSet.load(data, params.seed)
-        told = arrays.load(data / "valid_outcomes.parquet")
-        label = told["label"].astype(float)
-        known = ~np.isnan(label)
-        shown = ShownPairs.load(data)
-        self.pairs: Pairs = shown.pairs(self.store).where(told["impression"][known])
-        self.label, self.wtg = label[known] > 0, told["wtg"][known]
-        user_idx = self.pairs.cases.user_idx[self.pairs.row]
-        self.clusters = Clusters(user_idx, self.pairs.video_idx)
-        self.tie = Impressions.load(data, params.seed).tie[told["impression"][known]]
-        self.histories = self.store.fitted_on("train")
+        shown = Impressions.load(data, params.seed)
+        self.at = np.flatnonzero(shown.rows(part))
+        self.shown, self.label = shown.where(self.at), shown.label[self.at] == 1
+        self.pairs: Pairs = ShownPairs.load(data).pairs(self.store).where(self.at)
+        self.clusters = Clusters(self.pairs.cases.user_idx[self.pairs.row], self.pairs.video_idx)
+        self.histories = self.store.fitted_on(cut)
 
     def gauc(self, found: Found) -> Estimate:
-        case, n = self.pairs.row, len(self.pairs.cases)
-        rows = np.bincount(case, minlength=n)[case].astype(float)
-        each = (metrics.grouped_auc(self.label, score, case, n) for score, _ndcg in found)
-        return ratios.mean([parts.estimate(rows, within_users=True) for parts in each])
+        parts = (headline_parts(self.shown, score) for score, _ndcg in found)
+        return ratios.mean([headline_estimate(self.shown, each) for each in parts])
 
     def auc(self, found: Found) -> float:
         return float(np.mean([metrics.auc(self.label, score).estimate().value for score, _ndcg in found]))
 
-    def wtg_at_10(self, found: Found) -> float:
-        case, n = self.pairs.row, len(self.pairs.cases)
-        each = (metrics.grouped_top_mean(self.wtg, score, case, self.tie, n, 10) for score, _ndcg in found)
-        return float(np.mean([parts.estimate().value for parts in each]))
+    def per_case(self, found: Found, metric: str) -> float:
+        """The mean over cases of another metric of `evaluation.impressions`."""
+        each = (case_parts(self.shown, score)[metric].estimate().value for score, _ndcg in found)
+        return float(np.mean(list(each)))
 
     def by_rates(self) -> Found:
         model = rates.Model.fit(params.section("recall.rates", rates.Params), self._training(params.seed))
@@ -102,9 +96,14 @@ class Bench:
 
     def by_trees(self, objective: trees.Objective) -> Found:
         """Log-odds."""
-        fits = Fits({"train": trees.Trees.fit(objective, self._training(params.seed), params.threads)}, self.store)
-        ranker = Ranker(fits).calibrated(lambda _store: self.pairs, self.label)
-        return [(ranker.slope * fits.score("valid", lambda _store: self.pairs) + ranker.intercept, np.nan)]
+        found = []
+        for seed in self.seeds:
+            grown = trees.Trees.fit(objective, self._training(seed), params.threads)
+            fits = Fits({"train": grown}, self.store)  # answers valid
+            ranker = Ranker(fits).calibrated(lambda _store: self.pairs, self.label)
+            score = fits.score("valid", lambda _store: self.pairs)
+            found.append((ranker.slope * score + ranker.intercept, np.nan))
+        return found
 
     def by_network(self, model: type[sasrec4sv.Model] = sasrec4sv.Model, **changes: Any) -> Found:
         found = []
@@ -123,14 +122,18 @@ class Bench:
         return Training(self.histories, np.random.default_rng(seed))
 
 
+def together(one: Found, other: Found) -> Found:
+    """The mean of both, seed by seed."""
+    return [((a + b) / 2, np.nan) for (a, _ndcg), (b, _other) in zip(one, other, strict=True)]
+
+
 def rows(bench: Bench, found: dict[str, Found]) -> dict[str, Callable[[], Found]]:
     """found: of the rows above."""
     section = params.get("train.sasrec4sv")
     weights, inputs = section["weights"], params.get("model")["inputs"]
 
     def mean(name: str) -> Found:
-        ((other, _none),) = found[name]
-        return [((score + other) / 2, np.nan) for score, _ndcg in found["sasrec4sv"]]
+        return together(found["sasrec4sv"], found[name])
 
     def heads(**others: float) -> Callable[[], Found]:
         return lambda: bench.by_network(weights=weights | others)
@@ -171,7 +174,7 @@ def main(data: Path, n_seeds: int) -> None:
     for (name, each), text in zip(found.items(), texts, strict=True):
         ndcg = np.mean([ndcg for _score, ndcg in each])
         last = "" if np.isnan(ndcg) else f"{ndcg:.4f}"
-        print(f"| {name} | {bench.auc(each):.4f} | {text} | {bench.wtg_at_10(each):.4f} | {last} |")
+        print(f"| {name} | {bench.auc(each):.4f} | {text} | {bench.per_case(each, 'wtg@10'):.4f} | {last} |")
 
 
 if __name__ == "__main__":

@@ -146,9 +146,9 @@ def judged(said: Said, asked: Rows) -> dict[str, float]:
 
 
 def main(data: Path, n_seeds: int) -> None:
-    bench = heads.Bench(data)
-    told, store = arrays.load(data / "valid_outcomes.parquet"), bench.store
-    play_ms = told["play_time_ms"][~np.isnan(told["label"].astype(float))].astype(float)
+    bench = heads.Bench(data, n_seeds)
+    store, told = bench.store, arrays.load(data / "outcomes.parquet", columns=["play_time_ms"])
+    play_ms = told["play_time_ms"][bench.at].astype(float)
     duration_ms = np.asarray(store.tables["videos"]["duration_ms"], float)
     position = bench.histories.flat()[0]
     video = store.events("video_idx")[position]
@@ -157,7 +157,7 @@ def main(data: Path, n_seeds: int) -> None:
     keep = asked.known
     train, some = train.where(train.known), asked.where(keep)
     cells: dict[str, list[dict[str, float]]] = {name: [judged(s, some)] for name, s in counted(train, some).items()}
-    for seed in range(heads.params.seed, heads.params.seed + n_seeds):
+    for seed in bench.seeds:
         for name, said in networks(bench, asked, seed).items():
             mine = {key: values[keep] for key, values in said.items()}
             cells.setdefault(name, []).append(judged(mine, some))
