@@ -126,6 +126,24 @@ def test_what_nobody_knows_teaches_nothing():
     assert (wide.grad[1:] == 0).all()
 
 
+@pytest.mark.parametrize("name", OUTCOMES)
+def test_every_head_can_learn_one_batch_by_heart(name):
+    """To nearly no loss, from what tells nothing but which row it is."""
+    model, rng = heads(), np.random.default_rng(2)
+    column = OUTCOMES[name].column
+    drawn_value = {"positive": rng.integers(0, 2, 24), "wtr": rng.random(24), "wtg": rng.normal(size=24)}
+    value = drawn_value.get(column, rng.integers(0, N_BINS, 24))
+    labels = {each: torch.full((24,), NAN) for each in ("positive", "wtr", "wtg", BIN)}
+    labels[column] = torch.from_numpy(value.astype(np.float32))
+    inputs, optimizer = drawn(24), torch.optim.Adam(model.parameters(), lr=0.02)
+    for _ in range(1500):
+        optimizer.zero_grad()
+        loss = model.losses(model(*inputs), labels)[name]
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.01
+
+
 def test_pairs_are_of_one_history_and_of_both_labels():
     """A pair's loss hangs on which is drawn, so each history has scores that tell its pairs from all others."""
     torch.manual_seed(0)
