@@ -203,9 +203,9 @@ def main(data: str, layout: str, head: str, settings: str) -> str | None:
         told = " ".join(f"{key}={value}" for key, value in asked.items() if key != "ingest.path")
         state = clones.state(clones.git(Path(), "show", "HEAD:dvc.lock"))
         about = [*([told] if told else []), log]
-        folder = BOOK.parent / BOOK.stem
+        picture = "-".join([log if data else "default", *told.split()])
         wanted = {
-            ", ".join([name, *about]): partial(run, name, asked, folder / f"{name}-{log if data else 'default'}.png")
+            ", ".join([name, *about]): partial(run, name, asked, BOOK.parent / BOOK.stem / f"{name}-{picture}.png")
             for name in ([head] if head else HEADS)
         }
         for text in book.Book(BOOK, MODEL).fill(state, wanted).values():
