@@ -70,6 +70,26 @@ def test_without_impressions_no_head_chooses_an_epoch(check, problems):
     )
 
 
+def test_a_log_of_one_s_own_has_no_durations_of_videos(problems, tmp_path):
+    own = {"ingest.layout": "table", "ingest.path": str(tmp_path / "log.csv"), "ingest.table.play_time": "watched"}
+    told = problems(own | {"ingest.table.duration": "length", "train.sasrec4sv.weights.watch_time": 1})
+    assert "`train.sasrec4sv` reads `videos/duration_ms`, which no log of `ingest.layout` table has; turn off" in told
+
+
+def test_a_model_that_learns_no_lists_is_no_channel(problems):
+    none = {"train.sasrec4sv.weights.next_item": 0, "train.sasrec4sv.chosen_by": "positive"}
+    told = problems(none | {"candidates.from": ["sasrec4sv", "tag_chain"]})
+    assert told.endswith(
+        "`candidates.from` asks for lists of `train.sasrec4sv`, whose `weights.next_item` is 0; choose more"
+    )
+
+
+def test_trees_that_nothing_can_calibrate_are_refused(problems):
+    told = problems({"split.strategy": "leave_one_out", "rank.trees": "lambdarank"})
+    assert "`rank.trees` is 'lambdarank', whose scores are calibrated on impressions" in told
+    assert told.endswith("choose binary or none")
+
+
 def test_the_committed_file_passes_without_any_data(root, tmp_path, monkeypatch):
     params = Params.load(root / "params.yaml")
     monkeypatch.chdir(tmp_path)

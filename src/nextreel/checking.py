@@ -12,7 +12,7 @@ import yaml
 from nextreel import clock, datasets, eda, engine, evaluation, labels, models, splits
 from nextreel.cases import columns, protocols
 from nextreel.errors import UserError
-from nextreel.nn import device, inputs, recommender
+from nextreel.nn import device, heads, inputs, recommender
 from nextreel.params import Params, Run, Section, from_yaml, nearest, parse
 from nextreel.simulation import generator, world
 from nextreel.systems import SYSTEMS
@@ -36,6 +36,7 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "wtr": ("play_time", "duration"), "wtg": ("play_time", "duration"), "play_time_ms": ("play_time",),
 }  # fmt: skip
 ANY_OF = {"feedback": ("like", "comment", "forward")}
+OF_TABLES = ("videos/video_key", "users/user_key")  # what is known of videos and users of such a log: their ids
 FAMILIES = ("recall", "train")  # sections whose keys name models
 TAKEN = (*SYSTEMS, fusion.FUSED)  # names that stand beside the models, in tables and metrics
 
@@ -73,7 +74,7 @@ def check(params: Params, scratch: Path) -> None:
     """
     raw = params.raw
     problems = [*_unknown(raw), *_sections(raw), *_models(raw), *_names(raw), *_inputs(raw)]
-    problems += [*_columns(raw), *_devices(raw), *_choices(raw), *_trees(raw)]
+    problems += [*_columns(raw), *_devices(raw), *_choices(raw), *_lists(raw), *_trees(raw)]
     if problems:
         raise UserError("params.yaml:\n  " + "\n  ".join(problems))
     check_input(params, scratch)
@@ -191,6 +192,8 @@ def _columns(raw: Mapping[str, Any]) -> Iterator[str]:
                     yield (
                         f"`{where}` reads `{read}`, but {', '.join(lacking)}{is_none}: name the column{one} of your log"
                     )
+            elif mapped and read in needed and read not in OF_TABLES:
+                yield f"`{where}` reads `{read}`, which no log of `ingest.layout` table has; turn off what asks for it"
 
 
 def _inputs(raw: Mapping[str, Any]) -> Iterable[str]:
@@ -243,9 +246,25 @@ def _choices(raw: Mapping[str, Any]) -> Iterator[str]:
             )
 
 
-def _trees(raw: Mapping[str, Any]) -> Iterator[str]:
-    """Trees that cannot be grown on this machine."""
+def _lists(raw: Mapping[str, Any]) -> Iterator[str]:
+    """Lists that are asked for, of a model that is not trained to make any."""
+    candidates = parse("candidates", raw.get("candidates"), fusion.Params)[0]
     rank = parse("rank", raw.get("rank"), weigh.Params)[0]
+    asked = {f"train.{name}": "candidates.from" for name in (candidates.channels if candidates else [])}
+    asked |= {f"train.{rank.exposure}": "rank.exposure"} if rank else {}
+    for where, owner, params in _sound_models(raw):
+        if where in asked and heads.NEXT_ITEM not in owner.Model.loss_weights(params):
+            yield f"`{asked[where]}` asks for lists of `{where}`, whose `weights.{heads.NEXT_ITEM}` is 0; choose more"
+
+
+def _trees(raw: Mapping[str, Any]) -> Iterator[str]:
+    """Trees that cannot be grown on this machine, or whose scores nothing can calibrate."""
+    rank, split = parse("rank", raw.get("rank"), weigh.Params)[0], parse("split", raw.get("split"), splits.Params)[0]
+    if rank and split and rank.trees == "lambdarank" and split.strategy == "leave_one_out":
+        yield (
+            "`rank.trees` is 'lambdarank', whose scores are calibrated on impressions, and `split.strategy` is"
+            " 'leave_one_out', which has none; choose binary or none"
+        )
     if rank and rank.trees:
         try:
             trees.load(rank.trees)

@@ -65,7 +65,8 @@ def test_every_head_by_hand(world):
         "binary": np.where(np.isnan(told["wtr"]), np.nan, told["wtr"] > 0.5), "linear": told["wtr"],
         "relevant": np.where(np.isnan(told["wtg"]), np.nan, told["wtg"] > 1), "gain": told["wtg"],
         "watch_time_ms": told["play_time_ms"], "watch_time_wtr": told["wtr"], "watch_time_wtg": told["wtg"],
-        "watch_time_complete": complete, "watch_time_positive": told["label"].astype(float),
+        "watch_time_complete": complete,
+        "watch_time_positive": np.where(np.isnan(told["wtr"]), np.nan, told["label"]),
     }  # fmt: skip
     assert list(truths) == list(heads.HEADS)
     for part in ("test", "random"):
@@ -83,6 +84,13 @@ def test_every_head_by_hand(world):
                 assert found["log_loss"] == pytest.approx(sk.log_loss(y, share))
                 assert found["f1"] == pytest.approx(sk.f1_score(y, share >= 0.5))
                 assert found["accuracy"] == pytest.approx(sk.accuracy_score(y, share >= 0.5))
+
+
+def test_what_a_head_says_nothing_of_is_no_part():
+    """As a watch time of an unknown duration: not the largest of all."""
+    said, truth = np.array([np.nan, 2.0, 3.0, 4.0]), np.array([1.0, 2.0, 3.0, 4.0])
+    found = {name: each.value for name, each in heads.judged(heads.HEADS["watch_time_ms"], said, truth).items()}
+    assert found == {"rmse": 0, "mae": 0, "xauc": 1}
 
 
 def test_every_head_that_a_network_can_have_is_judged():

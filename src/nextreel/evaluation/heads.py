@@ -41,6 +41,11 @@ def _number(name: str) -> Callable[[Columns], np.ndarray]:
     return lambda told: told[name]
 
 
+def _of_known_duration(name: str) -> Callable[[Columns], np.ndarray]:
+    """Watch times are compared among videos of about one duration: without it they tell nothing."""
+    return lambda told: np.where(told["duration_ms"] > 0, told[name], np.nan)
+
+
 def _complete(told: Columns) -> np.ndarray:
     known = (told["duration_ms"] > 0) & ~np.isnan(told["play_time_ms"])
     return np.where(known, told["play_time_ms"] >= told["duration_ms"], np.nan)
@@ -56,7 +61,7 @@ HEADS = {
     "watch_time_wtr": Said("number", _number("wtr")),
     "watch_time_wtg": Said("number", _number("wtg")),
     "watch_time_complete": Said("share", _complete),
-    "watch_time_positive": Said("share", _number("label")),
+    "watch_time_positive": Said("share", _of_known_duration("label")),
 }
 
 
@@ -92,7 +97,10 @@ def _of_model(
 
 
 def judged(head: Said, said: np.ndarray, truth: np.ndarray) -> dict[str, Estimate | float]:
-    """The metrics of what a head says of rows [m]; those of an unknown truth, NaN, are no part of them."""
+    """The metrics of what a head says of rows [m]; those of an unknown truth, NaN, or of which it says nothing, are no
+    part of them."""
+    silent = np.isnan(said)
+    said, truth = np.where(silent, 0.0, said), np.where(silent, np.nan, truth)
     if head.kind == "number":
         found: dict[str, Estimate | float] = {"rmse": metrics.mse(said, truth).estimate().root()}
         return found | {"mae": metrics.mae(said, truth).estimate(), "xauc": metrics.xauc(said, truth).estimate()}

@@ -18,7 +18,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from nextreel import clock, datasets, engine, evaluation
+from nextreel import clock, datasets, engine, evaluation, splits
 from nextreel.cases.store import Store
 from nextreel.errors import UserError
 from nextreel.evaluation import heads
@@ -47,6 +47,7 @@ SETTINGS: dict[str, Any] = {
     "label.positive": "sasrec4sv",
     "label.wtr_cap": "none",
     "cases.targets": "first",
+    **{"model.loss": "bce", "model.negatives": 1},  # of the next video, which weighs nothing: any number of videos
     "model.lr": 0.001,
     "model.weight_decay": 0.001,
     "model.epochs": 75,
@@ -119,17 +120,19 @@ def run(head: str, asked: dict[str, Any], picture: Path) -> str:
         days = days_of(*logged(Params.load(folder / "params.yaml")))
         seconds = clones.repro(folder, changes(Params.load(folder / "params.yaml"), head, days, asked))
         params = Params.load(folder / "params.yaml")
+        cut = params.section("split", splits.Params)  # SET may have changed it
         found = table(folder, head, params)
         with (folder / f"plots/curves/{MODEL}.csv").open(encoding="utf-8") as file:
             curve = list(csv.DictReader(file))
     write_picture(curve, head, picture)
     told = "".join(f", `{key}: {value}`" for key, value in asked.items() if key != "ingest.path")
     kept = next(line["epoch"] for line in curve if line["kept"] == "1")
+    of_paper = (cut.train_from, cut.valid_from, cut.test_from) == PUBLISHED
+    parts = f"Train from {cut.train_from or 'the start'}, valid {cut.valid_from}, test {cut.test_from}"
     return "\n\n".join(
         [
             f"### `{head}`{told}",
-            f"Train from {days.train_from}, valid {days.valid_from}, test {days.test_from}"
-            f"{', the days of the paper' if days == PUBLISHED else ''}. Epoch {kept} of {len(curve)} is kept.",
+            f"{parts}{', the days of the paper' if of_paper else ''}. Epoch {kept} of {len(curve)} is kept.",
             found,
             f"![Loss of the head {head} by epoch]({picture.relative_to(BOOK.parent).as_posix()})",
             f"{seconds / 60:.1f} minutes.",
