@@ -152,6 +152,8 @@ def rows(bench: Bench, found: dict[str, Found]) -> dict[str, Callable[[], Found]
         "sasrec4sv and trees, `lambdarank`": lambda: mean("trees, `lambdarank`"),
         "heads on wide inputs alone": lambda: bench.by_network(WithoutSequence),
         "heads on state and video alone": lambda: bench.by_network(wide=False),
+        "id rows zeroed as in lists": lambda: bench.by_network(shown_id_dropout=params.get("model.id_dropout")),
+        "all id rows zeroed in training": lambda: bench.by_network(shown_id_dropout=1.0),
         "`weights.next_item` .3": heads(next_item=0.3),
         "heads `linear` and `gain` at .5": heads(linear=0.5, gain=0.5),
         "head `watch_time` at .5": heads(watch_time=0.5),

@@ -12,6 +12,7 @@ def main(params: Params, name: str) -> None:
     runtime.prepare(params.threads, params.cpu_isa)
     from nextreel import files, models
     from nextreel.cases.store import Store
+    from nextreel.contract import Judge
     from nextreel.nn import checkpoint, recommender
     from nextreel.scoring import predict, validation
     from nextreel.scoring.sets import EvalSet, ShownPairs
@@ -22,8 +23,8 @@ def main(params: Params, name: str) -> None:
     store = Store.load(inputs)
     asked, shown = EvalSet.load(data, params.seed), ShownPairs.load(data)
     showings = validation.Showings.load(data, store, shown)
-    tables = ("cases", "catalogue", "impressions", "targets", "valid_outcomes")
-    read = [inputs, *(data / f"{table}.parquet" for table in tables)]
+    judges = ("impressions", "valid_outcomes") if issubclass(module.Model, Judge) else ()  # its heads, on valid
+    read = [inputs, *(data / f"{table}.parquet" for table in ("cases", "catalogue", "targets", *judges))]
     key = checkpoint.digest([name, settings.model_dump(), params.seed, params.threads, params.cpu_isa], read)
     curve, rates = Path(f"plots/curves/{name}.csv"), Path(f"logs/train@{name}")
     predict.fit_and_predict(

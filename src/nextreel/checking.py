@@ -239,10 +239,10 @@ def _choices(raw: Mapping[str, Any]) -> Iterator[str]:
     if split is None or split.strategy != "leave_one_out":
         return
     for where, owner, params in _sound_models(raw):
-        if isinstance(params, recommender.NeuralParams) and owner.Model.choice(params) != recommender.BY_LISTS:
+        if isinstance(params, recommender.NeuralParams) and owner.Model.choice(params) != heads.BY_LISTS:
             yield (
                 f"`{where}.chosen_by` asks for impressions, and `split.strategy` is 'leave_one_out', which has none;"
-                f" choose {recommender.BY_LISTS.head}"
+                f" choose {heads.BY_LISTS.head}"
             )
 
 
@@ -253,7 +253,7 @@ def _lists(raw: Mapping[str, Any]) -> Iterator[str]:
     asked = {f"train.{name}": "candidates.from" for name in (candidates.channels if candidates else [])}
     asked |= {f"train.{rank.exposure}": "rank.exposure"} if rank else {}
     for where, owner, params in _sound_models(raw):
-        if where in asked and heads.NEXT_ITEM not in owner.Model.loss_weights(params):
+        if where in asked and not owner.Model.makes_lists(params):
             yield f"`{asked[where]}` asks for lists of `{where}`, whose `weights.{heads.NEXT_ITEM}` is 0; choose more"
 
 

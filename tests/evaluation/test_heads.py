@@ -97,6 +97,16 @@ def test_every_head_that_a_network_can_have_is_judged():
     assert set(OUTCOMES) - set(heads.HEADS) == {"watch_time"}  # of which is told what is read off it
 
 
+@pytest.mark.parametrize("name", [name for name, outcome in OUTCOMES.items() if outcome.bound is not None])
+def test_a_likelihood_is_judged_by_what_it_was_taught(name):
+    """A label or ruler just below the head's bound is none, one just above it is."""
+    outcome = OUTCOMES[name]
+    column = "label" if outcome.column == "positive" else outcome.column
+    told = {column: outcome.bound + np.array([-0.01, 0.01])}
+    truth = heads.HEADS[name].truth(told)
+    assert (truth > 0.5).tolist() == [False, True]
+
+
 def test_right_heads_have_no_error(world):
     data, shown, told = world
     said = {"linear": told["wtr"], "binary": np.where(np.nan_to_num(told["wtr"]) > 0.5, 20.0, -20.0)}

@@ -15,8 +15,9 @@ from nextreel.cases.asked import Cases
 from nextreel.cases.pairs import Pairs
 from nextreel.cases.store import Column, NamedColumns, Sets
 from nextreel.contract import Training
+from nextreel.errors import UserError
 from nextreel.models import sasrec4sv
-from nextreel.nn import trainer
+from nextreel.nn import recommender, trainer
 from nextreel.nn.checkpoint import Checkpoint
 from tests.neural import HEADS, PLAIN, over_days
 
@@ -176,6 +177,15 @@ def test_without_counts_and_the_next_video_its_heads_learn_the_same(world, asked
     assert roc_auc_score(liked, model.score(pairs)) > 0.9
     model.save(tmp_path / "model")
     np.testing.assert_array_equal(sasrec4sv.Model.load(tmp_path / "model").score(pairs), model.score(pairs))
+
+
+def test_a_softmax_that_weighs_nothing_bounds_no_catalogue(world, monkeypatch):
+    """As published, on a log of millions of videos: no loss over them is ever taken."""
+    monkeypatch.setattr(recommender, "SOFTMAX_LIMIT", 10)
+    with pytest.raises(UserError, match="softmax"):
+        fit(world, epochs=1)
+    weights = SETTINGS["weights"] | {"next_item": 0}
+    fit(world, epochs=1, weights=weights, chosen_by="positive")
 
 
 def test_a_model_says_the_same_after_a_folder(model, asked, tmp_path):

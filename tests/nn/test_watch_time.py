@@ -81,6 +81,13 @@ def test_an_expectation_is_the_sum_of_the_bins_means(quantiles):
     assert long == pytest.approx(np.arange(1, N + 1).mean() / (2 * N))
 
 
+def test_of_an_unknown_duration_all_are_asked(quantiles):
+    """Bin 14 of the short videos is watched to the end by its 30, that of the long ones by none of its 5."""
+    unknown = np.array([np.nan, 0.0])
+    assert quantiles.expected("complete", unknown, certain(14, 2)) == pytest.approx([30 / 35] * 2)
+    assert quantiles.expected("positive", unknown, certain(0, 2)) == pytest.approx([0.0] * 2)
+
+
 def test_values_that_nobody_knows_have_the_mean_of_those_that_are():
     duration_ms, play_ms = np.full(40, 1_000.0), np.arange(40) * 10.0
     wtg = np.full(40, np.nan)

@@ -15,8 +15,13 @@ from nextreel.scoring.validation import Showings, of_ranks, session, validate
 class Guess:
     """Asks for the video after the last one, and knows a loss."""
 
-    def __init__(self):
-        self.asked = []
+    params = None
+
+    def __init__(self, lists=True):
+        self.asked, self.lists = [], lists
+
+    def makes_lists(self, _params):
+        return self.lists
 
     def mean_loss(self, cases, histories, video_idx):
         assert (histories.length == cases.history_end).all()
@@ -89,6 +94,9 @@ def test_a_judge_is_measured_on_showings(cycle):
     assert found["positive"] == {"loss": 4.0, "wtr": 2.0}
     assert found["next_item"]["hr@10"] == 1.0
     assert set(validate(Critic(), cycle.store, cycle.asked)) == {"next_item"}
+    alone = Critic(lists=False)
+    assert set(validate(alone, cycle.store, cycle.asked, Showings(pairs, {}))) == {"positive"}
+    assert alone.asked == []  # neither a loss nor a rank of the next video
 
 
 def test_showings_are_of_valid_alone(tmp_path, cycle):

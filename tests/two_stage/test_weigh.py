@@ -6,7 +6,7 @@ from sklearn.metrics import roc_auc_score
 
 from nextreel import arrays
 from nextreel.metrics import ranks
-from nextreel.scoring import order
+from nextreel.scoring import order, sets
 from nextreel.two_stage import rerank, weigh
 
 N = 61
@@ -154,7 +154,7 @@ def test_unknown_labels_teach_nothing(cycle, shown_all, tmp_path):
 @pytest.mark.parametrize(("most", "kept"), [(120, 2), (119, 1), (5, 1)])
 def test_whole_cases_are_kept_from_the_first_on(cycle, valid_of, two, monkeypatch, most, kept):
     """60 rows each; the first case is kept, however long."""
-    monkeypatch.setattr(weigh, "_ROWS", most)
+    monkeypatch.setattr(sets, "MOST_ROWS", most)
     assert valid_of(cycle, two[0].of_video).at.tolist() == list(range(60 * kept))
 
 

@@ -179,9 +179,9 @@ class Model(recommender.Recommender):
         """What each head says, see `nn.outcomes`; of the bins of watch time what is read off them: the median
         `watch_time_ms`, and after `watch_time_` what is expected of wtr and wtg, and how likely are complete and
         positive."""
-        return self._told_by(self._said(pairs), pairs)
+        return self._by_name(self._said(pairs), pairs)
 
-    def _told_by(self, said: Mapping[str, Tensor], pairs: Pairs) -> dict[str, np.ndarray]:
+    def _by_name(self, said: Mapping[str, Tensor], pairs: Pairs) -> dict[str, np.ndarray]:
         found: dict[str, np.ndarray] = {}
         for name, numbers in said.items():
             if name == WATCH_TIME:
@@ -216,7 +216,7 @@ class Model(recommender.Recommender):
         return self.read(self.predictions(pairs))
 
     def running_score(self, pairs: Pairs) -> np.ndarray:
-        return self.read(self._told_by(self._said_running(pairs), pairs))
+        return self.read(self._by_name(self._said_running(pairs), pairs))
 
     def read(self, said: Mapping[str, np.ndarray]) -> np.ndarray:
         """The score [m] that `params.score` asks for, float32, from what `predictions` says."""

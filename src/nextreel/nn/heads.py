@@ -10,6 +10,7 @@ from torch import Tensor
 from nextreel.nn import objectives
 from nextreel.nn.cross_entropy import cross_entropy
 from nextreel.nn.negatives import FROM_BATCH, Negatives, Source
+from nextreel.nn.trainer import Choice
 from nextreel.params import PositiveInt, Section, Share
 
 
@@ -61,6 +62,7 @@ class Items(Protocol):
 
 
 NEXT_ITEM = "next_item"  # the name of this head in losses and curves
+BY_LISTS = Choice(NEXT_ITEM, "ndcg@10")
 
 
 class NextItem:

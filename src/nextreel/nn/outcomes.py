@@ -20,7 +20,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from nextreel.nn.dropout import Dropout
-from nextreel.nn.heads import NEXT_ITEM
+from nextreel.nn.heads import BY_LISTS, NEXT_ITEM
 from nextreel.nn.trainer import Choice
 from nextreel.nn.watch_time import N_BINS
 from nextreel.params import Int, NonNegativeFloat, Section, Share
@@ -71,7 +71,7 @@ OUTCOMES = {
 }
 # By which an epoch may be chosen, and how; the two of SASRec4SV as there.
 CHOICES = {
-    NEXT_ITEM: Choice(NEXT_ITEM, "ndcg@10"),
+    NEXT_ITEM: BY_LISTS,
     POSITIVE: Choice(POSITIVE, "loss", least=True),
     BINARY: Choice(BINARY, "f1"),
     LINEAR: Choice(LINEAR, "rmse", least=True),

@@ -23,7 +23,6 @@ from nextreel.nn.vocabulary import Names, Vocabulary
 from nextreel.params import Name, NonNegativeInt, PositiveFloat, PositiveInt, Share
 
 SOFTMAX_LIMIT = 50_000
-BY_LISTS = trainer.Choice(heads.NEXT_ITEM, "ndcg@10")
 _HISTORIES, _EVENTS = 1024, 1 << 20  # read together, at most
 
 
@@ -149,7 +148,7 @@ class Recommender:
         vocabulary, counts = Vocabulary.fit(
             histories, params.names, only_positives, params.own_row_from, params.hashed_rows
         )
-        if params.loss == "softmax" and len(vocabulary.known) > SOFTMAX_LIMIT:
+        if params.loss == "softmax" and cls.makes_lists(params) and len(vocabulary.known) > SOFTMAX_LIMIT:
             raise UserError(
                 f"`model.loss` is 'softmax', which scores all {len(vocabulary.known)} videos of train for every target;"
                 f" above {SOFTMAX_LIMIT} choose sampled_softmax, gbce, bce or bpr"
@@ -181,9 +180,14 @@ class Recommender:
         return {heads.NEXT_ITEM: 1.0}
 
     @classmethod
+    def makes_lists(cls, params: Any) -> bool:
+        """Whether it is trained on what is shown next."""
+        return heads.NEXT_ITEM in cls.loss_weights(params)
+
+    @classmethod
     def choice(cls, params: Any) -> trainer.Choice:
         """What its epoch is chosen by."""
-        return BY_LISTS
+        return heads.BY_LISTS
 
     @classmethod
     def _begun(cls, params: Any, vocabulary: Vocabulary, histories: Histories) -> tuple[Self, Beside | None]:

@@ -29,7 +29,7 @@ class Quantiles:
     from_ms: np.ndarray  # [B] the shortest duration of each
     edges: np.ndarray  # [B, N_BINS - 1] of the ratio; a ratio equal to an edge lies below it
     ratio: np.ndarray  # [B, N_BINS] its mean
-    means: Mapping[str, np.ndarray]  # [B, N_BINS] of each value, COMPLETE among them
+    means: Mapping[str, np.ndarray]  # [B + 1, N_BINS] of each value, COMPLETE among them; last, of all buckets together
 
     @classmethod
     def fit(cls, duration_ms: np.ndarray, play_ms: np.ndarray, values: Mapping[str, np.ndarray]) -> Self:
@@ -38,8 +38,8 @@ class Quantiles:
         duration_ms, ratio = duration_ms[known], play_ms[known] / duration_ms[known]
         values = {name: value[known] for name, value in values.items()} | {COMPLETE: (ratio >= 1).astype(float)}
         if not len(known):
-            none = np.zeros((1, N_BINS))
-            return cls(np.zeros(1), none[:, 1:], none, dict.fromkeys(values, none))
+            none = np.zeros((2, N_BINS))
+            return cls(np.zeros(1), none[:1, 1:], none[:1], dict.fromkeys(values, none))
         shares = np.arange(N_BUCKETS) / N_BUCKETS
         from_ms = np.unique(np.quantile(duration_ms, shares, method="lower"))
         bucket = _bucket(from_ms, duration_ms)
@@ -48,7 +48,7 @@ class Quantiles:
         edges = np.stack([np.quantile(some, inner, method="lower") for some in within])
         cell = bucket * N_BINS + _bin(edges, bucket, ratio)
         begins = np.concatenate([edges[:, :1], edges], axis=1)
-        means = {name: _cell_means(cell, value, np.full(begins.shape, _mean(value))) for name, value in values.items()}
+        means = {name: _with_all(cell, value, len(from_ms)) for name, value in values.items()}
         return cls(from_ms, edges, _cell_means(cell, ratio, begins), means)
 
     def bin_of(self, duration_ms: np.ndarray, play_ms: np.ndarray) -> np.ndarray:
@@ -71,8 +71,9 @@ class Quantiles:
         return np.where(duration_ms > 0, ratio * duration_ms, np.nan)
 
     def expected(self, name: str, duration_ms: np.ndarray, share: np.ndarray) -> np.ndarray:
-        """Of a value [m], from the share of each bin [m, N_BINS]."""
-        means = self.means[name][_bucket(self.from_ms, duration_ms)]
+        """Of a value [m], from the share of each bin [m, N_BINS]; of an unknown duration as of all buckets together."""
+        bucket = np.where(duration_ms > 0, _bucket(self.from_ms, duration_ms), len(self.from_ms))
+        means = self.means[name][bucket]
         return np.asarray(np.einsum("mk,mk->m", means, share))
 
     def save(self, folder: Path) -> None:
@@ -94,7 +95,7 @@ class Quantiles:
 
 
 def _bucket(from_ms: np.ndarray, duration_ms: np.ndarray) -> np.ndarray:
-    """[m]; a duration that is shorter than all, or unknown, is in the first."""
+    """[m]; a duration that is shorter than all is in the first."""
     return np.searchsorted(from_ms, np.nan_to_num(duration_ms), side="right").clip(min=1) - 1
 
 
@@ -116,7 +117,9 @@ def _cell_means(cell: np.ndarray, value: np.ndarray, otherwise: np.ndarray) -> n
     return np.where(count > 0, total / np.maximum(count, 1), otherwise.ravel()).reshape(otherwise.shape)
 
 
-def _mean(value: np.ndarray) -> float:
-    """Of what is known, 0 where nothing is."""
+def _with_all(cell: np.ndarray, value: np.ndarray, n_buckets: int) -> np.ndarray:
+    """The means of a value by cell, and below them those of all buckets together: [B + 1, N_BINS]."""
     known = value[~np.isnan(value)]
-    return float(known.mean()) if len(known) else 0.0
+    overall = np.full((1, N_BINS), known.mean() if len(known) else 0.0)
+    together = _cell_means(cell % N_BINS, value, overall)
+    return np.concatenate([_cell_means(cell, value, np.repeat(overall, n_buckets, axis=0)), together])

@@ -47,7 +47,6 @@ SETTINGS: dict[str, Any] = {
     "label.positive": "sasrec4sv",
     "label.wtr_cap": "none",
     "cases.targets": "first",
-    **{"model.loss": "bce", "model.negatives": 1},  # of the next video, which weighs nothing: any number of videos
     "model.lr": 0.001,
     "model.weight_decay": 0.001,
     "model.epochs": 75,

@@ -15,6 +15,8 @@ from nextreel.cases.pairs import Pairs
 from nextreel.cases.store import Store, n_before
 from nextreel.scoring import order
 
+MOST_ROWS = 1 << 20
+
 
 @dataclass(frozen=True)
 class EvalSet:
@@ -83,6 +85,13 @@ class ShownPairs:
         shown = arrays.load(data / "impressions.parquet", columns=["case_id", "video_idx", "time_ms", "tab"])
         row = np.searchsorted(cases.case_id, shown.pop("case_id"))
         return cls(cases, user_key, row, **shown)
+
+    def first(self, at: np.ndarray) -> np.ndarray:
+        """Which of some impressions [m] are enough to choose by: whole cases from the first on, of at most MOST_ROWS
+        rows together, the first one in any case."""
+        n_rows = np.bincount(self.row[at], minlength=len(self.cases)).cumsum()[self.row[at]]
+        of_first = int(n_rows.min()) if len(n_rows) else 0
+        return np.asarray(n_rows <= max(MOST_ROWS, of_first))
 
     def asked(self, like: EvalSet) -> EvalSet:
         """The cases as if they were asked for the next video, without targets; catalogue and seed of another set."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 
@@ -22,6 +22,13 @@ from nextreel.scoring.sets import EvalSet, ShownPairs
 class Learner(Scorer, Protocol):
     """What is trained by a loss."""
 
+    params: Any
+
+    @classmethod
+    def makes_lists(cls, params: Any) -> bool:
+        """Whether it is trained on what is shown next."""
+        ...
+
     def mean_loss(self, cases: Cases, histories: Histories, video_idx: np.ndarray) -> float:
         """Of the videos [n] that the cases are to find, as far as it knows them; NaN if it knows none."""
         ...
@@ -35,20 +42,24 @@ class Showings(NamedTuple):
 
     @classmethod
     def load(cls, data: Path, store: Store, shown: ShownPairs) -> Self:
-        """Read valid_outcomes.parquet."""
+        """Read valid_outcomes.parquet, see `ShownPairs.first`."""
         told = arrays.load(data / "valid_outcomes.parquet")
+        told = {name: values[shown.first(told["impression"])] for name, values in told.items()}
         pairs = shown.pairs(store).where(told.pop("impression"))
         return cls(pairs, told | {"positive": told.pop("label").astype(float)})
 
 
 def validate(model: Learner, store: Store, asked: EvalSet, showings: Showings | None = None) -> Measured:
-    """Of the next video the mean loss of the targets of valid that the model knows, NaN without one, and metrics of
-    their ranks; of a Judge also what its other heads are worth on showings."""
-    valid = asked.of("valid")
-    loss = model.mean_loss(valid.cases, valid.cases.histories(store), valid.target)
-    found = {"loss": loss} | _metrics(target_ranks(model, store, asked, "valid", "validating"))
-    judged = model.judged(*showings) if showings and isinstance(model, Judge) else {}
-    return {NEXT_ITEM: found, **judged}
+    """Of the next video, if it is trained on that, the mean loss of the targets of valid that the model knows, NaN
+    without one, and metrics of their ranks; of a Judge what its other heads are worth on showings."""
+    found: dict[str, Mapping[str, float]] = {}
+    if model.makes_lists(model.params):
+        valid = asked.of("valid")
+        loss = model.mean_loss(valid.cases, valid.cases.histories(store), valid.target)
+        found[NEXT_ITEM] = {"loss": loss} | _metrics(target_ranks(model, store, asked, "valid", "validating"))
+    if showings and isinstance(model, Judge):
+        found |= model.judged(*showings)
+    return found
 
 
 def session(

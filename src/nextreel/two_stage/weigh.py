@@ -23,7 +23,6 @@ from nextreel.two_stage.rerank import pools, shown_terms
 from nextreel.two_stage.trees import Objective
 
 WEIGHTS = np.append(0.0, 2 ** (np.arange(-8, 29) / 4))  # .25 to 128 in quarter octaves
-_ROWS = 1 << 20  # of valid's impressions, at most: whole cases from the first on, the first one in any case
 K = 10
 Weight = Annotated[Float, Field(ge=0, le=1000)]  # above, float32 scores lose the log-odds
 
@@ -48,12 +47,10 @@ class Labelled(NamedTuple):
 
     @classmethod
     def load(cls, data: Path, shown: ShownPairs) -> "Labelled":
-        """Read valid_outcomes.parquet; unknown labels are left out."""
-        table = arrays.load(data / "valid_outcomes.parquet")
+        """Read valid_outcomes.parquet, see `ShownPairs.first`; unknown labels are left out."""
+        table = arrays.load(data / "valid_outcomes.parquet", columns=["impression", "label"])
         at, label = table["impression"], table["label"].astype(float)
-        n_rows = np.bincount(shown.row[at], minlength=len(shown.cases)).cumsum()[shown.row[at]]
-        first = int(n_rows.min()) if len(n_rows) else 0
-        kept = ~np.isnan(label) & (n_rows <= max(_ROWS, first))
+        kept = ~np.isnan(label) & shown.first(at)
         return cls(shown, at[kept], label[kept] > 0)
 
     @property
