@@ -65,8 +65,7 @@ def test_every_head_by_hand(world):
         "binary": np.where(np.isnan(told["wtr"]), np.nan, told["wtr"] > 0.5), "linear": told["wtr"],
         "relevant": np.where(np.isnan(told["wtg"]), np.nan, told["wtg"] > 1), "gain": told["wtg"],
         "watch_time_ms": told["play_time_ms"], "watch_time_wtr": told["wtr"], "watch_time_wtg": told["wtg"],
-        "watch_time_complete": complete,
-        "watch_time_positive": np.where(np.isnan(told["wtr"]), np.nan, told["label"]),
+        "watch_time_complete": complete, "watch_time_positive": told["label"].astype(float),
     }  # fmt: skip
     assert list(truths) == list(heads.HEADS)
     for part in ("test", "random"):

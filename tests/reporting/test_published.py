@@ -11,7 +11,7 @@ from nextreel.reporting.book import Book
 from nextreel.reporting.published import PUBLISHED, Days
 
 
-@pytest.mark.parametrize("head", published.HEADS)
+@pytest.mark.parametrize("head", published.PAPER)
 def test_the_settings_are_sound_and_what_is_asked_has_the_last_word(root, tmp_path, head):
     """Every mistake that `check` knows would be told here."""
     (tmp_path / "params.yaml").write_text((root / "params.yaml").read_text(encoding="utf-8"), encoding="utf-8")

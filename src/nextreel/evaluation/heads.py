@@ -41,11 +41,6 @@ def _number(name: str) -> Callable[[Columns], np.ndarray]:
     return lambda told: told[name]
 
 
-def _of_known_duration(name: str) -> Callable[[Columns], np.ndarray]:
-    """Watch times are compared among videos of about one duration: without it they tell nothing."""
-    return lambda told: np.where(told["duration_ms"] > 0, told[name], np.nan)
-
-
 def _complete(told: Columns) -> np.ndarray:
     known = (told["duration_ms"] > 0) & ~np.isnan(told["play_time_ms"])
     return np.where(known, told["play_time_ms"] >= told["duration_ms"], np.nan)
@@ -61,7 +56,7 @@ HEADS = {
     "watch_time_wtr": Said("number", _number("wtr")),
     "watch_time_wtg": Said("number", _number("wtg")),
     "watch_time_complete": Said("share", _complete),
-    "watch_time_positive": Said("share", _of_known_duration("label")),
+    "watch_time_positive": Said("share", _number("label")),
 }
 
 

@@ -33,7 +33,7 @@ from nextreel.simulation import generator, world
 BOOK = Path("experiments/sasrec4sv-published.md")
 MODEL, CHANNEL = "sasrec4sv", "itemcf"
 # Of each head, the measure that it is chosen by, on valid, and what the paper reports of test.
-HEADS = {"binary": ("f1", 0.5765), "linear": ("rmse", 2.9390)}
+PAPER = {"binary": ("f1", 0.5765), "linear": ("rmse", 2.9390)}
 METRICS = {"binary": ("f1", "precision", "recall", "accuracy", "log_loss"), "linear": ("rmse", "mae", "xauc")}
 PRIOR = 20.0  # rows like all others beside a video's own
 HEIGHT_IN = 3.4
@@ -155,7 +155,7 @@ def table(folder: Path, head: str, params: Params) -> str:
         found = heads.judged(heads.HEADS[head]._replace(kind="number" if head == "linear" else "share"), said, truth)
         values = [f"{each.value if isinstance(each, Estimate) else each:.4f}" for each in map(found.get, names)]
         lines.append(f"| {name} | {' | '.join(values)} |")
-    lines.append(f"| published, on KuaiRand-1K | {HEADS[head][1]:.4f} |{' |' * (len(names) - 1)}")
+    lines.append(f"| published, on KuaiRand-1K | {PAPER[head][1]:.4f} |{' |' * (len(names) - 1)}")
     return "\n".join(lines)
 
 
@@ -174,7 +174,7 @@ def counted(store: Store, head: str, video_idx: np.ndarray) -> dict[str, np.ndar
 
 def write_picture(curve: list[dict[str, str]], head: str, path: Path) -> None:
     """The head's loss on train and valid by epoch, and the measure by which one is kept, as PNG."""
-    measure = HEADS[head][0]
+    measure = PAPER[head][0]
     epoch = [int(line["epoch"]) for line in curve]
     kept = next(at for at, line in enumerate(curve) if line["kept"] == "1")
     path.parent.mkdir(exist_ok=True)
@@ -198,8 +198,8 @@ def main(data: str, layout: str, head: str, settings: str) -> str | None:
     """What went wrong, None if nothing."""
 
     def work() -> None:
-        if head and head not in HEADS:
-            raise UserError(f"HEAD is {head!r}; allowed: {', '.join(HEADS)}")
+        if head and head not in PAPER:
+            raise UserError(f"HEAD is {head!r}; allowed: {', '.join(PAPER)}")
         asked = clones.asked(data, layout, settings)
         log = book.fingerprint(Path(asked["ingest.path"])) if data else "params.yaml"
         told = " ".join(f"{key}={value}" for key, value in asked.items() if key != "ingest.path")
@@ -208,7 +208,7 @@ def main(data: str, layout: str, head: str, settings: str) -> str | None:
         picture = "-".join([log if data else "default", *told.split()])
         wanted = {
             ", ".join([name, *about]): partial(run, name, asked, BOOK.parent / BOOK.stem / f"{name}-{picture}.png")
-            for name in ([head] if head else HEADS)
+            for name in ([head] if head else PAPER)
         }
         for text in book.Book(BOOK, MODEL).fill(state, wanted).values():
             print("\n" + text)
