@@ -76,6 +76,11 @@ def test_columns_of_events(store):
     assert inputs.of_events("tab", events).tolist() == [4, NOTHING, 0, 2]
 
 
+def test_the_user_of_an_event(store):
+    assert inputs.of_events("user", events_of(store)).tolist() == [1, 1, 1, 2]
+    assert inputs.columns(["user"], [], []) == {"events/time_ms"}
+
+
 @pytest.mark.parametrize(
     ("time_ms", "hour"), [(0, 8), (HOUR_MS - 1, 8), (HOUR_MS, 9), (16 * HOUR_MS - 1, 23), (16 * HOUR_MS, 0)]
 )

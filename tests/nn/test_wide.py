@@ -14,7 +14,7 @@ from nextreel.cases.pairs import Pairs
 from nextreel.cases.store import NamedColumns, n_before
 from nextreel.clock import DAY_MS, UTC8_MS
 from nextreel.nn import inputs
-from nextreel.nn.wide import COUNTED, PRIOR, Sums, Wide, before
+from nextreel.nn.wide import COUNTED, MEANS, PRIOR, Sums, Wide, before
 from tests.neural import with_every_column
 
 FIRST_DAY = 19_000
@@ -33,13 +33,15 @@ def log(made_store):
         "video_idx": rng.integers(1, 15, n).astype(np.int32),
         "time_ms": (FIRST_DAY + day) * DAY_MS - UTC8_MS + 3_600_000 * 9 + within,
         "positive": rng.choice([-1, 0, 1], n, p=[0.1, 0.5, 0.4]).astype(np.int8),
+        "wtr": np.where(rng.random(n) < 0.1, np.nan, rng.random(n)).astype(np.float32),
+        "wtg": rng.normal(size=n),
     }
     cuts = {"start": offsets[:-1], "train": offsets[1:]}
     return with_every_column(made_store(offsets, cuts, events, np.arange(15), np.arange(len(sizes))), rng)
 
 
 def rows(store):
-    """Each event of the fit: user, video, day, tab, label, author and tags of its video."""
+    """Each event of the fit: user, video, day, tab, label, WTR and WTG, author and tags of its video."""
     author, tags = store.tables["videos"]["author"], store.video_sets("tags")
     found = []
     for user, (start, stop) in enumerate(pairwise(store.offsets)):
@@ -48,8 +50,9 @@ def rows(store):
             day = int(inputs.day(store.events("time_ms")[position : position + 1])[0])
             mine = tags.values[tags.offsets[video] : tags.offsets[video + 1]].tolist()
             tab, label = int(store.events("tab")[position]), int(store.events("positive")[position])
+            told = {name: float(store.events(name)[position]) for name in MEANS}
             found.append({"user": user, "video": video, "day": day, "tab": tab, "label": label,
-                          "author": int(author[video]), "tags": mine})  # fmt: skip
+                          "author": int(author[video]), "tags": mine, **told})  # fmt: skip
     return found
 
 
@@ -63,15 +66,22 @@ def places(wide):
     at, found = 0, {}
     for kind in wide.sums:
         found[kind] = at
-        at += 1 + (kind in COUNTED)
+        at += 1 + (kind in COUNTED) + len(wide.means)
     return found, at
 
 
 def rate(some, share):
-    """Two inputs of a group with these rows."""
+    """Of a group with these rows, the departure and the count."""
     judged = [row for row in some if row["label"] >= 0]
     liked = sum(row["label"] == 1 for row in judged)
     return logit((liked + PRIOR * share) / (len(judged) + PRIOR)) - logit(share), np.log1p(len(judged))
+
+
+def means(some, of_all):
+    """Of a group with these rows; what is unknown is as the mean of all."""
+    judged = [row for row in some if row["label"] >= 0]
+    above = [sum(row[name] - mean for row in judged if not np.isnan(row[name])) for name, mean in of_all.items()]
+    return np.array(above) / (len(judged) + PRIOR)
 
 
 def test_an_event_has_what_was_counted_on_earlier_days(log):
@@ -80,16 +90,19 @@ def test_an_event_has_what_was_counted_on_earlier_days(log):
     begins, _users = places(wide)
     judged = [row for row in all_rows if row["label"] >= 0]
     assert wide.share == pytest.approx((sum(row["label"] for row in judged) + 0.5) / (len(judged) + 1))
+    for name, mean in wide.means.items():
+        assert mean == pytest.approx(np.nanmean([row[name] for row in all_rows]))
     for number, row in enumerate(all_rows):
         earlier = [other for other in all_rows if other["day"] < row["day"]]
         for kind in (("video",), ("author",), ("tab",), ("video", "tab")):
             if min(row[name] for name in kind) < 0:
-                expected = 0, 0  # no group
+                expected = np.zeros(4)  # no group
             else:
                 alike = [other for other in earlier if all(other[name] == row[name] for name in kind)]
-                expected = rate(alike, wide.share)
-            n = 1 + (kind in COUNTED)
-            assert found[number, begins[kind] :][:n] == pytest.approx(expected[:n], abs=1e-5)
+                expected = np.array([*rate(alike, wide.share), *means(alike, wide.means)])
+            if kind not in COUNTED:
+                expected = np.delete(expected, 1)
+            assert found[number, begins[kind] :][: len(expected)] == pytest.approx(expected, abs=1e-5)
         by_tag = [rate([other for other in earlier if tag in other["tags"]], wide.share)[0] for tag in row["tags"]]
         assert found[number, begins["tags",]] == pytest.approx(np.mean(by_tag) if by_tag else 0, abs=1e-5)
 
@@ -107,23 +120,26 @@ def test_a_user_has_the_residuals_of_earlier_days(log):
             i for i, other in enumerate(all_rows)
             if other["user"] == row["user"] and other["day"] < row["day"] and other["label"] >= 0
         ]  # fmt: skip
-        for at, alike in ((0, mine), (4, [i for i in mine if set(all_rows[i]["tags"]) & set(row["tags"])])):
-            if at == 4 and len(row["tags"]) != 1:
+        for at, alike in ((0, mine), (8, [i for i in mine if set(all_rows[i]["tags"]) & set(row["tags"])])):
+            if at == 8 and len(row["tags"]) != 1:
                 continue
             away = sum(all_rows[i]["label"] - p[i] for i in alike)
             spread = sum(p[i] * (1 - p[i]) for i in alike)
             column = n + 1 + at
-            expected = away / (spread + prior), np.log1p(len(alike))
-            assert found[number, column : column + 2] == pytest.approx(expected, abs=1e-4)
+            level = means([all_rows[i] for i in alike], wide.means)
+            expected = away / (spread + prior), np.log1p(len(alike)), *level
+            assert found[number, column : column + 4] == pytest.approx(expected, abs=1e-4)
 
 
 def test_no_outcome_of_a_day_is_in_the_counts_of_that_day_or_an_earlier_one(log):
-    """Of the last day two labels change places: of counts, nothing moves."""
-    day, label = inputs.day(log.events("time_ms")), log.events("positive").copy()
+    """Of the last day two events change what came of them: of counts, nothing moves."""
+    day, label = inputs.day(log.events("time_ms")), log.events("positive")
     last = day == day.max()
     one, other = np.flatnonzero(last & (label == 1))[0], np.flatnonzero(last & (label == 0))[0]
-    label[[one, other]] = 0, 1
-    tables = log.tables | {"events": NamedColumns(log.tables["events"] | {"positive": label})}
+    told = {name: log.events(name).copy() for name in ("positive", *MEANS)}
+    for column in told.values():
+        column[[one, other]] = column[[other, one]]
+    tables = log.tables | {"events": NamedColumns(log.tables["events"] | told)}
     changed = replace(log, tables=tables)
     found = [raw(*Wide.fit(store.fitted_on("train"))) for store in (log, changed)]
     counts = slice(0, places(Wide.fit(log.fitted_on("train"))[0])[1])
@@ -148,11 +164,13 @@ def test_a_pair_has_all_that_the_fit_and_its_history_count(log):
     begins, users = places(wide)
     for number in range(n):
         alike = [row for row in all_rows if row["video"] == video[number]]
-        assert found[number, begins["video",] :][:2] == pytest.approx(rate(alike, wide.share), abs=1e-4)
+        expected = *rate(alike, wide.share), *means(alike, wide.means)
+        assert found[number, begins["video",] :][:4] == pytest.approx(expected, abs=1e-4)
         alike = [row for row in all_rows if row["tab"] == tab[number] >= 0]  # of an unknown tab nothing is said
         assert found[number, begins["tab",]] == pytest.approx(rate(alike, wide.share)[0], abs=1e-4)
         mine = [row for row in all_rows if row["user"] == user[number] and row["label"] >= 0]
-        assert found[number, users + 2] == pytest.approx(np.log1p(len(mine)), abs=1e-4)
+        expected = np.log1p(len(mine)), *means(mine, wide.means)
+        assert found[number, users + 2 : users + 5] == pytest.approx(expected, abs=1e-4)
     some = np.array([5, 3, 44])
     np.testing.assert_allclose(wide.of_pairs(pairs.where(some)), wide.of_pairs(pairs)[some], atol=1e-6)
 
@@ -187,6 +205,15 @@ def test_nothing_is_counted_of_columns_that_the_data_lack(made_store, log):
     wide, dense = Wide.fit(bare.fitted_on("train"))
     assert list(wide.sums) == [("video",), ("hour",)]
     assert dense.shape[1] == wide.n_inputs == 2 + 1 + 1 + 2  # video, hour, the expectation, the user in all
+    assert np.isfinite(dense).all()
+    assert wide.means == {}
+
+
+def test_what_is_known_of_no_event_has_no_mean(log):
+    unknown = {"wtr": np.full(len(log.events("wtr")), np.nan)}
+    store = replace(log, tables=log.tables | {"events": NamedColumns(log.tables["events"] | unknown)})
+    wide, dense = Wide.fit(store.fitted_on("train"))
+    assert list(wide.means) == ["wtg"]
     assert np.isfinite(dense).all()
 
 

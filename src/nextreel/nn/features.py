@@ -13,7 +13,7 @@ from nextreel.nn.batch import Requests
 from nextreel.nn.vocabulary import FIRST, START, UNKNOWN, Uploads, Vocabulary, n_rows
 
 _VALUES = 8  # of a set, the first ones are read
-_OWN = 0.05  # length of what is a video's own at the start, beside content
+OWN = 0.05  # length of what is a video's or a user's own at the start, beside what else is known
 _NEVER = -8.0  # the worth of an age before the upload at the start, in logits
 
 
@@ -94,9 +94,9 @@ class Items(nn.Module):
         self.width, self.dropout, self.temperature = width, dropout, temperature
         n = 1 + int(vocabulary.row.max(initial=START))
         # Where content and bias say most of a video, what is its own is learnt from little.
-        spread = _OWN if vocabulary.content or bias else 1.0
-        self.ids = _ids(n, width, spread, sparse)
-        self.untied = None if tied else _ids(n, width, spread, sparse)
+        spread = OWN if vocabulary.content or bias else 1.0
+        self.ids = ids(n, width, spread, sparse)
+        self.untied = None if tied else ids(n, width, spread, sparse)
         # Of being shown, and of being a positive, where one is asked for.
         self.bias = nn.Embedding(n, 2, UNKNOWN, sparse=sparse) if bias else None
         if self.bias is not None:
@@ -183,8 +183,8 @@ class Items(nn.Module):
         return vector
 
 
-def _ids(n: int, width: int, spread: float, sparse: bool) -> nn.Embedding:
-    """spread: length of the vectors at the start, about."""
+def ids(n: int, width: int, spread: float, sparse: bool = False) -> nn.Embedding:
+    """A table [n, D] of which the row UNKNOWN stays 0. spread: length of the vectors at the start, about."""
     table = embedding(n, width, sparse)
     table.padding_idx = UNKNOWN
     with torch.no_grad():

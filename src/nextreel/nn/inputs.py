@@ -7,6 +7,7 @@ Of an event, and so of the token that stands for it (`model.inputs`):
     hour          of the day in UTC+8
     age           time since the upload of its video, in half octaves of days
     wtr           its watch-time ratio, in tenths
+    user          whose it is; a user of whom the fit has no event is nearly as one without a vector
     any other     the column of the store's events of that name: `positive` is the reaction, `tab` the place,
                   `feedback` how many of like, comment and forward it got
 
@@ -27,10 +28,11 @@ from nextreel.clock import DAY_MS, HOUR_MS, UTC8_MS
 
 NOTHING = -1
 GAP, REQUEST_GAP, HOUR, AGE, WTR, PROFILE = "gap", "request_gap", "hour", "age", "wtr", "profile"
+USER = "user"
 TAGS, DURATION, BIAS = "tags", "duration", "bias"
 REQUEST = (GAP, HOUR, "tab", PROFILE)  # what a request can say
 SIZES = {GAP: 32, REQUEST_GAP: 32, HOUR: 24, AGE: 32, WTR: 11}  # of values that are computed
-OF_EVENTS, OF_VIDEOS = tuple(SIZES), (DURATION, AGE, BIAS)  # what is no column of that name
+OF_EVENTS, OF_VIDEOS = (*SIZES, USER), (DURATION, AGE, BIAS)  # what is no column of that name
 NEVER_MS = -1  # no such time
 
 
@@ -55,7 +57,7 @@ class Events(NamedTuple):
 
 def columns(inputs: Sequence[str], request: Sequence[str], videos: Sequence[str]) -> set[str]:
     """The columns of the store that these names need; what is known of videos may be lacking."""
-    needed = {f"events/{name}" for name in inputs if name not in SIZES} | {"events/time_ms"}
+    needed = {f"events/{name}" for name in inputs if name not in OF_EVENTS} | {"events/time_ms"}
     needed |= {"events/tab" for name in request if name == "tab"} | {"events/wtr" for name in inputs if name == WTR}
     needed |= {"videos/upload_day?" for name in (*inputs, *videos) if name == AGE}
     needed |= {"videos/duration_ms?" for name in videos if name == DURATION}
@@ -74,6 +76,8 @@ def of_events(name: str, events: Events) -> np.ndarray:
     if name == AGE:
         days = upload_days(events.store)[events.store.events("video_idx")[events.position]]
         return age(events.time_ms, days)
+    if name == USER:
+        return np.searchsorted(events.store.offsets, events.position, side="right") - 1
     if name == WTR:
         wtr = events.store.events("wtr")[events.position]
         return np.where(np.isnan(wtr), NOTHING, np.minimum(np.nan_to_num(10 * wtr), SIZES[WTR] - 1)).astype(np.int8)

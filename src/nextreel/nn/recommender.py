@@ -17,7 +17,7 @@ from nextreel.contract import Scale, Training, product_scores
 from nextreel.errors import UserError
 from nextreel.nn import device, heads, inputs, trainer
 from nextreel.nn.batch import VIDEO, Batch, Beside, Example, Lessons, Requests, Tokens, tensors
-from nextreel.nn.features import Items, RequestHead, embedding
+from nextreel.nn.features import OWN, Items, RequestHead, embedding, ids
 from nextreel.nn.rowwise_adagrad import RowwiseAdagrad
 from nextreel.nn.vocabulary import Names, Vocabulary
 from nextreel.params import Name, NonNegativeInt, PositiveFloat, PositiveInt, Share
@@ -85,7 +85,12 @@ class Network(nn.Module):
             sparse=params.table_optimizer == "rowwise_adagrad",
         )  # fmt: skip
         rows = vocabulary.rows
-        self.inputs = nn.ModuleDict({name: embedding(1 + n, params.width) for name, n in rows.inputs.items()})
+        self.inputs = nn.ModuleDict(
+            {
+                name: ids(1 + n, params.width, OWN) if name == inputs.USER else embedding(1 + n, params.width)
+                for name, n in rows.inputs.items()
+            }
+        )
         self.encoder = encoder
         self.head = None
         if params.request:

@@ -5,23 +5,24 @@ Of each kind of group that the showing is in (KINDS):
     departure     log-odds of its rate of positives - log-odds of the rate of all, the rate smoothed by PRIOR rows that
                   are like all
     log(1 + n)    of its rows, of the kinds in COUNTED: how many rows a tab, an hour or a tag has tells the date
+    mean          of each of MEANS, less that of all, smoothed by PRIOR rows that are like all
 
 A logistic regression on these tells what is expected of the showing, whoever the user is: one more input. Of the user
 (USER_KINDS) it is the residuals, in all and where the showing's group is the same: with p the expectation,
 
     departure     sum of (positive - p) / (sum of p (1 - p) + PRIOR x p (1 - p) of all)
 
-a Newton step from 0 in log-odds, and the count. A video has the mean over its tags; a showing of which the tab is
+a Newton step from 0 in log-odds, and count and means. A video has the mean over its tags; a showing of which the tab is
 unknown is in no group of tabs.
 
 In training every event has what was counted on strictly earlier days (UTC+8), so that neither its own outcome nor those
 of its session are counted; a request is answered with the whole fit and the whole history. What is the same for all
-events, the share of positives, the regression and the scale of each input, is fitted on all of them. Rows of which
-nobody knows whether they were positive count for nothing.
+events, the share of positives, the means of all, the regression and the scale of each input, is fitted on all of them.
+Rows of which nobody knows whether they were positive count for nothing.
 """
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -45,7 +46,11 @@ KINDS = (
 COUNTED = ((VIDEO,), (AUTHOR,))
 USER_KINDS: tuple[Kind, ...] = ((), (AUTHOR,), (inputs.TAGS,), (inputs.DURATION,), (TAB,))
 USER_COUNTED = USER_KINDS[:-1]
-COLUMNS = ("events/positive", "events/time_ms", "events/tab?", "videos/author?", "videos/tags?", "videos/duration_ms?")
+MEANS = ("wtr", "wtg")  # columns of the store's events
+COLUMNS = (
+    *("events/positive", "events/time_ms", "events/tab?", "videos/author?", "videos/tags?", "videos/duration_ms?"),
+    *(f"events/{name}?" for name in MEANS),
+)
 _TABS = 1 << 16  # that a key can tell apart
 _EVENTS = 1 << 20  # of histories counted at a time
 _REGRESSED = 1 << 20  # events, about
@@ -163,7 +168,8 @@ class Wide:
     """As counted on a fit's events."""
 
     share: float  # of positives in all
-    sums: Mapping[Kind, Sums]  # rows and positives
+    means: Mapping[str, float]  # of those of MEANS that anything is known of
+    sums: Mapping[Kind, Sums]  # of the values of `_values`
     weights: np.ndarray  # [1 + n] of the expectation, the intercept first
     mean: np.ndarray  # [K] and std [K], of the fit's events: inputs are standardised
     std: np.ndarray
@@ -174,32 +180,32 @@ class Wide:
         store = histories.store
         position, owner = histories.flat()
         shown, groups = Shown.of_events(store, position), Grouping(store)
-        day, positive = inputs.day(shown.time_ms), store.events("positive")[position]
-        judged, liked = (positive != UNKNOWN).astype(float), (positive == 1).astype(float)
-        share = (liked.sum() + 0.5) / (judged.sum() + 1)
+        day, means = inputs.day(shown.time_ms), _means(store, position)
+        values = _values(store, position, means)
+        share = (values[:, 1].sum() + 0.5) / (values[:, 0].sum() + 1)
         kinds, user_kinds = ([kind for kind in some if groups.has(kind)] for some in (KINDS, USER_KINDS))
-        n = _width(kinds, COUNTED)
-        found = np.empty((len(position), n + 1 + _width(user_kinds, USER_COUNTED)), np.float32)
-        values, sums, at = np.stack([judged, liked], axis=1), {}, 0
+        n, n_of_user = _width(kinds, COUNTED, means), _width(user_kinds, USER_COUNTED, means)
+        found = np.empty((len(position), n + 1 + n_of_user), np.float32)
+        sums, at = {}, 0
         for kind in track(kinds, "counting showings"):
             of = groups.of(kind, shown)
             sums[kind] = Sums.of(of.key, values[of.row])
-            columns = _rates(of, before(of.key, day[of.row], values[of.row]), share, kind in COUNTED)
+            columns = _rates(of, before(of.key, day[of.row], values[of.row]), share, kind)
             found[:, at : at + columns.shape[1]] = columns
             at += columns.shape[1]
-        weights = _regression(found[:, :n], judged, liked, share)
+        weights = _regression(found[:, :n], values[:, 0], values[:, 1], share)
         found[:, n] = _expected(found[:, :n], weights)
-        residual, at = _residuals(found[:, n], judged, liked), n + 1
+        residual, at = _residuals(found[:, n], values), n + 1
         for kind in track(user_kinds, "counting by user"):
             of = groups.of(kind, shown)
             by_user = owner[of.row] * (1 + of.key.max(initial=0)) + of.key
-            columns = _departures(of, before(by_user, day[of.row], residual[of.row]), share, kind in USER_COUNTED)
+            columns = _departures(of, before(by_user, day[of.row], residual[of.row]), share, kind)
             found[:, at : at + columns.shape[1]] = columns
             at += columns.shape[1]
         mean, std = _scales(found)
         found -= mean.astype(np.float32)
         found /= std.astype(np.float32)
-        return cls(share, sums, weights, mean, std), found
+        return cls(share, means, sums, weights, mean, std), found
 
     @property
     def n_inputs(self) -> int:
@@ -231,9 +237,9 @@ class Wide:
             mine = np.flatnonzero((which >= block.start) & (which < block.stop))
             some = Shown(*(column[mine] for column in shown))
             position, owner = histories.where(block).flat()
-            events, positive = Shown.of_events(pairs.store, position), pairs.store.events("positive")[position]
+            events = Shown.of_events(pairs.store, position)
             expected = _expected(self._of_shown(groups, events), self.weights)
-            residual = _residuals(expected, (positive != UNKNOWN).astype(float), (positive == 1).astype(float))
+            residual = _residuals(expected, _values(pairs.store, position, self.means))
             place = position - histories.start[block][owner]
             at = n + 1
             for kind in kinds:
@@ -246,7 +252,7 @@ class Wide:
                     mine_of = Sums.of(key, values).at(asked)
                 else:
                     mine_of = earlier(key, place[of_events.row], values, asked, until[mine][of.row])
-                columns = _departures(of, mine_of, self.share, kind in USER_COUNTED)
+                columns = _departures(of, mine_of, self.share, kind)
                 found[mine, at : at + columns.shape[1]] = columns
                 at += columns.shape[1]
         return ((found - self.mean) / self.std).astype(np.float32)
@@ -257,7 +263,7 @@ class Wide:
         columns = []
         for kind, sums in self.sums.items():
             of = groups.of(kind, distinct)
-            columns.append(_rates(of, sums.at(of.key), self.share, kind in COUNTED))
+            columns.append(_rates(of, sums.at(of.key), self.share, kind))
         return np.concatenate(columns, axis=1)[which]
 
     def save(self, folder: Path) -> None:
@@ -268,7 +274,7 @@ class Wide:
             arrays |= {f"sums.{number}.key": sums.key, f"sums.{number}.total": sums.total}
         for name, array in arrays.items():
             np.save(folder / f"{name}.npy", array)
-        about = {"share": self.share, "kinds": list(self.sums)}
+        about = {"share": self.share, "means": dict(self.means), "kinds": list(self.sums)}
         (folder / "about.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
 
     @classmethod
@@ -282,26 +288,47 @@ class Wide:
             tuple(kind): Sums(array(f"sums.{number}.key"), array(f"sums.{number}.total"))
             for number, kind in enumerate(about["kinds"])
         }
-        return cls(about["share"], sums, array("weights"), array("mean"), array("std"))
+        return cls(about["share"], about["means"], sums, array("weights"), array("mean"), array("std"))
 
 
-def _width(kinds: Iterable[Kind], counted: Collection[Kind]) -> int:
-    return sum(1 + (kind in counted) for kind in kinds)
+def _width(kinds: Collection[Kind], counted: Collection[Kind], means: Collection[str]) -> int:
+    return sum(1 + (kind in counted) + len(means) for kind in kinds)
 
 
-def _rates(of: Groups, sums: np.ndarray, share: float, counted: bool) -> np.ndarray:
-    """Of a kind, one or two inputs [m, 1 or 2] from rows and positives [e, 2] of the entries' groups."""
-    n, liked = sums.T
+def _means(store: Store, position: np.ndarray) -> dict[str, float]:
+    """Of those of MEANS that anything is known of, over events [E]."""
+    told = {name: store.events(name)[position] for name in MEANS if name in store.tables["events"]}
+    return {name: float(np.nanmean(value, dtype=float)) for name, value in told.items() if not np.isnan(value).all()}
+
+
+def _values(store: Store, position: np.ndarray, means: Mapping[str, float]) -> np.ndarray:
+    """Whether each event is judged, whether it is a positive, and how far it lies above each of the means: [m, 2 + V];
+    0 where nobody knows."""
+    positive = store.events("positive")[position]
+    judged = (positive != UNKNOWN).astype(float)
+    above = [judged * np.nan_to_num(store.events(name)[position] - mean) for name, mean in means.items()]
+    return np.stack([judged, (positive == 1).astype(float), *above], axis=1)
+
+
+def _rates(of: Groups, sums: np.ndarray, share: float, kind: Kind) -> np.ndarray:
+    """The inputs [m, k] of a kind, from the sums [e, 2 + V] of the entries' groups, see `_values`."""
+    n, liked, *above = sums.T
     rate = (liked + PRIOR * share) / (n + PRIOR)
-    found = [of.mean(logit(rate) - logit(share)), *([of.mean(np.log1p(n))] if counted else [])]
-    return np.stack(found, axis=1)
+    return _columns(of, logit(rate) - logit(share), n, above, kind in COUNTED)
 
 
-def _departures(of: Groups, sums: np.ndarray, share: float, counted: bool) -> np.ndarray:
-    """Of a user in a kind, one or two inputs [m, 1 or 2] from the sums [e, 3] of entries, see `_residuals`."""
-    away, spread, n = sums.T
-    found = [of.mean(away / (spread + PRIOR * share * (1 - share))), *([of.mean(np.log1p(n))] if counted else [])]
-    return np.stack(found, axis=1)
+def _departures(of: Groups, sums: np.ndarray, share: float, kind: Kind) -> np.ndarray:
+    """The inputs [m, k] of a user in a kind, from the sums [e, 3 + V] of the entries' groups, see `_residuals`."""
+    away, spread, n, *above = sums.T
+    return _columns(of, away / (spread + PRIOR * share * (1 - share)), n, above, kind in USER_COUNTED)
+
+
+def _columns(
+    of: Groups, departure: np.ndarray, n: np.ndarray, above: Sequence[np.ndarray], is_counted: bool
+) -> np.ndarray:
+    """[m, k], from what is said of entries [e] each."""
+    found = [departure, *([np.log1p(n)] if is_counted else []), *(total / (n + PRIOR) for total in above)]
+    return np.stack([of.mean(each) for each in found], axis=1)
 
 
 def _scales(inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -330,7 +357,9 @@ def _expected(of_shown: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return np.asarray(weights[0] + of_shown @ weights[1:])
 
 
-def _residuals(expected: np.ndarray, judged: np.ndarray, liked: np.ndarray) -> np.ndarray:
-    """positive - p, p (1 - p) and 1 of each event [m, 3], zeros where it is not judged."""
-    p = expit(expected)
-    return np.stack([liked - p, p * (1 - p), np.ones(len(p))], axis=1) * judged[:, None]
+def _residuals(expected: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """positive - p, p (1 - p) and 1 of each event, zeros where it is not judged, and how far it lies above the means:
+    [m, 3 + V]. values: of `_values`."""
+    p, judged, liked = expit(expected), values[:, 0], values[:, 1]
+    residual = np.stack([liked - p, p * (1 - p), np.ones(len(p))], axis=1) * judged[:, None]
+    return np.concatenate([residual, values[:, 2:]], axis=1)

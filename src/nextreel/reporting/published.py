@@ -38,8 +38,8 @@ METRICS = {"binary": ("f1", "precision", "recall", "accuracy", "log_loss"), "lin
 PRIOR = 20.0  # rows like all others beside a video's own
 HEIGHT_IN = 3.4
 # SASRec4SV (2023): Adam, lr .001, weight decay .001, 75 epochs, batches of 200 users, their last 500 events, WTR
-# without a cap, WTG by buckets of 60 s; an event is the sum of its video, author, feedback and position. Width, blocks
-# and dropout as in SASRec (Kang & McAuley, ICDM 2018). Theirs has a vector a user, too; ours knows a user by events.
+# without a cap, WTG by buckets of 60 s; an event is the sum of its user, video, author, feedback and position. Width,
+# blocks and dropout as in SASRec (Kang & McAuley, ICDM 2018).
 SETTINGS: dict[str, Any] = {
     "split.strategy": "temporal",
     "split.by": "date",
@@ -55,7 +55,7 @@ SETTINGS: dict[str, Any] = {
     "model.width": 50,
     "model.length": 500,
     "model.dropout": 0.5,
-    **{"model.inputs": ["feedback"], "model.request": [], "model.videos": ["author"], "model.id_dropout": 0.0},
+    **{"model.inputs": ["user", "feedback"], "model.request": [], "model.videos": ["author"], "model.id_dropout": 0.0},
     **{"model.own_row_from": 1, "model.hashed_rows": 0, "model.tied": True, "model.temperature": "none"},
     **{"model.schedule": "constant", "model.warmup_share": 0.0, "model.clip": "none", "model.table_optimizer": "adam"},
     "candidates.from": [CHANNEL],
