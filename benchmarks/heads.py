@@ -5,16 +5,19 @@ regression and by the trees of `rank.trees`; the mean of the log-odds of SASRec4
 `lambdarank` by a logistic regression on its score, fitted on these very rows: two numbers, of no weight); SASRec4SV
 without sequence and video, without wide inputs, with the next item's loss at .3, with other heads beside `positive`,
 scored by another head, with pairs, and with more inputs. GAUC with its interval over users and videos, and the paired
-difference to the whole model; WTG@10, the gain of the ten showings scored highest; NDCG@10 of the next video on valid.
-Networks and trees are means over seeds.
+difference to the whole model. By other rulers: WTG@10, the gain of the ten showings of a user that are scored highest;
+reactions, the AUC within user of whether a showing got a like, comment or forward; in a simulated world value@10, the
+mean true P(positive | shown) of those ten. NDCG@10 of the next video on valid. Networks and trees are means over seeds.
 
-    python benchmarks/heads.py [FOLDER] [SEEDS]
+    python benchmarks/heads.py [FOLDER] [SEEDS] [ROW ...]
 
-FOLDER is the `data` of a checkout in which `dvc repro label` has run, by default `data` of this one; SEEDS is 1.
+FOLDER is the `data` of a checkout in which `dvc repro label` has run, by default `data` of this one (value@10 asks for
+the whole of `dvc repro`); SEEDS is 1; of rows only the first and those whose names hold one of the words ROW, if given.
 """
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +31,13 @@ runtime.prepare(params.threads, params.cpu_isa)
 
 import numpy as np
 import paired
+import torch
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from nextreel import evaluation
 from nextreel.cases.pairs import Pairs
-from nextreel.cases.store import UNKNOWN, Store
+from nextreel.cases.store import UNKNOWN, Histories, Store
 from nextreel.contract import Training
 from nextreel.evaluation.impressions import Impressions, case_parts, headline_estimate, headline_parts
 from nextreel.evaluation.intervals import Clusters
@@ -41,6 +45,8 @@ from nextreel.metrics import impressions as metrics
 from nextreel.metrics import ranks, ratios
 from nextreel.metrics.ratios import Estimate
 from nextreel.models import rates, sasrec4sv
+from nextreel.nn.batch import Example
+from nextreel.nn.heads import NEXT_ITEM
 from nextreel.nn.wide import Wide
 from nextreel.scoring.retrieve import target_ranks
 from nextreel.scoring.sets import EvalSet, ShownPairs
@@ -49,6 +55,8 @@ from nextreel.two_stage.blend import Fits, Ranker
 
 # Of each seed, the score of each pair, and NDCG@10 of the next video (NaN: not measured).
 Found = list[tuple[np.ndarray, float]]
+ORACLE = Path("systems/oracle/scores.parquet")
+MOST_EARLIER = 20  # tokens
 
 
 class WithoutSequence(sasrec4sv.Model):
@@ -58,6 +66,24 @@ class WithoutSequence(sasrec4sv.Model):
         return self.outcomes(0 * shown, 0 * shown, wide)
 
 
+class FromEarlierStates(sasrec4sv.Model):
+    """In training its heads read, half of the time, a state up to MOST_EARLIER tokens before the last: when it is asked
+    of showings, histories have been frozen for days."""
+
+    def losses(self, example: Example, rng: np.random.Generator) -> dict[str, Tensor]:
+        batch, requests = example.batch, example.requests
+        assert example.wide is not None
+        assert example.labels is not None
+        states = self.network.encoder(self.network.tokens(batch), batch)
+        first = batch.offsets[torch.searchsorted(batch.offsets, requests.at, right=True) - 1]
+        n = len(first)
+        earlier = torch.from_numpy(rng.integers(0, MOST_EARLIER + 1, n) * rng.integers(0, 2, n))
+        shown = self._shown(states[torch.maximum(requests.at - earlier, first)], requests)
+        found = self._predicted(shown, example.video, example.wide)
+        lists = self.next_item_loss(states[requests.at], example, rng)
+        return {NEXT_ITEM: lists, **self.outcomes.losses(found, example.labels)}
+
+
 class Bench:
     """What is fitted, on a cut, and the judged impressions of a part."""
 
@@ -65,10 +91,15 @@ class Bench:
         self.seeds = range(params.seed, params.seed + n_seeds)
         self.store, self.asked = Store.load(data / "store"), EvalSet.load(data, params.seed)
         shown = Impressions.load(data, params.seed)
-        self.at = np.flatnonzero(shown.rows(part))
+        standard = np.flatnonzero((shown.part == part)[shown.case])
+        known = shown.rows(part)[standard]
+        self.at = standard[known]
         self.shown, self.label = shown.where(self.at), shown.label[self.at] == 1
+        self.reacted = reacted(self.store, part, shown.video_idx[standard])[known]
+        self.truth = shown.load_scores(data / ORACLE)[params.seed][self.at] if (data / ORACLE).exists() else None
         self.pairs: Pairs = ShownPairs.load(data).pairs(self.store).where(self.at)
-        self.clusters = Clusters(self.pairs.cases.user_idx[self.pairs.row], self.pairs.video_idx)
+        self.user_idx = self.pairs.cases.user_idx[self.pairs.row]
+        self.clusters = Clusters(self.user_idx, self.pairs.video_idx)
         self.histories = self.store.fitted_on(cut)
 
     def gauc(self, found: Found) -> Estimate:
@@ -78,10 +109,21 @@ class Bench:
     def auc(self, found: Found) -> float:
         return float(np.mean([metrics.auc(self.label, score).estimate().value for score, _ndcg in found]))
 
-    def per_case(self, found: Found, metric: str) -> float:
+    def per_case(self, found: Found, metric: str, shown: Impressions | None = None) -> float:
         """The mean over cases of another metric of `evaluation.impressions`."""
-        each = (case_parts(self.shown, score)[metric].estimate().value for score, _ndcg in found)
+        each = (case_parts(shown or self.shown, score)[metric].estimate().value for score, _ndcg in found)
         return float(np.mean(list(each)))
+
+    def reactions(self, found: Found) -> float:
+        """AUC within user of whether a showing got one."""
+        shown = replace(self.shown, label=self.reacted)
+        return float(np.mean([headline_estimate(shown, headline_parts(shown, score)).value for score, _ndcg in found]))
+
+    def value(self, found: Found) -> float:
+        """The mean over cases of the true P(positive | shown) of the ten showings scored highest; NaN of real data."""
+        if self.truth is None:
+            return np.nan
+        return self.per_case(found, "wtg@10", replace(self.shown, wtg=self.truth))
 
     def by_rates(self) -> Found:
         model = rates.Model.fit(params.section("recall.rates", rates.Params), self._training(params.seed))
@@ -105,12 +147,16 @@ class Bench:
             found.append((ranker.slope * score + ranker.intercept, np.nan))
         return found
 
-    def by_network(self, model: type[sasrec4sv.Model] = sasrec4sv.Model, **changes: Any) -> Found:
+    def by_network(
+        self, model: type[sasrec4sv.Model] = sasrec4sv.Model, said: str | None = None, **changes: Any
+    ) -> Found:
+        """said: which of its predictions is the score, if not the one that its settings choose."""
         found = []
         for seed in self.seeds:
             fitted = self.fitted(seed, model, **changes)
             rank = target_ranks(fitted, self.store, self.asked, "valid", "next video")
-            found.append((fitted.score(self.pairs), float(ranks.ndcg(rank, 10).mean())))
+            score = fitted.predictions(self.pairs)[said] if said else fitted.score(self.pairs)
+            found.append((score, float(ranks.ndcg(rank, 10).mean())))
         return found
 
     def fitted(self, seed: int, model: type[sasrec4sv.Model] = sasrec4sv.Model, **changes: Any) -> sasrec4sv.Model:
@@ -120,6 +166,15 @@ class Bench:
 
     def _training(self, seed: int) -> Training:
         return Training(self.histories, np.random.default_rng(seed))
+
+
+def reacted(store: Store, part: str, video_idx: np.ndarray) -> np.ndarray:
+    """Whether each showing of a part [m] got a like, comment or forward, 0 or 1: they are the part's events, in the
+    order of the store."""
+    before, after = {"valid": ("train", "train_valid"), "test": ("train_valid", "all")}[part]
+    position = Histories(store, store.cuts[before], store.cuts[after]).flat()[0]
+    assert (store.events("video_idx")[position] == video_idx).all()
+    return (store.events("feedback")[position] > 0).astype(np.int8)
 
 
 def together(one: Found, other: Found) -> Found:
@@ -138,9 +193,9 @@ def rows(bench: Bench, found: dict[str, Found]) -> dict[str, Callable[[], Found]
     def heads(**others: float) -> Callable[[], Found]:
         return lambda: bench.by_network(weights=weights | others)
 
-    def scored_by(name: str) -> Callable[[], Found]:
+    def scored_by(name: str, said: str | None = None) -> Callable[[], Found]:
         own = weights | {"positive": 0.0, name: 1.0}
-        return lambda: bench.by_network(weights=own, score=name)
+        return lambda: bench.by_network(weights=own, score=name, said=said)
 
     return {
         "sasrec4sv": bench.by_network,
@@ -160,25 +215,31 @@ def rows(bench: Bench, found: dict[str, Found]) -> dict[str, Callable[[], Found]
         "`pairwise` at .3": heads(pairwise=0.3),
         **{f"`{name}` in place of `positive`": scored_by(name) for name in ("binary", "linear", "relevant", "gain")},
         "`watch_time` in place of `positive`": scored_by("watch_time"),
+        "`watch_time`, its median": scored_by("watch_time", "watch_time_ms"),
         "inputs `wtr` and `feedback`": lambda: bench.by_network(inputs=[*inputs, "wtr", "feedback"]),
+        "input `user`": lambda: bench.by_network(inputs=[*inputs, "user"]),
+        "from earlier states": lambda: bench.by_network(FromEarlierStates),
     }
 
 
-def main(data: Path, n_seeds: int) -> None:
+def main(data: Path, n_seeds: int, words: list[str]) -> None:
     bench = Bench(data, n_seeds)
     found: dict[str, Found] = {}
     for name, fit in rows(bench, found).items():
+        if found and words and not any(word in name for word in words):
+            continue
         found[name] = fit()
         print(f"{name}: GAUC {bench.gauc(found[name]).value:.4f}", file=sys.stderr, flush=True)
     confidence = params.section("evaluate", evaluation.Params).confidence
     texts = paired.texts(map(bench.gauc, found.values()), bench.clusters, 0, confidence)
-    print("| | AUC | GAUC | minus the whole | WTG@10 | NDCG@10 |\n|---|---|---|---|---|---|")
+    print("| | AUC | GAUC | minus the whole | WTG@10 | reactions | value@10 | NDCG@10 |" + "\n" + "|---" * 8 + "|")
     for (name, each), text in zip(found.items(), texts, strict=True):
-        ndcg = np.mean([ndcg for _score, ndcg in each])
-        last = "" if np.isnan(ndcg) else f"{ndcg:.4f}"
-        print(f"| {name} | {bench.auc(each):.4f} | {text} | {bench.per_case(each, 'wtg@10'):.4f} | {last} |")
+        ndcg = float(np.mean([ndcg for _score, ndcg in each]))
+        others = bench.per_case(each, "wtg@10"), bench.reactions(each), bench.value(each), ndcg
+        cells = " | ".join("" if np.isnan(value) else f"{value:.4f}" for value in others)
+        print(f"| {name} | {bench.auc(each):.4f} | {text} | {cells} |")
 
 
 if __name__ == "__main__":
     folder, seeds = [*sys.argv[1:], "", ""][:2]
-    main(Path(folder) if folder else ROOT / "data", int(seeds or 1))
+    main(Path(folder) if folder else ROOT / "data", int(seeds or 1), sys.argv[3:])

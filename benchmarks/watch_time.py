@@ -1,8 +1,8 @@
 """How well is watch time predicted? By SASRec4SV's heads, and by what needs no model.
 
-Fitted on train, judged on the impressions of valid, histories frozen at a user's first row of valid. Watch time in
-seconds: mean absolute error, XAUC. WTR (at most 1): RMSE. Whether a video is watched to its end, where a probability is
-given: log loss, ECE in ten bins.
+Fitted on train, judged on the impressions of valid, histories frozen at a user's first row of valid; networks are means
+over seeds. Watch time in seconds: mean absolute error, XAUC, with intervals over users and videos. WTR (at most 1):
+RMSE. Whether a video is watched to its end, where a probability is given: log loss, ECE in ten bins.
 
     constant     the median watch time of all, the mean WTR, the share of completions
     video        those of the video; of one with fewer than 5 rows, those of its duration decile
@@ -20,20 +20,25 @@ FOLDER is the `data` of a checkout in which `dvc repro label` has run, by defaul
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import heads
 import numpy as np
+import paired
 import torch.nn.functional as F
 from torch import Tensor
 
-from nextreel import arrays
+from nextreel import arrays, evaluation
+from nextreel.evaluation.intervals import Clusters
 from nextreel.metrics import impressions as metrics
+from nextreel.metrics import ratios
+from nextreel.metrics.ratios import Estimate
 from nextreel.nn import outcomes
 
 LEAST_ROWS = 5  # of a video that speaks for itself
 PRIOR = 20.0  # rows
 N_BINS = 10
-LEAST = 1e-4  # share that a log loss is taken of
+OTHERS = ("wtr_rmse", "log_loss", "ece")
 
 Said = dict[str, np.ndarray]  # watch_s, wtr and complete, each [m], as far as there is one
 
@@ -130,19 +135,22 @@ def networks(bench: heads.Bench, asked: Rows, seed: int) -> Mapping[str, Said]:
     return said
 
 
-def judged(said: Said, asked: Rows) -> dict[str, float]:
-    watch_s, complete = asked.play_ms / 1000, (asked.ratio >= 1).astype(float)
-    found = {
-        "mae_s": metrics.mae(said["watch_s"], watch_s).estimate().value,
-        "xauc": metrics.xauc(said["watch_s"], watch_s).estimate().value,
-    }
+class Judged(NamedTuple):
+    mae_s: Estimate
+    xauc: Estimate
+    others: dict[str, float]  # of OTHERS, as far as there is something to judge
+
+
+def judged(said: Said, asked: Rows) -> Judged:
+    watch_s, complete, others = asked.play_ms / 1000, (asked.ratio >= 1).astype(float), {}
     if "wtr" in said:
-        found["wtr_rmse"] = metrics.mse(said["wtr"], np.minimum(asked.ratio, 1)).estimate().root().value
+        others["wtr_rmse"] = metrics.mse(said["wtr"], np.minimum(asked.ratio, 1)).estimate().root().value
     if "complete" in said:
-        p = said["complete"].astype(float).clip(LEAST, 1 - LEAST)
-        found["log_loss"] = float(-(complete * np.log(p) + (1 - complete) * np.log(1 - p)).mean())
-        found["ece"] = metrics.expected_calibration_error(metrics.reliability(complete, p, N_BINS))
-    return found
+        p = said["complete"].astype(float)
+        others["log_loss"] = metrics.log_loss(p, complete).estimate().value
+        others["ece"] = metrics.expected_calibration_error(metrics.reliability(complete, p, N_BINS))
+    mae_s, xauc = (of(said["watch_s"], watch_s).estimate() for of in (metrics.mae, metrics.xauc))
+    return Judged(mae_s, xauc, others)
 
 
 def main(data: Path, n_seeds: int) -> None:
@@ -156,22 +164,25 @@ def main(data: Path, n_seeds: int) -> None:
     asked = Rows(bench.pairs.video_idx, duration_ms[bench.pairs.video_idx], play_ms)
     keep = asked.known
     train, some = train.where(train.known), asked.where(keep)
-    cells: dict[str, list[dict[str, float]]] = {name: [judged(s, some)] for name, s in counted(train, some).items()}
+    found = {name: [judged(said, some)] for name, said in counted(train, some).items()}
     for seed in bench.seeds:
         for name, said in networks(bench, asked, seed).items():
-            mine = {key: values[keep] for key, values in said.items()}
-            cells.setdefault(name, []).append(judged(mine, some))
-    names = ("mae_s", "xauc", "wtr_rmse", "log_loss", "ece")
-    print("| | MAE, s | XAUC | WTR, RMSE | completion, log loss | completion, ECE |\n|---|---|---|---|---|---|")
-    for name, found in cells.items():
-        print(f"| {name} | {' | '.join(over_seeds([each[key] for each in found if key in each]) for key in names)} |")
+            found.setdefault(name, []).append(judged({key: values[keep] for key, values in said.items()}, some))
+    show(found, Clusters(bench.user_idx[keep], some.video_idx))
 
 
-def over_seeds(values: list[float]) -> str:
-    """The mean, and how far apart the values lie where there are several."""
-    if len(values) < 2:
-        return "".join(f"{value:.4f}" for value in values)
-    return f"{np.mean(values):.4f} ({min(values):.4f} to {max(values):.4f})"
+def show(found: Mapping[str, list[Judged]], clusters: Clusters) -> None:
+    """Print the table, of means over seeds; MAE and XAUC with their intervals, and paired differences to the last."""
+    confidence = heads.params.section("evaluate", evaluation.Params).confidence
+    mae_s = [ratios.mean([each.mae_s for each in some]) for some in found.values()]
+    xauc = [ratios.mean([each.xauc for each in some]) for some in found.values()]
+    texts = (paired.texts(each, clusters, len(found) - 1, confidence) for each in (mae_s, xauc))
+    print("| | MAE, s | minus `watch_time` | XAUC | minus `watch_time` | WTR, RMSE | completion, log loss | its ECE |")
+    print("|---" * 8 + "|")
+    for (name, some), *both in zip(found.items(), *texts, strict=True):
+        others = [each.others for each in some]
+        means = (f"{np.mean([each[key] for each in others]):.4f}" if key in others[0] else "" for key in OTHERS)
+        print(f"| {name} | {' | '.join(both)} | {' | '.join(means)} |")
 
 
 if __name__ == "__main__":
