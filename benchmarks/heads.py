@@ -18,6 +18,7 @@ the whole of `dvc repro`); SEEDS is 1; of rows only the first and those whose na
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,6 @@ runtime.prepare(params.threads, params.cpu_isa)
 
 import numpy as np
 import paired
-import torch
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
@@ -45,8 +45,6 @@ from nextreel.metrics import impressions as metrics
 from nextreel.metrics import ranks, ratios
 from nextreel.metrics.ratios import Estimate
 from nextreel.models import rates, sasrec4sv
-from nextreel.nn.batch import Example
-from nextreel.nn.heads import NEXT_ITEM
 from nextreel.nn.wide import Wide
 from nextreel.scoring.retrieve import target_ranks
 from nextreel.scoring.sets import EvalSet, ShownPairs
@@ -56,7 +54,6 @@ from nextreel.two_stage.blend import Fits, Ranker
 # Of each seed, the score of each pair, and NDCG@10 of the next video (NaN: not measured).
 Found = list[tuple[np.ndarray, float]]
 ORACLE = Path("systems/oracle/scores.parquet")
-MOST_EARLIER = 20  # tokens
 
 
 class WithoutSequence(sasrec4sv.Model):
@@ -64,24 +61,6 @@ class WithoutSequence(sasrec4sv.Model):
 
     def _predicted(self, shown: Tensor, video: Tensor, wide: Tensor) -> dict[str, Tensor]:
         return self.outcomes(0 * shown, 0 * shown, wide)
-
-
-class FromEarlierStates(sasrec4sv.Model):
-    """In training its heads read, half of the time, a state up to MOST_EARLIER tokens before the last: when it is asked
-    of showings, histories have been frozen for days."""
-
-    def losses(self, example: Example, rng: np.random.Generator) -> dict[str, Tensor]:
-        batch, requests = example.batch, example.requests
-        assert example.wide is not None
-        assert example.labels is not None
-        states = self.network.encoder(self.network.tokens(batch), batch)
-        first = batch.offsets[torch.searchsorted(batch.offsets, requests.at, right=True) - 1]
-        n = len(first)
-        earlier = torch.from_numpy(rng.integers(0, MOST_EARLIER + 1, n) * rng.integers(0, 2, n))
-        shown = self._shown(states[torch.maximum(requests.at - earlier, first)], requests)
-        found = self._predicted(shown, example.video, example.wide)
-        lists = self.next_item_loss(states[requests.at], example, rng)
-        return {NEXT_ITEM: lists, **self.outcomes.losses(found, example.labels)}
 
 
 class Bench:
@@ -95,7 +74,8 @@ class Bench:
         known = shown.rows(part)[standard]
         self.at = standard[known]
         self.shown, self.label = shown.where(self.at), shown.label[self.at] == 1
-        self.reacted = reacted(self.store, part, shown.video_idx[standard])[known]
+        told = reacted(self.store, part, shown.video_idx[standard])
+        self.reacted = None if told is None else told[known]
         self.truth = shown.load_scores(data / ORACLE)[params.seed][self.at] if (data / ORACLE).exists() else None
         self.pairs: Pairs = ShownPairs.load(data).pairs(self.store).where(self.at)
         self.user_idx = self.pairs.cases.user_idx[self.pairs.row]
@@ -115,7 +95,9 @@ class Bench:
         return float(np.mean(list(each)))
 
     def reactions(self, found: Found) -> float:
-        """AUC within user of whether a showing got one."""
+        """AUC within user of whether a showing got one; NaN where the log tells none."""
+        if self.reacted is None:
+            return np.nan
         shown = replace(self.shown, label=self.reacted)
         return float(np.mean([headline_estimate(shown, headline_parts(shown, score)).value for score, _ndcg in found]))
 
@@ -168,9 +150,11 @@ class Bench:
         return Training(self.histories, np.random.default_rng(seed))
 
 
-def reacted(store: Store, part: str, video_idx: np.ndarray) -> np.ndarray:
+def reacted(store: Store, part: str, video_idx: np.ndarray) -> np.ndarray | None:
     """Whether each showing of a part [m] got a like, comment or forward, 0 or 1: they are the part's events, in the
-    order of the store."""
+    order of the store. None where the log tells nothing of that."""
+    if "feedback" not in store.tables["events"]:
+        return None
     before, after = {"valid": ("train", "train_valid"), "test": ("train_valid", "all")}[part]
     position = Histories(store, store.cuts[before], store.cuts[after]).flat()[0]
     assert (store.events("video_idx")[position] == video_idx).all()
@@ -182,13 +166,11 @@ def together(one: Found, other: Found) -> Found:
     return [((a + b) / 2, np.nan) for (a, _ndcg), (b, _other) in zip(one, other, strict=True)]
 
 
-def rows(bench: Bench, found: dict[str, Found]) -> dict[str, Callable[[], Found]]:
-    """found: of the rows above."""
+def rows(bench: Bench) -> dict[str, Callable[[], Found]]:
     section = params.get("train.sasrec4sv")
     weights, inputs = section["weights"], params.get("model")["inputs"]
 
-    def mean(name: str) -> Found:
-        return together(found["sasrec4sv"], found[name])
+    whole, grown = cache(bench.by_network), cache(bench.by_trees)
 
     def heads(**others: float) -> Callable[[], Found]:
         return lambda: bench.by_network(weights=weights | others)
@@ -198,13 +180,13 @@ def rows(bench: Bench, found: dict[str, Found]) -> dict[str, Callable[[], Found]
         return lambda: bench.by_network(weights=own, score=name, said=said)
 
     return {
-        "sasrec4sv": bench.by_network,
+        "sasrec4sv": whole,
         "`rates`": bench.by_rates,
         "wide inputs, logistic regression": bench.by_counts,
-        "trees, `binary`": lambda: bench.by_trees("binary"),
-        "trees, `lambdarank`": lambda: bench.by_trees("lambdarank"),
-        "sasrec4sv and trees, `binary`": lambda: mean("trees, `binary`"),
-        "sasrec4sv and trees, `lambdarank`": lambda: mean("trees, `lambdarank`"),
+        "trees, `binary`": lambda: grown("binary"),
+        "trees, `lambdarank`": lambda: grown("lambdarank"),
+        "sasrec4sv and trees, `binary`": lambda: together(whole(), grown("binary")),
+        "sasrec4sv and trees, `lambdarank`": lambda: together(whole(), grown("lambdarank")),
         "heads on wide inputs alone": lambda: bench.by_network(WithoutSequence),
         "heads on state and video alone": lambda: bench.by_network(wide=False),
         "id rows zeroed as in lists": lambda: bench.by_network(shown_id_dropout=params.get("model.id_dropout")),
@@ -218,14 +200,13 @@ def rows(bench: Bench, found: dict[str, Found]) -> dict[str, Callable[[], Found]
         "`watch_time`, its median": scored_by("watch_time", "watch_time_ms"),
         "inputs `wtr` and `feedback`": lambda: bench.by_network(inputs=[*inputs, "wtr", "feedback"]),
         "input `user`": lambda: bench.by_network(inputs=[*inputs, "user"]),
-        "from earlier states": lambda: bench.by_network(FromEarlierStates),
     }
 
 
 def main(data: Path, n_seeds: int, words: list[str]) -> None:
     bench = Bench(data, n_seeds)
     found: dict[str, Found] = {}
-    for name, fit in rows(bench, found).items():
+    for name, fit in rows(bench).items():
         if found and words and not any(word in name for word in words):
             continue
         found[name] = fit()

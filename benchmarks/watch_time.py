@@ -177,7 +177,8 @@ def show(found: Mapping[str, list[Judged]], clusters: Clusters) -> None:
     mae_s = [ratios.mean([each.mae_s for each in some]) for some in found.values()]
     xauc = [ratios.mean([each.xauc for each in some]) for some in found.values()]
     texts = (paired.texts(each, clusters, len(found) - 1, confidence) for each in (mae_s, xauc))
-    print("| | MAE, s | minus `watch_time` | XAUC | minus `watch_time` | WTR, RMSE | completion, log loss | its ECE |")
+    minus = f"minus {[*found][-1]}"
+    print(f"| | MAE, s | {minus} | XAUC | {minus} | WTR, RMSE | completion, log loss | its ECE |")
     print("|---" * 8 + "|")
     for (name, some), *both in zip(found.items(), *texts, strict=True):
         others = [each.others for each in some]

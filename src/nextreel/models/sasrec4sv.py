@@ -97,9 +97,7 @@ class Model(recommender.Recommender):
         duration_ms = _durations(store, store.events("video_idx")[position])
         quantiles = _quantiles(duration_ms, told) if params.weights.watch_time else None
         model = cls(params, vocabulary, wide, quantiles)
-        labels = model._labels(told, duration_ms)
-        model.outcomes.begin(labels)
-        return model, Beside(of_events, labels)
+        return model, Beside(of_events, model._labels(told, duration_ms))
 
     def _labels(self, told: Mapping[str, np.ndarray], duration_ms: np.ndarray) -> dict[str, np.ndarray]:
         """What the heads are held to, by column, float32 [m] each, NaN where nobody knows; of showings [m] of which is

@@ -14,7 +14,6 @@ positives of a history from its other showings, -log sigmoid of the difference (
 from collections.abc import Callable, Mapping
 from typing import Annotated, Literal, NamedTuple, Self
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import Field, model_validator
@@ -27,11 +26,9 @@ from nextreel.nn.watch_time import N_BINS
 from nextreel.params import Int, NonNegativeFloat, Section, Share
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # of what a head says [m, n] and known values [m]: [m]
-Constant = Callable[[Tensor], Tensor]  # of known values [m], m > 0: what to say of all of them [n] or []
 POSITIVE, BINARY, LINEAR, RELEVANT, GAIN = "positive", "binary", "linear", "relevant", "gain"
 WATCH_TIME, PAIRWISE = "watch_time", "pairwise"
 BIN = "watch_time_bin"  # the label of `watch_time`, of the fit's own bins
-LEAST = 1e-3  # share that a head begins with
 
 
 def above(bound: float) -> Loss:
@@ -52,34 +49,25 @@ def of_bins(found: Tensor, value: Tensor) -> Tensor:
     return F.cross_entropy(found, value.long(), reduction="none")
 
 
-def log_odds_above(bound: float) -> Constant:
-    return lambda value: torch.logit((value > bound).double().mean(), eps=LEAST)
-
-
-def log_shares(value: Tensor) -> Tensor:
-    return (value.long().bincount(minlength=N_BINS) / len(value)).clamp(min=LEAST).log()
-
-
 class Outcome(NamedTuple):
     column: str  # of the labels, that tells it: one of the store's events, or BIN
     loss: Loss
-    constant: Constant  # the best of those, about
     size: int = 1  # numbers of a pair
     read: Callable[[Tensor], Tensor] = lambda found: found  # of what the layer before says
     bound: float | None = None  # what the value is to be above, of a head that says whether it is
 
 
 def whether_above(column: str, bound: float) -> Outcome:
-    return Outcome(column, above(bound), log_odds_above(bound), bound=bound)
+    return Outcome(column, above(bound), bound=bound)
 
 
 OUTCOMES = {
     POSITIVE: whether_above("positive", 0.5),
     BINARY: whether_above("wtr", 0.5),
-    LINEAR: Outcome("wtr", huber, torch.mean, read=torch.relu),
+    LINEAR: Outcome("wtr", huber, read=torch.relu),
     RELEVANT: whether_above("wtg", 1.0),
-    GAIN: Outcome("wtg", huber, torch.mean),
-    WATCH_TIME: Outcome(BIN, of_bins, log_shares, size=N_BINS),
+    GAIN: Outcome("wtg", huber),
+    WATCH_TIME: Outcome(BIN, of_bins, size=N_BINS),
 }
 # By which an epoch may be chosen, and how; the two of SASRec4SV as there.
 CHOICES = {
@@ -157,19 +145,12 @@ class Outcomes(nn.Module):
         )
         self.heads = nn.Linear(hidden // 2, sum(self.sizes))
         self.wide = nn.Linear(n_wide, sum(self.sizes), bias=False) if n_wide else None
-        # At the start all pairs are alike, see `begin`.
-        for layer in (self.heads, self.wide):
-            for parameter in layer.parameters() if layer else ():
-                nn.init.zeros_(parameter)
-
-    @torch.no_grad()
-    def begin(self, labels: Mapping[str, np.ndarray]) -> None:
-        """Let each head say of all pairs what suits its labels [m], by column, NaN where nobody knows. So no epoch is
-        spent on that, and a head with a ReLU learns: one that is 0 everywhere cannot."""
-        for name, bias in zip(self.names, self.heads.bias.split(self.sizes), strict=True):
-            value = labels[OUTCOMES[name].column]
-            if len(known := value[~np.isnan(value)]):
-                bias.copy_(OUTCOMES[name].constant(torch.from_numpy(known)))
+        # At the start all pairs are alike, and above 0: a ReLU that is 0 everywhere learns nothing. Heads that begin at
+        # the means of their labels learn less in a few epochs, see the lab book (how heads begin).
+        nn.init.zeros_(self.heads.weight)
+        if self.wide is not None:
+            nn.init.zeros_(self.wide.weight)
+        nn.init.constant_(self.heads.bias, 0.5)
 
     def forward(self, state: Tensor, video: Tensor, wide: Tensor) -> dict[str, Tensor]:
         """state [M, D], video [M, D], wide [M, K], K may be 0 -> what each head says [M, n]."""

@@ -12,8 +12,8 @@ A logistic regression on these tells what is expected of the showing, whoever th
 
     departure     sum of (positive - p) / (sum of p (1 - p) + PRIOR x p (1 - p) of all)
 
-a Newton step from 0 in log-odds, and count and means. A video has the mean over its tags; a showing of which the tab is
-unknown is in no group of tabs.
+a Newton step from 0 in log-odds, and the count and the means as above. A video has the mean over its tags; a showing of
+which the tab is unknown is in no group of tabs.
 
 In training every event has what was counted on strictly earlier days (UTC+8), so that neither its own outcome nor those
 of its session are counted; a request is answered with the whole fit and the whole history. What is the same for all
@@ -46,7 +46,7 @@ KINDS = (
 COUNTED = ((VIDEO,), (AUTHOR,))
 USER_KINDS: tuple[Kind, ...] = ((), (AUTHOR,), (inputs.TAGS,), (inputs.DURATION,), (TAB,))
 USER_COUNTED = USER_KINDS[:-1]
-MEANS = ("wtr", "wtg")  # columns of the store's events
+MEANS = {"wtr": 1.0, "wtg": np.inf}  # columns of the store's events; the most that a value counts, as videos loop
 COLUMNS = (
     *("events/positive", "events/time_ms", "events/tab?", "videos/author?", "videos/tags?", "videos/duration_ms?"),
     *(f"events/{name}?" for name in MEANS),
@@ -296,17 +296,22 @@ def _width(kinds: Collection[Kind], counted: Collection[Kind], means: Collection
 
 
 def _means(store: Store, position: np.ndarray) -> dict[str, float]:
-    """Of those of MEANS that anything is known of, over events [E]."""
-    told = {name: store.events(name)[position] for name in MEANS if name in store.tables["events"]}
-    return {name: float(np.nanmean(value, dtype=float)) for name, value in told.items() if not np.isnan(value).all()}
+    """Of those of MEANS that anything is known of, over the judged of events [E]."""
+    judged = position[store.events("positive")[position] != UNKNOWN]
+    told = {name: _value(store, name, judged) for name in MEANS if name in store.tables["events"]}
+    return {name: float(np.nanmean(value)) for name, value in told.items() if not np.isnan(value).all()}
+
+
+def _value(store: Store, name: str, position: np.ndarray) -> np.ndarray:
+    return np.asarray(np.minimum(store.events(name)[position].astype(float), MEANS[name]))
 
 
 def _values(store: Store, position: np.ndarray, means: Mapping[str, float]) -> np.ndarray:
     """Whether each event is judged, whether it is a positive, and how far it lies above each of the means: [m, 2 + V];
-    0 where nobody knows."""
+    0 where nobody knows, as if it were the mean."""
     positive = store.events("positive")[position]
     judged = (positive != UNKNOWN).astype(float)
-    above = [judged * np.nan_to_num(store.events(name)[position] - mean) for name, mean in means.items()]
+    above = [judged * np.nan_to_num(_value(store, name, position) - mean) for name, mean in means.items()]
     return np.stack([judged, (positive == 1).astype(float), *above], axis=1)
 
 
@@ -314,16 +319,16 @@ def _rates(of: Groups, sums: np.ndarray, share: float, kind: Kind) -> np.ndarray
     """The inputs [m, k] of a kind, from the sums [e, 2 + V] of the entries' groups, see `_values`."""
     n, liked, *above = sums.T
     rate = (liked + PRIOR * share) / (n + PRIOR)
-    return _columns(of, logit(rate) - logit(share), n, above, kind in COUNTED)
+    return _inputs(of, logit(rate) - logit(share), n, above, kind in COUNTED)
 
 
 def _departures(of: Groups, sums: np.ndarray, share: float, kind: Kind) -> np.ndarray:
     """The inputs [m, k] of a user in a kind, from the sums [e, 3 + V] of the entries' groups, see `_residuals`."""
     away, spread, n, *above = sums.T
-    return _columns(of, away / (spread + PRIOR * share * (1 - share)), n, above, kind in USER_COUNTED)
+    return _inputs(of, away / (spread + PRIOR * share * (1 - share)), n, above, kind in USER_COUNTED)
 
 
-def _columns(
+def _inputs(
     of: Groups, departure: np.ndarray, n: np.ndarray, above: Sequence[np.ndarray], is_counted: bool
 ) -> np.ndarray:
     """[m, k], from what is said of entries [e] each."""
