@@ -119,9 +119,9 @@ def test_the_committed_file_passes_without_any_data(root, tmp_path, monkeypatch)
         (
             "train.sasrec.inputs",
             ["positiv"],
-            "has 'positiv'; allowed: positive, tab, feedback, gap, request_gap, hour, age, wtr; did you",
+            "has 'positiv'; allowed: positive, tab, feedback, gap, request_gap, hour, age, wtr, user; did you",
         ),
-        ("train.sasrec.inputs", ["gapp"], "request_gap, hour, age, wtr; did you mean `gap`?"),
+        ("train.sasrec.inputs", ["gapp"], "request_gap, hour, age, wtr, user; did you mean `gap`?"),
         ("model.request", ["gap", "author"], "`model`: `request` has author; allowed: gap, hour, tab, profile"),
         (
             "train.sasrec.videos",
@@ -295,7 +295,7 @@ def test_a_published_label_hides_no_mistake_in_the_keys_that_it_fixes(check, pro
 
 
 def test_an_input_that_models_share_is_told_once(problems):
-    told = "allowed: positive, tab, feedback, gap, request_gap, hour, age, wtr; did you mean `gap`?"
+    told = "allowed: positive, tab, feedback, gap, request_gap, hour, age, wtr, user; did you mean `gap`?"
     assert problems({"model.inputs": ["gapp"]}) == f"params.yaml:\n  `model.inputs` has 'gapp'; {told}"
     assert problems({"model.inputs": ["gapp"], "train.sasrec.inputs": ["gap"]}).count(told) == 1
 
