@@ -44,12 +44,12 @@ def main(data: Path) -> None:
     bench.store = dealt_anew(bench.store, heads.params.seed)
     bench.pairs, bench.histories = replace(bench.pairs, store=bench.store), bench.store.fitted_on("train_valid")
     found["sasrec4sv, content dealt anew"] = bench.by_network()
-    whole, pairs, new = bench.shown, bench.pairs, ~bench.shown.known
+    whole, new = bench.shown, ~bench.shown.known
     confidence = heads.params.section("evaluate", evaluation.Params).confidence
 
     def within(rows: np.ndarray) -> list[str]:
         bench.shown = whole.where(rows)
-        clusters = Clusters(pairs.cases.user_idx[pairs.row[rows]], pairs.video_idx[rows])
+        clusters = Clusters(bench.user_idx[rows], bench.pairs.video_idx[rows])
         estimates = [bench.gauc([(score[rows], ndcg) for score, ndcg in each]) for each in found.values()]
         return paired.texts(estimates, clusters, 0, confidence)
 

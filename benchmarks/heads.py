@@ -4,10 +4,12 @@ Histories are frozen at a user's first row of valid. SASRec4SV whole; `rates`; t
 regression and by the trees of `rank.trees`; the mean of the log-odds of SASRec4SV and of each of the trees (those of
 `lambdarank` by a logistic regression on its score, fitted on these very rows: two numbers, of no weight); SASRec4SV
 without sequence and video, without wide inputs, with the next item's loss at .3, with other heads beside `positive`,
-scored by another head, with pairs, and with more inputs. GAUC with its interval over users and videos, and the paired
-difference to the whole model. By other rulers: WTG@10, the gain of the ten showings of a user that are scored highest;
-reactions, the AUC within user of whether a showing got a like, comment or forward; in a simulated world value@10, the
-mean true P(positive | shown) of those ten. NDCG@10 of the next video on valid. Networks and trees are means over seeds.
+scored by another head or by its median watch time, with pairs, and with more inputs.
+
+GAUC has its interval over users and videos, and the paired difference to the whole model. Other rulers: WTG@10, the
+gain of the ten showings of a user that are scored highest; reactions, the AUC within user of whether a showing got a
+like, comment or forward; in a simulated world value@10, the mean true P(positive | shown) of those ten; NDCG@10 of the
+next video on valid. Networks and trees are means over seeds.
 
     python benchmarks/heads.py [FOLDER] [SEEDS] [ROW ...]
 
